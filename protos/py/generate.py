@@ -1,0 +1,82 @@
+"""Writes protos/gen from the contracts: Python messages, stubs, types and the descriptor set.
+
+`make gen` runs it; `make check` runs it with `--check`, which writes nothing and fails where the committed code is
+not what the contracts say. protos/gen/xds.binpb is not its business (see make_xds.py).
+"""
+
+import argparse
+import filecmp
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GENERATED = ("weft", "buf", "contracts.binpb")
+
+
+def generate(out: Path) -> None:
+    """Generate everything below `out`. Raises CalledProcessError where buf refuses the contracts."""
+    binaries = Path(sys.executable).parent
+    template = (ROOT / "buf.gen.yaml").read_text()
+    template = template.replace("{python}", sys.executable).replace("{bin}", str(binaries))
+    template = template.replace("out: protos/gen", f"out: {out}")
+    buf = str(binaries / "buf")
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "buf.gen.yaml"
+        config.write_text(template)
+        subprocess.run([buf, "generate", "--template", str(config)], cwd=ROOT, check=True)
+    for path in out.rglob("*_pb2_grpc.pyi"):
+        if not path.with_suffix(".py").exists():
+            path.unlink()  # mypy-protobuf writes one for every file, with a service or without
+    # Source info stays in: the compiler names file and line of what it refuses.
+    subprocess.run([buf, "build", "-o", str(out / "contracts.binpb"), "--as-file-descriptor-set"], cwd=ROOT, check=True)
+    for package in GENERATED[:2]:
+        for folder in [out / package, *(path for path in (out / package).rglob("*") if path.is_dir())]:
+            (folder / "__init__.py").write_text('"""Generated from the contracts by `make gen`; never edited."""\n')
+
+
+def differences(fresh: Path, committed: Path) -> list[str]:
+    """Names of generated files that are missing, superfluous or different in `committed`."""
+    names = {
+        path.relative_to(root).as_posix()
+        for root in (fresh, committed)
+        for top in GENERATED
+        for path in ([root / top] if (root / top).is_file() else (root / top).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    return sorted(
+        name
+        for name in names
+        if not ((fresh / name).is_file() and (committed / name).is_file())
+        or not filecmp.cmp(fresh / name, committed / name, shallow=False)
+    )
+
+
+def main() -> int:
+    """Command line: exit 0 when protos/gen is what the contracts say."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="example: generate.py --check")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where protos/gen is not fresh")
+    arguments = parser.parse_args()
+    committed = ROOT / "protos" / "gen"
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
+        try:
+            generate(fresh)
+        except subprocess.CalledProcessError as error:
+            return error.returncode
+        stale = differences(fresh, committed)
+        if arguments.check:
+            for name in stale:
+                print(f"protos/gen/{name}: not what the contracts say; run `make gen` and commit", file=sys.stderr)
+            return 1 if stale else 0
+        for top in GENERATED[:2]:
+            shutil.rmtree(committed / top, ignore_errors=True)
+            shutil.copytree(fresh / top, committed / top)
+        shutil.copyfile(fresh / GENERATED[2], committed / GENERATED[2])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

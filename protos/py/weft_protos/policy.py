@@ -1,0 +1,91 @@
+"""Policies of the linked contracts: what the options on a method, a service or an event come to.
+
+Gateway, chassis and workers all read policies here, so that they cannot disagree. Nothing in this module decides:
+whether a policy may be compiled at all is the gateway compiler's word.
+"""
+
+from typing import Final
+
+from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MessageOptions, MethodOptions, ServiceOptions
+
+from weft.analytics.v1 import analytics_pb2
+from weft.catalog.v1 import catalog_pb2
+from weft.catalog.v1 import events_pb2 as catalog_events_pb2
+from weft.identity.v1 import events_pb2 as identity_events_pb2
+from weft.identity.v1 import identity_pb2
+from weft.options.v1 import policy_pb2
+from weft.options.v1.policy_pb2 import EventPolicy, MethodPolicy
+from weft.orders.v1 import events_pb2 as orders_events_pb2
+from weft.orders.v1 import inventory_pb2, orders_pb2
+
+_FILES: Final[tuple[FileDescriptor, ...]] = (
+    identity_pb2.DESCRIPTOR,
+    identity_events_pb2.DESCRIPTOR,
+    catalog_pb2.DESCRIPTOR,
+    catalog_events_pb2.DESCRIPTOR,
+    inventory_pb2.DESCRIPTOR,
+    orders_pb2.DESCRIPTOR,
+    orders_events_pb2.DESCRIPTOR,
+    analytics_pb2.DESCRIPTOR,
+)
+
+#: The scope of those who run the mesh. Guards what no single service owns; an operator has it beside all others.
+OPERATE: Final = "mesh.operate"
+
+
+def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
+    """Overlay a method's policy on its service's defaults.
+
+    Each part (`rate_limit`, `timeout`, `retry`, `cache`) that the method states replaces the service's whole part;
+    access is one part: a method that states `public` or `scopes` inherits neither.
+    """
+    policy = MethodPolicy()
+    policy.CopyFrom(service.Extensions[policy_pb2.defaults])
+    own = method.Extensions[policy_pb2.policy]
+    if own.public or own.scopes:
+        policy.ClearField("public")
+        policy.ClearField("scopes")
+    for part in ("rate_limit", "timeout", "retry", "cache"):
+        if own.HasField(part):
+            policy.ClearField(part)
+    policy.MergeFrom(own)
+    return policy
+
+
+def effective(method: MethodDescriptor) -> MethodPolicy:
+    """The policy that holds for a method of the linked contracts."""
+    return merge(method.containing_service.GetOptions(), method.GetOptions())
+
+
+def event_policy(message: Descriptor) -> EventPolicy | None:
+    """Routing of an event type, or None where the message is not an event."""
+    options: MessageOptions = message.GetOptions()
+    if not options.HasExtension(policy_pb2.event):
+        return None
+    return options.Extensions[policy_pb2.event]
+
+
+def service_owner(service: str) -> str:
+    """Name of the mesh service that serves a contract: `weft.orders.v1.InventoryService` -> `orders`."""
+    return service.split(".")[1]
+
+
+#: Every contract service, in the order of the files.
+SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
+    service for file in _FILES for service in file.services_by_name.values()
+)
+
+#: Every event type, in the order of the files.
+EVENTS: Final[tuple[Descriptor, ...]] = tuple(
+    message
+    for file in _FILES
+    for message in file.message_types_by_name.values()
+    if message.GetOptions().HasExtension(policy_pb2.event)
+)
+
+
+def scopes() -> frozenset[str]:
+    """Every scope that a contract names, and `mesh.operate`."""
+    named = {scope for service in SERVICES for method in service.methods for scope in effective(method).scopes}
+    return frozenset(named | {OPERATE})
