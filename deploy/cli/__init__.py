@@ -1,0 +1,1 @@
+"""The command `weft`: what people and machines type."""

@@ -1,0 +1,214 @@
+"""A client of the gateway for the command line: signs the operator in, acts for users, repeats what may be repeated.
+
+Used by `weft token`, `weft replay` and `weft demo`. Thread-safe: one client serves all threads of a run.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from weft.identity.v1 import identity_pb2, identity_pb2_grpc
+
+Answer = TypeVar("Answer", bound=Message)
+Call = Callable[..., Any]
+
+#: Codes after which the same call may be sent again: it left no effect, or carries a request id that makes it safe.
+REPEATABLE: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+)
+
+#: One attempt may take as long as the gateway lets any method take.
+ATTEMPT_TIMEOUT_S: Final = 10.0
+#: How long a call is repeated before it counts as failed: longer than any part needs to come back.
+PATIENCE_S: Final = 120.0
+BACKOFF_FIRST_S: Final = 0.05
+BACKOFF_MAX_S: Final = 2.0
+#: A token this close to its end is renewed before it is used.
+RENEW_BEFORE_S: Final = 60.0
+#: Connections beside each other, so that both gateways behind the port carry load.
+CHANNELS: Final = 4
+
+
+class SignInError(RuntimeError):
+    """The operator could not sign in; the message names the cause and the fix."""
+
+
+@dataclass(slots=True)
+class Token:
+    """An access token and the monotonic time at which it must be renewed."""
+
+    value: str
+    renew_at: float
+    refresh: str = ""
+
+    @classmethod
+    def of(cls, session: identity_pb2.Session) -> "Token":
+        """The token of a session that was answered just now."""
+        lifetime = session.expires_in.seconds
+        return cls(session.access_token, time.monotonic() + max(1.0, lifetime - RENEW_BEFORE_S), session.refresh_token)
+
+
+@dataclass
+class Counters:
+    """What the calls of one run cost. Durations are in seconds, the waiting for repetitions included."""
+
+    durations: list[float] = field(default_factory=list)
+    repetitions: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def done(self, seconds: float) -> None:
+        """Count one answered call."""
+        with self.lock:
+            self.durations.append(seconds)
+
+    def repeated(self, code: grpc.StatusCode) -> None:
+        """Count one attempt that was answered with a repeatable code."""
+        with self.lock:
+            self.repetitions[code.name] = self.repetitions.get(code.name, 0) + 1
+
+
+class GatewayClient:
+    """Calls through the gateway with the operator's credentials, or with a token that acts for a user."""
+
+    def __init__(self, address: str, *, email: str, password: str) -> None:
+        self._email = email
+        self._password = password
+        self._channels = [
+            grpc.insecure_channel(
+                address,
+                options=[
+                    ("grpc.use_local_subchannel_pool", 1),
+                    ("grpc.initial_reconnect_backoff_ms", 100),
+                    ("grpc.max_reconnect_backoff_ms", 1000),
+                    ("grpc.keepalive_time_ms", 5000),
+                    ("grpc.http2.ping_timeout_ms", 2000),
+                    ("grpc.primary_user_agent", "weft-cli"),
+                ],
+            )
+            for _ in range(CHANNELS)
+        ]
+        self._lock = threading.Lock()
+        self._operator: Token | None = None
+        self._users: dict[str, Token] = {}
+        self.counters = Counters()
+        self.stopping = threading.Event()
+
+    @classmethod
+    def for_operator(cls, address: str, secrets: Path) -> "GatewayClient":
+        """A client with the operator's credentials of a mesh. Raises SignInError where they are not readable."""
+        try:
+            email = (secrets / "operator.email").read_text().strip()
+            password = (secrets / "operator.password").read_text().strip()
+        except OSError as error:
+            raise SignInError(
+                f"the operator's credentials are not readable: {error}; start the mesh with `weft up`, or "
+                "run as the user who started it"
+            ) from error
+        return cls(address, email=email, password=password)
+
+    def channel(self, key: str = "") -> grpc.Channel:
+        """The connection for a key; one key always gets the same."""
+        return self._channels[hash(key) % len(self._channels)]
+
+    def close(self) -> None:
+        """Close every connection."""
+        for channel in self._channels:
+            channel.close()
+
+    def sign_in(self, *scopes: str) -> identity_pb2.Session:
+        """A new session of the operator, with fewer scopes where some are named. Raises SignInError."""
+        stub = identity_pb2_grpc.IdentityServiceStub(self.channel())
+        request = identity_pb2.CreateSessionRequest(email=self._email, password=self._password, scopes=scopes)
+        try:
+            session: identity_pb2.Session = self._repeat(stub.CreateSession, request, None)
+        except grpc.RpcError as error:
+            raise SignInError(f"the operator could not sign in: {describe(error)}") from error
+        return session
+
+    def delegate(self, user: str, *scopes: str) -> identity_pb2.Session:
+        """A session that acts for a user; needs the operator's scope `mesh.operate`."""
+        stub = identity_pb2_grpc.IdentityServiceStub(self.channel(user))
+        request = identity_pb2.DelegateSessionRequest(name=f"users/{user}", scopes=scopes)
+        session: identity_pb2.Session = self.call(stub.DelegateSession, request)
+        return session
+
+    def call(self, method: Call, request: Message, *, user: str | None = None) -> Any:
+        """Call a stub's method as the operator, or as `user`, until it is answered with something final.
+
+        Raises grpc.RpcError where the answer is an error that no repetition changes, or where PATIENCE_S ran out.
+        """
+        started = time.monotonic()
+        answer = self._repeat(method, request, lambda: self._token(user))
+        self.counters.done(time.monotonic() - started)
+        return answer
+
+    def _token(self, user: str | None) -> str:
+        with self._lock:
+            token = self._operator if user is None else self._users.get(user)
+        if token is None or token.renew_at <= time.monotonic():
+            token = Token.of(self.sign_in() if user is None else self.delegate(user))
+            with self._lock:
+                if user is None:
+                    self._operator = token
+                else:
+                    self._users[user] = token
+        return token.value
+
+    def _repeat(self, method: Call, request: Message, token: Callable[[], str] | None) -> Any:
+        give_up = time.monotonic() + PATIENCE_S
+        backoff = BACKOFF_FIRST_S
+        while True:
+            try:
+                metadata = [("authorization", f"Bearer {token()}")] if token is not None else None
+                return method(request, timeout=ATTEMPT_TIMEOUT_S, metadata=metadata)
+            except grpc.RpcError as error:
+                wait = retry_delay(error)
+                delay = backoff * random.uniform(0.5, 1.0) if wait is None else wait
+                if error.code() not in REPEATABLE or time.monotonic() + delay > give_up:
+                    raise
+                self.counters.repeated(error.code())
+                if self.stopping.wait(delay):
+                    raise
+                backoff = min(BACKOFF_MAX_S, backoff * 2)
+
+
+def retry_delay(error: grpc.RpcError) -> float | None:
+    """Seconds the server asks to wait (google.rpc.RetryInfo), or None where it says nothing."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            delay: float = info.retry_delay.ToNanoseconds() / 1e9
+            return delay
+    return None
+
+
+def describe(error: grpc.RpcError) -> str:
+    """One line for people: code, message, and the fields or reasons that the details name."""
+    parts = [f"{error.code().name}: {error.details()}"]
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        bad = error_details_pb2.BadRequest()
+        info = error_details_pb2.ErrorInfo()
+        failure = error_details_pb2.PreconditionFailure()
+        if detail.Unpack(bad):
+            parts += [f"{violation.field}: {violation.description}" for violation in bad.field_violations]
+        elif detail.Unpack(info):
+            parts.append(f"reason {info.reason}")
+        elif detail.Unpack(failure):
+            parts += [f"{violation.subject}: {violation.description}" for violation in failure.violations]
+    return "; ".join(parts)
