@@ -1,0 +1,147 @@
+"""The verbs that use a running mesh: token, replay, demo. Registered by app.py."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import grpc
+import typer
+from rich.console import Console
+
+from deploy.cli.gateway_client import GatewayClient, SignInError, describe
+from deploy.cli.replay import books, lines, plan, report, synthetic
+from deploy.cli.replay.balance import Row, lines_row, steps_row
+from deploy.cli.replay.run import CONCURRENCY_DEFAULT, Runner
+from deploy.supervisor.config import Settings, child_environ
+from deploy.supervisor.errors import SupervisorError
+from deploy.supervisor.layout import Layout
+from deploy.supervisor.mesh import Mesh
+from weft_protos import policy
+
+#: Exit codes: the books are not even, or a call failed; a wrong argument; the mesh or the machine is not ready.
+EXIT_UNEVEN, EXIT_USAGE, EXIT_ENVIRONMENT = 1, 2, 3
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Customers served at the same time.")]
+
+
+def token(
+    scope: Annotated[list[str] | None, typer.Option(help="Only these scopes; repeatable. All where absent.")] = None,
+    user: Annotated[str, typer.Option(help="Act for this user (its id); audited.")] = "",
+    json_: Json = False,
+) -> None:
+    """Print an access token of the operator, or one that acts for a user.
+
+    Example: curl -H "authorization: Bearer $(weft token --scope catalog.read)" http://127.0.0.1:8080/v1/products
+    """
+    known = policy.scopes()
+    for name in scope or ():
+        if name not in known:
+            fail(EXIT_USAGE, f"no contract names the scope {name!r}; known are {', '.join(sorted(known))}")
+    client, _ = connect()
+    try:
+        session = client.delegate(user, *(scope or ())) if user else client.sign_in(*(scope or ()))
+    except SignInError as error:
+        fail(EXIT_ENVIRONMENT, str(error))
+    except grpc.RpcError as error:
+        fail(EXIT_UNEVEN, describe(error))
+    finally:
+        client.close()
+    if json_:
+        answer = {"access_token": session.access_token, "expires_in": session.expires_in.seconds, "user": session.user}
+        print(json.dumps({**answer, "scopes": list(session.scopes)}))
+    else:
+        print(session.access_token)
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="CSV of order lines, plain or gzip-compressed.")],
+    limit: Annotated[int | None, typer.Option(min=0, help="Only the first N invoices.")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.001, help="So many times the file's own pace.")] = None,
+    concurrency: Concurrency = CONCURRENCY_DEFAULT,
+    json_: Json = False,
+) -> None:
+    """Send a file of real orders through the gateway and print the balance; exit 1 where it is not even.
+
+    Customers run beside each other, one customer's invoices in file order. A run that was stopped is started again
+    with the same command: nothing happens twice.
+
+    Example: weft replay orders.csv.gz --limit 100
+    """
+    try:
+        orders = lines.read(file)
+    except lines.FileRefusedError as error:
+        fail(EXIT_USAGE, str(error))
+    _run(plan.make(orders, limit=limit), concurrency=concurrency, speed=speed, as_json=json_)
+
+
+def demo(
+    invoices: Annotated[int, typer.Option(min=1, max=100_000, help="Invoices of the day.")] = 120,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same day.")] = 1,
+    concurrency: Concurrency = CONCURRENCY_DEFAULT,
+    json_: Json = False,
+) -> None:
+    """Send a synthetic day of orders through the mesh, print its balance and where to look.
+
+    Example: weft demo --invoices 500 --seed 7
+    """
+    content = synthetic.day(invoices=invoices, seed=seed)
+    urls = _run(plan.make(lines.parse(content, name="demo")), concurrency=concurrency, speed=None, as_json=json_)
+    if not json_:
+        for name, url in urls.items():
+            print(f"{name:<10} {url}")
+
+
+def _run(work: plan.Plan, *, concurrency: int, speed: float | None, as_json: bool) -> dict[str, str]:
+    """Carry out a plan, settle the books and print the report. Returns where to look; exits where it is not even."""
+    client, status = connect()
+    secrets = Layout(Settings.from_environ().data).secrets
+    environment = {**child_environ(), "WEFT_SECRETS": str(secrets)}
+    try:
+        with report.ProgressView() as view:
+            runner = Runner(work, client, concurrency=concurrency, speed=speed, progress=view.advance)
+            outcome = runner.run()
+        settled = books.settle(environment, status["urls"]["mail"], on_wait=view.waiting)
+    except KeyboardInterrupt:
+        fail(130, "stopped; start it again with the same command, nothing will happen twice")
+    except (SignInError, books.FactsError) as error:
+        fail(EXIT_ENVIRONMENT, str(error))
+    except grpc.RpcError as error:
+        fail(EXIT_UNEVEN, f"products, stock or users could not be imported: {describe(error)}")
+    finally:
+        client.close()
+    refused = sum(work.refused.values())
+    rows: Sequence[Row] = [
+        lines_row(lines=work.lines, taken=work.taken, merged=work.merged, refused=refused),
+        steps_row(planned=work.steps, done=outcome.acknowledged),
+        *settled,
+    ]
+    result = report.as_object(work, outcome, client.counters, rows)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        report.show(result, Console())
+    if not result["even"]:
+        fail(EXIT_UNEVEN, "the balance is not even")
+    return dict(status["urls"])
+
+
+def connect() -> tuple[GatewayClient, dict[str, Any]]:
+    """A client of the running mesh and the mesh's status; exits with the cause where there is none."""
+    try:
+        settings = Settings.from_environ()
+        status = Mesh(settings.data).status()
+        address = status["gateway"].removeprefix("http://")
+        return GatewayClient.for_operator(address, Layout(settings.data).secrets), status
+    except SupervisorError as error:
+        fail(EXIT_ENVIRONMENT, str(error))
+    except SignInError as error:
+        fail(EXIT_ENVIRONMENT, str(error))
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """Leave with one clear line on standard error."""
+    print(f"weft: {message}", file=sys.stderr)
+    raise typer.Exit(code)

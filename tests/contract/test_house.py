@@ -1,0 +1,101 @@
+"""House rules that no linter knows, each with its reason."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("gateway", "lb", "svc", "worker", "deploy", "protos/py", "tests", "bench", "console")
+
+# Such modules collect what nobody wanted to name.
+NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc", "base", "shared", "core", "manager"}
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in listed.stdout.splitlines()]
+    return [path for path in paths if path.is_file() and path.suffix in suffixes and "gen" not in path.parts]
+
+
+def sources() -> list[Path]:
+    return [path for path in tracked(".py") if path.relative_to(ROOT).as_posix().startswith(PACKAGES)]
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def test_a_file_fits_one_purpose_and_a_function_one_screen() -> None:
+    long = []
+    for path in sources():
+        text = path.read_text()
+        if text.count("\n") > 500:
+            long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
+        long += [
+            f"{path.relative_to(ROOT)}:{function.lineno} {function.name}"
+            for function in functions(ast.parse(text))
+            if (function.end_lineno or 0) - function.lineno > 70
+        ]
+
+    assert [] == long
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [path.relative_to(ROOT) for path in sources() if ast.get_docstring(ast.parse(path.read_text())) is None]
+
+    assert [] == [path for path in silent if path.name != "conftest.py" and path.parts[0] != "tests"]
+
+
+def test_no_module_is_called_by_what_it_is_not() -> None:
+    assert [] == [path.relative_to(ROOT) for path in sources() if path.stem in NAMELESS]
+
+
+def test_nothing_is_left_for_later_or_tied_to_one_machine() -> None:
+    pattern = re.compile(r"\b(TODO|FIXME|XXX)\b|NotImplementedError|/work/|/root/")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked(".py", ".proto", ".md", ".sh", ".lua", ".toml", ".yml", ".yaml")
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pattern.search(line) and "third_party" not in path.parts
+    ]
+
+    assert [] == found
+
+
+def test_no_test_sleeps() -> None:
+    # A sleep is a guess at how long something takes: too short is a flaky test, too long a slow suite.
+    pattern = re.compile(r"\b(time|asyncio)\.sleep\(")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sources()
+        if path.relative_to(ROOT).parts[0] == "tests" and path != Path(__file__)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pattern.search(line) and "asyncio.sleep(0)" not in line
+    ]
+
+    assert [] == found
+
+
+def test_a_broad_except_says_why() -> None:
+    # What is swallowed without a word is lost: such a handler re-raises, or its comment gives the reason.
+    silent = []
+    for path in sources():
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            broad = node.type is None or (
+                isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
+            )
+            reraises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            if broad and not reraises and "#" not in lines[node.lineno - 1]:
+                silent.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+
+    assert [] == silent
