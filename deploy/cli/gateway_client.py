@@ -102,8 +102,8 @@ class GatewayClient:
             for _ in range(CHANNELS)
         ]
         self._lock = threading.Lock()
-        self._operator: Token | None = None
-        self._users: dict[str, Token] = {}
+        self._tokens: dict[str | None, Token] = {}
+        self._renewing: dict[str | None, threading.Lock] = {}
         self.counters = Counters()
         self.stopping = threading.Event()
 
@@ -157,16 +157,15 @@ class GatewayClient:
         return answer
 
     def _token(self, user: str | None) -> str:
+        """A token that is good for a while; threads that want the same one share one renewal."""
         with self._lock:
-            token = self._operator if user is None else self._users.get(user)
-        if token is None or token.renew_at <= time.monotonic():
-            token = Token.of(self.sign_in() if user is None else self.delegate(user))
-            with self._lock:
-                if user is None:
-                    self._operator = token
-                else:
-                    self._users[user] = token
-        return token.value
+            renewing = self._renewing.setdefault(user, threading.Lock())
+        with renewing:
+            token = self._tokens.get(user)
+            if token is None or token.renew_at <= time.monotonic():
+                token = Token.of(self.sign_in() if user is None else self.delegate(user))
+                self._tokens[user] = token
+            return token.value
 
     def _repeat(self, method: Call, request: Message, token: Callable[[], str] | None) -> Any:
         give_up = time.monotonic() + PATIENCE_S
