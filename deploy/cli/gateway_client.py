@@ -53,13 +53,12 @@ class Token:
 
     value: str
     renew_at: float
-    refresh: str = ""
 
     @classmethod
     def of(cls, session: identity_pb2.Session) -> "Token":
         """The token of a session that was answered just now."""
         lifetime = session.expires_in.seconds
-        return cls(session.access_token, time.monotonic() + max(1.0, lifetime - RENEW_BEFORE_S), session.refresh_token)
+        return cls(session.access_token, time.monotonic() + max(1.0, lifetime - RENEW_BEFORE_S))
 
 
 @dataclass
