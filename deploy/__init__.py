@@ -1,1 +1,1 @@
-"""Where Weft runs: the supervisor, the command line, the sinks. Imports no other part; runs them as processes."""
+"""Where Weft runs: the local supervisor, the `weft` command, the sinks. Runs the other parts, imports none."""

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import grpc
 import typer
@@ -18,6 +18,7 @@ from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.errors import SupervisorError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
+from deploy.supervisor.messages import Status
 from weft_protos import policy
 
 #: Exit codes: the books are not even, or a call failed; a wrong argument; the mesh or the machine is not ready.
@@ -103,7 +104,7 @@ def _run(work: plan.Plan, *, concurrency: int, speed: float | None, as_json: boo
         with report.ProgressView() as view:
             runner = Runner(work, client, concurrency=concurrency, speed=speed, progress=view.advance)
             outcome = runner.run()
-        settled = books.settle(environment, status["urls"]["mail"], on_wait=view.waiting)
+        settled = books.settle(environment, str(status.urls["mail"]).rstrip("/"), on_wait=view.waiting)
     except KeyboardInterrupt:
         fail(130, "stopped; start it again with the same command, nothing will happen twice")
     except (SignInError, books.FactsError) as error:
@@ -125,19 +126,16 @@ def _run(work: plan.Plan, *, concurrency: int, speed: float | None, as_json: boo
         report.show(result, Console())
     if not result["even"]:
         fail(EXIT_UNEVEN, "the balance is not even")
-    return dict(status["urls"])
+    return {name: url for name, url in status.urls.items() if url is not None}
 
 
-def connect() -> tuple[GatewayClient, dict[str, Any]]:
+def connect() -> tuple[GatewayClient, Status]:
     """A client of the running mesh and the mesh's status; exits with the cause where there is none."""
     try:
-        settings = Settings.from_environ()
-        status = Mesh(settings.data).status()
-        address = status["gateway"].removeprefix("http://")
-        return GatewayClient.for_operator(address, Layout(settings.data).secrets), status
-    except SupervisorError as error:
-        fail(EXIT_ENVIRONMENT, str(error))
-    except SignInError as error:
+        mesh = Mesh(Settings.from_environ().data)
+        status = mesh.status()
+        return GatewayClient.for_operator(mesh.gateway, mesh.secrets), status
+    except (SupervisorError, SignInError) as error:
         fail(EXIT_ENVIRONMENT, str(error))
 
 

@@ -36,7 +36,7 @@ class Product(_message.Message):
     name: _builtins.str
     """Resource name, `products/{product}`."""
     display_name: _builtins.str
-    """What it is called."""
+    """What it is called; not empty in a product that is kept."""
     etag: _builtins.str
     """Changes with every change of the product (AIP-154)."""
     @_builtins.property
@@ -81,7 +81,7 @@ class CreateProductRequest(_message.Message):
     """Id of the new product, its stock code; a random one where it is empty."""
     @_builtins.property
     def product(self) -> Global___Product:
-        """The product."""
+        """The product, with name and price."""
 
     def __init__(
         self,

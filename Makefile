@@ -1,0 +1,52 @@
+# Every way in. `make demo` is the first thing to try; each target does all the set-up it needs.
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+WEFT := .venv/bin/weft
+BUF := .venv/bin/buf
+
+# Processes compile themselves once; without this each of them would do it again at every start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo test check gen gen-xds down clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## Install what is missing: system packages, .venv, generated descriptors
+	@deploy/setup.sh
+
+up: setup ## Start the whole mesh in the background and print where everything is
+	@$(WEFT) up
+
+demo: up ## Start the mesh, send it a synthetic day of orders, print the balance
+	@$(WEFT) demo
+
+test: setup ## Run the whole suite on a mesh of its own, beside a running one or without
+	$(PYTHON) -m pytest $(ARGS)
+
+check: setup ## Lint, types, import rules, contracts, generated code
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	@mkdir -p build
+	$(BUF) build protos --exclude-source-info -o build/contracts.binpb
+	$(BUF) breaking build/contracts.binpb --against protos/baseline.binpb --exclude-imports --config buf.yaml
+	$(PYTHON) protos/py/generate.py --check
+	$(PYTHON) -m gateway check
+
+gen: setup ## Generate protos/gen from the contracts
+	$(PYTHON) protos/py/generate.py
+
+gen-xds: setup ## Make the xDS descriptors again
+	$(PYTHON) protos/py/make_xds.py
+
+down: ## Stop what `make up` started; the data stays
+	@if [ -x $(WEFT) ]; then $(WEFT) down; else echo "nothing runs"; fi
+
+clean: down ## Stop the mesh and remove its data
+	@if [ -x $(WEFT) ]; then $(PYTHON) -m deploy.supervisor clean; fi

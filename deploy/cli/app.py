@@ -1,0 +1,26 @@
+"""The command `weft`: every verb there is, in the order `--help` shows them. A new verb is a line in here."""
+
+import typer
+
+from deploy.cli import jobs, mesh
+
+app = typer.Typer(
+    name="weft",
+    help="Run a mesh of contract-first gRPC services on this machine, look at it, and send it work.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for verb in (
+    mesh.up,
+    mesh.down,
+    mesh.status,
+    mesh.logs,
+    mesh.kill,
+    jobs.token,
+    jobs.replay,
+    jobs.demo,
+):
+    app.command()(verb)

@@ -1,0 +1,187 @@
+"""The verbs that start, show and stop the mesh of this machine: up, down, status, logs, kill. Registered by app.py."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from deploy.supervisor import logfile
+from deploy.supervisor.config import Settings
+from deploy.supervisor.errors import StartFailed
+from deploy.supervisor.layout import Layout
+from deploy.supervisor.mesh import Mesh
+from deploy.supervisor.messages import Event, Status
+
+RUNNING_TIMEOUT_S = 60.0
+"""How long `up` waits for a running mesh that is just recovering from something."""
+LINES_ONE, LINES_EACH = 50, 5
+NAME_WIDTH = 22
+
+
+def up() -> None:
+    """Start the mesh, wait until every part is healthy, and print where everything is.
+
+    Finds a mesh that already runs and says so. Stops everything again when a part fails or on Ctrl-C.
+
+    Example: WEFT_GATEWAY_PORT=9090 weft up
+    """
+    settings = Settings.from_environ()
+    mesh = Mesh(settings.data, settings=settings)
+    began = time.monotonic()
+    running = mesh.running()
+    try:
+        status = mesh.start(None if running else show_event)
+    except StartFailed as error:
+        _explain(error, settings.data)
+        raise typer.Exit(1) from error
+    if running:
+        if not status.ready:
+            status = mesh.wait_ready(timeout_s=RUNNING_TIMEOUT_S)
+        print(f"already running: {len(status.processes)} processes, all ready")
+    else:
+        print(f"all {len(status.processes)} processes ready after {time.monotonic() - began:.1f} s")
+    print(places(status, settings))
+
+
+def down() -> None:
+    """Stop everything that `up` started, and wait until it is gone. The data stays.
+
+    Example: weft down
+    """
+    settings = Settings.from_environ()
+    began = time.monotonic()
+    if Mesh(settings.data, settings=settings).stop():
+        print(f"stopped after {time.monotonic() - began:.1f} s; the data stays in {settings.data}")
+    else:
+        print("nothing runs")
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Show every process, its state and its address, and where the pages are.
+
+    Example: weft status --json
+    """
+    settings = Settings.from_environ()
+    found = Mesh(settings.data, settings=settings).status()
+    if as_json:
+        print(found.to_json(indent=2))
+        return
+    Console().print(_table(found))
+    print(places(found, settings))
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="A part, such as orders-1, or a service; all where absent.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=100_000, help="So many last lines.")] = LINES_ONE,
+) -> None:
+    """Print the last lines that parts wrote; also after they have ended.
+
+    Example: weft logs orders-1 -f
+    """
+    folder = Layout(Settings.from_environ().data).log
+    paths = _log_files(folder, name)
+    if not paths:
+        known = sorted(path.stem for path in folder.glob("*.log"))
+        hint = f"known are {', '.join(known)}" if known else f"there is no log in {folder}"
+        raise typer.BadParameter(f"no part called {name} has written a log; {hint}" if name else hint)
+    shown = {path: logfile.size(path) for path in paths}
+    for path in paths:
+        for line in logfile.tail(path, lines if len(paths) == 1 else min(lines, LINES_EACH)):
+            print(_log_line(path, line, alone=len(paths) == 1))
+    if follow:
+        for path, line in logfile.follow(shown):
+            print(_log_line(path, line, alone=len(paths) == 1), flush=True)
+
+
+def kill(
+    name: Annotated[str, typer.Argument(help="A process, such as orders-1, or `any` service instance or worker.")],
+    number: Annotated[str, typer.Option("--signal", help="Signal by name or number.")] = "KILL",
+) -> None:
+    """Send a signal to one process. The supervisor starts again whatever dies of it.
+
+    Example: weft kill any --signal TERM
+    """
+    chosen = _signal(number)
+    settings = Settings.from_environ()
+    killed = Mesh(settings.data, settings=settings).kill(name, chosen)
+    print(f"sent {chosen.name} to {killed.name} (pid {killed.pid})")
+
+
+def show_event(event: Event) -> None:
+    """One line for each part that has become ready, or has not."""
+    if event.event != "part":
+        return
+    if event.state in ("ready", "done"):
+        print(f"  {event.part:<{NAME_WIDTH}} {event.state:<6} {event.seconds:6.1f} s", flush=True)
+    elif event.state == "down" and event.detail:
+        print(f"  {event.part:<{NAME_WIDTH}} {event.detail}; starting it again", flush=True)
+
+
+def places(found: Status, settings: Settings) -> str:
+    """Where everything is, a line each."""
+    certificate = Layout(settings.data).secrets / "edge-tls.crt"
+    rows = [
+        ("gateway", f"{found.gateway}   gRPC, gRPC-web and JSON"),
+        ("over TLS", f"https://127.0.0.1:{settings.gateway_tls_port}  certificate {certificate}"),
+        *((name, url) for name, url in found.urls.items() if url is not None),
+        ("data", str(settings.data)),
+    ]
+    return "\n".join(f"  {name:<10} {place}" for name, place in rows)
+
+
+def _explain(error: StartFailed, data: Path) -> None:
+    for line in error.log:
+        print(f"  {error.part} | {line}", file=sys.stderr)
+    place = Layout(data).log_of(error.part)
+    print(f"weft: {error}; everything is stopped again; its log is {place}", file=sys.stderr)
+
+
+def _table(found: Status) -> Table:
+    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    for column in ("NAME", "KIND", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("PID", "RESTARTS") else "left")
+    for process in found.processes:
+        colour = "green" if process.state == "ready" else "red"
+        table.add_row(
+            process.name,
+            process.kind,
+            f"[{colour}]{process.state}[/{colour}]",
+            str(process.pid or "-"),
+            process.address,
+            str(process.restarts),
+            process.since,
+        )
+    return table
+
+
+def _log_files(folder: Path, name: str) -> list[Path]:
+    if not name:
+        return sorted(folder.glob("*.log"))
+    exact = folder / f"{name}.log"
+    # Compared, not globbed: a name may hold anything.
+    return [
+        path
+        for path in sorted(folder.glob("*.log"))
+        if path == exact or (path.stem.startswith(f"{name}-") and path.stem.removeprefix(f"{name}-").isdigit())
+    ]
+
+
+def _log_line(path: Path, line: str, *, alone: bool) -> str:
+    return line if alone else f"{path.stem:<{NAME_WIDTH}} {line}"
+
+
+def _signal(text: str) -> signal.Signals:
+    name = text.upper().removeprefix("SIG")
+    try:
+        return signal.Signals(int(name)) if name.isdigit() else signal.Signals[f"SIG{name}"]
+    except (KeyError, ValueError) as error:
+        raise typer.BadParameter(f"{text} is not a signal; use a name such as TERM, or a number") from error

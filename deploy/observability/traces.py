@@ -1,0 +1,205 @@
+"""The trace sink: takes OTLP over gRPC, keeps spans in SQLite, answers over HTTP.
+
+    GET /api/traces?service=&error=true&limit=   summaries, the newest first
+    GET /api/traces/<trace id>                   the spans as a tree
+    GET /api/services                            names that spans came under
+    GET /, /traces/<trace id>                    the same for people        GET /healthz
+
+Run as `python -m deploy.observability.traces` with WEFT_LISTEN_OTLP, WEFT_LISTEN_HTTP and WEFT_STORE. What senders
+see: an export is accepted once it is in the bounded queue, and refused with RESOURCE_EXHAUSTED while that is full;
+memory is bounded, telemetry is what gives way. What was accepted is written before the process ends.
+"""
+
+import queue
+import sqlite3
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import grpc
+import structlog
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from deploy.observability import trace_pages
+from deploy.observability.config import Settings
+from deploy.observability.process import run
+from deploy.observability.span_store import Retention, SpanReader, SpanWriter
+from deploy.observability.span_tree import arrivals, tree
+from deploy.observability.web import Query, Response, Site, as_html, as_json, not_found
+
+_log: Final = structlog.get_logger(__name__)
+
+_SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
+# Exports that wait for the writer; an exporter sends up to 512 spans in one.
+QUEUE_EXPORTS: Final = 1024
+_EXPORT_BYTES_MAX: Final = 8 * 1024 * 1024
+# Exports written in one transaction.
+_BATCH: Final = 100
+_PRUNE_EVERY_S: Final = 30.0
+_GRACE_S: Final = 2.0
+_DRAIN_S: Final = 5.0
+_LIMIT_DEFAULT: Final = 50
+_LIMIT_MAX: Final = 1000
+
+
+class Writer:
+    """The bounded queue and the one thread that empties it into the store."""
+
+    def __init__(self, store: SpanWriter, *, retention: Retention, capacity: int = QUEUE_EXPORTS) -> None:
+        """Starts nothing yet."""
+        self._store = store
+        self._retention = retention
+        self._queue: queue.Queue[ExportTraceServiceRequest | None] = queue.Queue(capacity)
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def offer(self, request: ExportTraceServiceRequest) -> bool:
+        """Take an export for writing; False where the queue is full."""
+        try:
+            self._queue.put_nowait(request)
+        except queue.Full:
+            return False
+        return True
+
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Write what is waiting, and end."""
+        self._queue.put(None)
+        self._thread.join(_DRAIN_S)
+
+    def _work(self) -> None:
+        prune_at = time.monotonic()
+        while True:
+            batch = self._batch()
+            running = None not in batch
+            try:
+                self._write(batch)
+                if time.monotonic() >= prune_at:
+                    prune_at = time.monotonic() + _PRUNE_EVERY_S
+                    self._store.prune(self._retention)
+            except sqlite3.Error as error:
+                # A full disk loses these spans and no others: the next batch tries again.
+                _log.error("spans_lost", error=str(error))
+            if not running:
+                return
+
+    def _batch(self) -> list[ExportTraceServiceRequest | None]:
+        """What is there; nothing where nothing comes before pruning is due. None at the end asks to stop."""
+        batch: list[ExportTraceServiceRequest | None] = []
+        try:
+            batch.append(self._queue.get(timeout=_PRUNE_EVERY_S))
+            while len(batch) < _BATCH and batch[-1] is not None:
+                batch.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass  # all of it is here
+        return batch
+
+    def _write(self, batch: list[ExportTraceServiceRequest | None]) -> None:
+        found = [arrival for request in batch if request is not None for arrival in arrivals(request)]
+        if found:
+            self._store.add(found)
+
+
+def _receiver(writer: Writer) -> grpc.GenericRpcHandler:
+    """OTLP's TraceService: accepts an export, or refuses it while the writer is behind."""
+
+    def export(request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
+        if not writer.offer(request):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the trace store is behind")
+        return ExportTraceServiceResponse()
+
+    method = grpc.unary_unary_rpc_method_handler(
+        export,
+        request_deserializer=ExportTraceServiceRequest.FromString,
+        response_serializer=ExportTraceServiceResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(_SERVICE, {"Export": method})
+
+
+class TraceSink:
+    """Receiver, writer and site of one store."""
+
+    def __init__(self, settings: Settings, *, retention: Retention | None = None) -> None:
+        """Opens the store and nothing else yet."""
+        self._intake = settings.intake
+        self._store = SpanWriter(settings.store)
+        self._reader = SpanReader(settings.store)
+        self._writer = Writer(self._store, retention=retention or Retention())
+        self._grpc = grpc.server(
+            ThreadPoolExecutor(max_workers=2, thread_name_prefix="otlp"),
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _EXPORT_BYTES_MAX)],
+        )
+        self._grpc.add_generic_rpc_handlers((_receiver(self._writer),))
+        self.site = Site(
+            settings.http,
+            [
+                (r"/healthz", self._healthz),
+                (r"/api/traces", self._list),
+                (r"/api/traces/([0-9a-fA-F]{32})", self._trace),
+                (r"/api/services", self._services),
+                (r"/traces/([0-9a-fA-F]{32})", self._waterfall),
+                (r"/", self._index),
+            ],
+        )
+        self.otlp_port = 0
+
+    def start(self) -> None:
+        """Listen. Raises OSError where an address is not to be had."""
+        try:
+            self.otlp_port = self._grpc.add_insecure_port(f"{self._intake.host}:{self._intake.port}")
+        except RuntimeError as error:
+            raise OSError(f"{self._intake}: {error}") from error
+        self.site.start()
+        self._writer.start()
+        self._grpc.start()
+
+    def stop(self) -> None:
+        """Stop taking, write what was taken, close."""
+        self._grpc.stop(_GRACE_S).wait()
+        self._writer.stop()
+        self.site.stop()
+        self._store.close()
+
+    def _healthz(self, query: Query) -> Response:
+        alive = self._writer.alive()
+        return as_json({"status": "serving" if alive else "not serving"}, status=200 if alive else 503)
+
+    def _latest(self, query: Query) -> list[dict[str, Any]]:
+        limit = query.number("limit", default=_LIMIT_DEFAULT, most=_LIMIT_MAX)
+        return self._reader.latest(service=query.text("service"), errors=query.flag("error"), limit=limit)
+
+    def _list(self, query: Query) -> Response:
+        return as_json({"traces": self._latest(query)})
+
+    def _trace(self, query: Query, trace_id: str) -> Response:
+        found = self._find(trace_id)
+        return not_found("trace") if found is None else as_json(found)
+
+    def _services(self, query: Query) -> Response:
+        return as_json({"services": self._reader.services()})
+
+    def _index(self, query: Query) -> Response:
+        return as_html(trace_pages.trace_list(self._latest(query), self._reader.services()))
+
+    def _waterfall(self, query: Query, trace_id: str) -> Response:
+        found = self._find(trace_id)
+        return not_found("trace") if found is None else as_html(trace_pages.waterfall(found))
+
+    def _find(self, trace_id: str) -> dict[str, Any] | None:
+        spans = self._reader.spans(trace_id.lower())
+        return tree(trace_id.lower(), spans) if spans else None
+
+
+if __name__ == "__main__":
+    sys.exit(run("traces", "WEFT_LISTEN_OTLP", TraceSink))

@@ -1,0 +1,79 @@
+"""The other end of the daemon's socket: blocking, for the `weft` command and for tests."""
+
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.supervisor import messages
+from deploy.supervisor.errors import NotRunning, Refused
+from deploy.supervisor.messages import Event, Killed, Status
+
+ANSWER_TIMEOUT_S = 120.0
+"""Longer than the longest thing that can be asked for, a restart."""
+
+
+class Client:
+    """Talks to the daemon behind one socket. Every method raises NotRunning when there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def running(self) -> bool:
+        """Whether a daemon answers."""
+        try:
+            with self._connect(1.0):
+                return True
+        except NotRunning:
+            return False
+
+    def status(self) -> Status:
+        """What runs now. Raises Refused while the daemon is still reading its desired state."""
+        return messages.status_of(self._ask({"op": "status"})["status"])
+
+    def kill(self, name: str, number: int) -> Killed:
+        """Send a signal to a process, or to `any`. Raises Refused."""
+        answer = self._ask({"op": "kill", "name": name, "signal": number})
+        return Killed(answer["name"], answer["pid"])
+
+    def restart(self, name: str) -> Killed:
+        """Stop one process politely and wait for its successor. Raises Refused."""
+        answer = self._ask({"op": "restart", "name": name})
+        return Killed(answer["name"], answer["pid"])
+
+    def events(self, *, timeout_s: float | None = None) -> Iterator[Event]:
+        """Everything that happened since the daemon began, then what happens, until it ends."""
+        return self._stream({"op": "events"}, timeout_s)
+
+    def down(self, *, timeout_s: float | None = None) -> Iterator[Event]:
+        """Tell the daemon to stop everything; what happens until it has."""
+        return self._stream({"op": "down"}, timeout_s)
+
+    def _ask(self, request: Mapping[str, object]) -> Mapping[str, Any]:
+        with self._connect(ANSWER_TIMEOUT_S) as connection, connection.makefile("rwb") as stream:
+            stream.write(messages.encode(request))
+            stream.flush()
+            line = stream.readline()
+        if not line:
+            raise NotRunning("the supervisor has just stopped")
+        answer = messages.decode(line)
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer
+
+    def _stream(self, request: Mapping[str, object], timeout_s: float | None) -> Iterator[Event]:
+        with self._connect(timeout_s) as connection, connection.makefile("rwb") as stream:
+            stream.write(messages.encode(request))
+            stream.flush()
+            for line in stream:
+                yield messages.event_of(messages.decode(line))
+
+    def _connect(self, timeout_s: float | None) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(self._path))
+        except OSError as error:
+            connection.close()
+            raise NotRunning(f"no mesh runs here ({self._path})") from error
+        return connection

@@ -1,0 +1,221 @@
+"""The daemon: builds the stack of a desired state, runs it, and answers on a unix socket. One per data directory.
+
+It lives until it is told to stop, or until the first start fails; either way it stops everything it had started.
+"""
+
+import asyncio
+import json
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from deploy.supervisor import account, messages
+from deploy.supervisor.desired import Desired
+from deploy.supervisor.errors import ConfigError, Refused, StartFailed
+from deploy.supervisor.layout import Layout
+from deploy.supervisor.messages import Event
+from deploy.supervisor.orphans import stop_orphans
+from deploy.supervisor.ports import Ports
+from deploy.supervisor.record import Record
+from deploy.supervisor.secrets import Secrets
+from deploy.supervisor.slot import Host
+from deploy.supervisor.stack import Stack
+from deploy.supervisor.supervisor import Supervisor
+
+log = structlog.get_logger()
+
+HEAVY_STARTS_MAX = 4
+"""Python starts at once; more of them on two cores only make each one time out."""
+EVENTS_MAX = 2000
+"""Events kept for whoever asks later; restarts of a long-lived mesh push out the oldest."""
+FAREWELL_S = 3.0
+"""How long a failed start waits for somebody to tell it to."""
+
+
+class Daemon:
+    """The process behind `weft up`."""
+
+    def __init__(self, layout: Layout, desired: Desired, *, now: Callable[[], datetime], rng: random.Random) -> None:
+        self._layout = layout
+        self._desired = desired
+        self._now = now
+        self._rng = rng
+        self._record = Record(layout.processes)
+        self._stack: Stack | None = None
+        self._supervisor: Supervisor | None = None
+        self._events: list[Event] = []
+        self._subscribers: set[asyncio.Queue[Event | None]] = set()
+        self._conversations: set[asyncio.Task[None]] = set()
+        self._told = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._began = asyncio.get_running_loop().time()
+
+    async def run(self) -> int:
+        """Serve until stopped; the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        async with self._listening():
+            try:
+                return await self._start_and_wait()
+            finally:
+                if self._supervisor is not None:
+                    self._emit(Event("stopping", seconds=self._elapsed()))
+                    await self._supervisor.stop()
+                self._emit(Event("stopped", seconds=self._elapsed()))
+
+    async def _start_and_wait(self) -> int:
+        start = asyncio.create_task(self._start())
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not start.done():
+                return 0  # asked to stop while starting
+            await start
+            self._emit(Event("up", seconds=self._elapsed()))
+            log.info("mesh_up", seconds=round(self._elapsed(), 3))
+            assert self._supervisor is not None
+            broken = self._supervisor.broken
+            await asyncio.wait((asyncio.ensure_future(stop), broken), return_when=asyncio.FIRST_COMPLETED)
+            if broken.done():
+                await broken
+        except StartFailed as error:
+            await self._fail(Event("failed", part=error.part, detail=error.reason, log=error.log))
+            return 1
+        except ConfigError as error:
+            await self._fail(Event("failed", detail=str(error), config=True))
+            return 2
+        else:
+            return 0
+        finally:
+            for task in (start, stop):
+                task.cancel()
+            await asyncio.gather(start, stop, return_exceptions=True)  # its error, if any, has been told above
+
+    async def _start(self) -> None:
+        user = account.server_account()
+        self._layout.prepare(user)
+        if stopped := await stop_orphans(self._record):
+            log.warning("orphans_stopped", names=stopped)
+        free = random.Random(self._rng.random()) if self._desired.free_ports else None
+        ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free)
+        secrets = Secrets(self._layout.secrets)
+        self._stack = Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
+        parts = self._stack.parts()
+        ports.save()
+        self._stack.write_secrets()
+        host = Host(
+            layout=self._layout,
+            record=self._record,
+            heavy=asyncio.Semaphore(HEAVY_STARTS_MAX),
+            emit=self._emit,
+            now=self._now,
+            rng=self._rng,
+            dies_with_us=self._desired.ephemeral,
+        )
+        self._supervisor = Supervisor(parts, host)
+        await self._supervisor.start()
+
+    async def _fail(self, event: Event) -> None:
+        log.error("start_failed", part=event.part, reason=event.detail)
+        self._emit(event)
+        try:
+            await asyncio.wait_for(self._told.wait(), FAREWELL_S)
+        except TimeoutError:
+            log.warning("nobody_was_told")
+
+    def _emit(self, event: Event) -> None:
+        self._events.append(event)
+        del self._events[:-EVENTS_MAX]
+        for queue in self._subscribers:
+            if queue.full():
+                queue.get_nowait()  # whoever does not read loses the oldest, and costs nobody anything
+            queue.put_nowait(event)
+
+    def _elapsed(self) -> float:
+        return asyncio.get_running_loop().time() - self._began
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        path = self._layout.socket
+        path.unlink(missing_ok=True)  # we hold the lock, so whoever bound it is dead
+        # umask is 077, so the socket is ours alone from its first moment.
+        server = await asyncio.start_unix_server(self._accept, path=path, limit=messages.LINE_BYTES_MAX)
+        try:
+            yield
+        finally:
+            server.close()
+            for queue in self._subscribers:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+            if self._conversations:
+                _, late = await asyncio.wait(self._conversations, timeout=FAREWELL_S)
+                for conversation in late:
+                    conversation.cancel()
+            path.unlink(missing_ok=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversation = asyncio.current_task()
+        assert conversation is not None
+        self._conversations.add(conversation)
+        try:
+            await self._converse(reader, writer)
+        except ConnectionError:
+            log.debug("client_left")
+        finally:
+            self._conversations.discard(conversation)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        if not line:
+            return
+        try:
+            request = messages.decode(line)
+            if request.get("op") in ("events", "down"):
+                await self._send_events(writer, stop=request["op"] == "down")
+                return
+            answer = await self._answer(request)
+        except (Refused, KeyError, TypeError, ValueError) as error:
+            answer = {"error": str(error)}
+        writer.write(messages.encode(answer))
+        await writer.drain()
+
+    async def _answer(self, request: Mapping[str, Any]) -> Mapping[str, object]:
+        supervisor, stack = self._supervisor, self._stack
+        if supervisor is None or stack is None:
+            raise Refused("the mesh is only beginning to start")
+        match request["op"]:
+            case "status":
+                status = messages.Status(stack.gateway_url(), stack.urls(), supervisor.processes())
+                return {"status": json.loads(status.to_json())}
+            case "kill":
+                killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
+            case "restart":
+                killed = await supervisor.restart(str(request["name"]))
+            case other:
+                raise Refused(f"no operation is called {other}")
+        return {"name": killed.name, "pid": killed.pid}
+
+    async def _send_events(self, writer: asyncio.StreamWriter, *, stop: bool) -> None:
+        """Everything that happened and happens (`stop`: only what happens from now on), until the end."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(EVENTS_MAX + 1)
+        for past in () if stop else self._events:
+            queue.put_nowait(past)
+        self._subscribers.add(queue)
+        try:
+            if stop:
+                self._stop.set()
+            while (event := await queue.get()) is not None:
+                writer.write(messages.encode_event(event))
+                await writer.drain()
+                if event.event == "failed":
+                    self._told.set()
+        finally:
+            self._subscribers.discard(queue)

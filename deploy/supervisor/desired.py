@@ -1,0 +1,96 @@
+"""The desired state: which parts, how many of each, on which ports. Written by `Mesh`, read by the daemon.
+
+It is a file (`run/desired.json`), so that the daemon needs no argument and no environment, and so that the state
+that was asked for can be looked at beside the state there is.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from deploy.supervisor.config import Settings
+from deploy.supervisor.errors import ConfigError
+
+DEFAULT_SIZES: Mapping[str, int] = {
+    "memcached": 2,
+    "control-plane": 2,
+    "identity": 2,
+    "catalog": 2,
+    "orders": 2,
+    "analytics": 1,
+    "relay": 1,
+    "email": 1,
+    "audit": 1,
+    "analytics-worker": 1,
+    "gateway": 2,
+}
+"""Instances of everything that can have more than one."""
+
+INSTANCES_MAX = 32
+"""More instances of one part than any single machine makes sense of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Everything the daemon has to know to build the stack."""
+
+    gateway_port: int = 8080
+    gateway_tls_port: int = 8443
+    port_base: int = 21000
+    free_ports: bool = False
+    """Every port, the gateways' too, is any free one: for a mesh beside another one."""
+    sizes: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_SIZES))
+    only: tuple[str, ...] = ()
+    """Start these parts and what they need, nothing else; empty = everything."""
+    log_level: str = "info"
+    trace_ratio: float = 1.0
+    otlp_endpoint: str = ""
+    ephemeral: bool = False
+    """A test's mesh: no fsync, and every process dies with the daemon, the daemon with its parent."""
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        ports: Literal["default", "free"] = "default",
+        sizes: Mapping[str, int] | None = None,
+        only: tuple[str, ...] = (),
+        ephemeral: bool = False,
+    ) -> "Desired":
+        """The state that `settings` and the caller ask for. Raises ConfigError for a size nothing has."""
+        return cls(
+            gateway_port=settings.gateway_port,
+            gateway_tls_port=settings.gateway_tls_port,
+            port_base=settings.port_base,
+            free_ports=ports == "free",
+            sizes=complete_sizes(sizes or {}),
+            only=only,
+            log_level=settings.log_level,
+            trace_ratio=settings.trace_ratio,
+            otlp_endpoint=settings.otlp_endpoint,
+            ephemeral=ephemeral,
+        )
+
+    def write(self, path: Path) -> None:
+        """Store at `path`."""
+        path.write_text(json.dumps({**asdict(self), "sizes": dict(self.sizes)}, indent=1))
+        path.chmod(0o600)
+
+    @classmethod
+    def read(cls, path: Path) -> "Desired":
+        """What `write` stored."""
+        fields = json.loads(path.read_text())
+        return cls(**{**fields, "only": tuple(fields["only"])})
+
+
+def complete_sizes(wanted: Mapping[str, int]) -> dict[str, int]:
+    """`wanted` over the defaults. Raises ConfigError for an unknown name or an impossible number."""
+    for name, size in wanted.items():
+        if name not in DEFAULT_SIZES:
+            raise ConfigError(f"nothing called {name} has a size; known are {', '.join(DEFAULT_SIZES)}")
+        if not 0 <= size <= INSTANCES_MAX:
+            raise ConfigError(f"size of {name} is {size}; give 0 to {INSTANCES_MAX}")
+    return {**DEFAULT_SIZES, **wanted}

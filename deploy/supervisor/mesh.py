@@ -1,0 +1,202 @@
+"""A mesh as an object: start it, look at it, hurt it, stop it. The library door of the supervisor.
+
+The `weft` command uses it for the user's mesh, tests for meshes of their own. It is blocking; the work is done by
+the daemon, a process of its own that it starts when none runs on the data directory.
+
+    with temporary() as folder, Mesh(folder, ports="free", ephemeral=True) as mesh:
+        mesh.start()
+        mesh.kill("orders-1")
+        mesh.wait_ready()
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from deploy.supervisor import logfile, process
+from deploy.supervisor.account import server_account
+from deploy.supervisor.client import Client
+from deploy.supervisor.config import Settings, child_environ
+from deploy.supervisor.desired import Desired
+from deploy.supervisor.errors import ConfigError, NotRunning, Refused, StartFailed, SupervisorError
+from deploy.supervisor.layout import PROJECT, Layout
+from deploy.supervisor.messages import Event, Killed, Status
+from deploy.supervisor.orphans import stop_orphans
+from deploy.supervisor.record import Record
+
+START_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 120.0
+DAEMON_TIMEOUT_S = 20.0
+POLL_S = 0.05
+Progress = Callable[[Event], None]
+
+
+class Mesh:
+    """The mesh of one data directory, running or not."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        ports: Literal["default", "free"] = "default",
+        sizes: Mapping[str, int] | None = None,
+        only: tuple[str, ...] = (),
+        ephemeral: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        """`ephemeral`: a test's mesh, without fsync, that dies with this process. Raises ConfigError."""
+        self._layout = Layout(data_dir)
+        self._client = Client(self._layout.socket)
+        self._ephemeral = ephemeral
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._desired = Desired.of(
+            settings or Settings(data=data_dir), ports=ports, sizes=sizes, only=only, ephemeral=ephemeral
+        )
+
+    def __enter__(self) -> "Mesh":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def secrets(self) -> Path:
+        """The directory of credentials, as processes get it in WEFT_SECRETS."""
+        return self._layout.secrets
+
+    @property
+    def logs(self) -> Path:
+        """The directory of log files, `<name>.log`."""
+        return self._layout.log
+
+    @property
+    def gateway(self) -> str:
+        """`host:port` of the gateways."""
+        return self.status().gateway.removeprefix("http://")
+
+    def running(self) -> bool:
+        """Whether a daemon runs on the data directory."""
+        return self._client.running()
+
+    def start(self, progress: Progress | None = None, *, timeout_s: float = START_TIMEOUT_S) -> Status:
+        """Start it, or join a start that is under way, and wait until everything is ready.
+
+        Raises ConfigError or StartFailed; then, and when it is interrupted, nothing that was started runs any more.
+        """
+        if not self.running():
+            self._spawn()
+        try:
+            self._follow(progress, timeout_s)
+        except BaseException:  # an interrupt as well: whoever asked for the start no longer wants it
+            self.stop()
+            raise
+        return self.status()
+
+    def stop(self, progress: Progress | None = None) -> bool:
+        """Stop everything, also what a daemon that died left behind, and wait; False when nothing ran."""
+        try:
+            for event in self._client.down(timeout_s=STOP_TIMEOUT_S):
+                if progress is not None:
+                    progress(event)
+        except NotRunning:
+            self._reap()
+            return bool(asyncio.run(stop_orphans(Record(self._layout.processes))))
+        self._reap()
+        return True
+
+    def status(self) -> Status:
+        """What runs now. Raises NotRunning, or Refused in the first moments of a start."""
+        return self._client.status()
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> Killed:
+        """Send a signal to a process by name, or to `any` service instance or worker. Raises Refused."""
+        return self._client.kill(name, number)
+
+    def restart(self, name: str) -> Killed:
+        """Stop one process in an orderly way and wait until its successor is ready. Raises Refused."""
+        return self._client.restart(name)
+
+    def wait_ready(self, *, timeout_s: float = 60.0) -> Status:
+        """Wait until every process is ready. Raises Refused when that takes longer."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            status = self.status()
+            if status.ready:
+                return status
+            if time.monotonic() > deadline:
+                late = ", ".join(process.name for process in status.processes if process.state != "ready")
+                raise Refused(f"not ready after {timeout_s:.0f} s: {late}")
+            threading.Event().wait(POLL_S)
+
+    def log_tail(self, name: str, lines: int = 20) -> tuple[str, ...]:
+        """The last lines a part wrote."""
+        return logfile.tail(self._layout.log_of(name), lines)
+
+    def _spawn(self) -> None:
+        self._layout.prepare(server_account())
+        self._desired.write(self._layout.desired)
+        argv: tuple[str, ...] = (sys.executable, "-m", "deploy.supervisor", "serve", str(self._layout.root))
+        if self._ephemeral:
+            argv = (process.SETPRIV, "--pdeathsig", "KILL", "--", *argv)
+        output = logfile.open_for_append(self._layout.log_of("supervisor"))
+        try:
+            self._daemon = subprocess.Popen(
+                argv,
+                env=child_environ(),
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        finally:
+            os.close(output)
+        deadline = time.monotonic() + DAEMON_TIMEOUT_S
+        while not self.running():
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                raise StartFailed("supervisor", "does not come up", log=self.log_tail("supervisor"))
+            threading.Event().wait(POLL_S)
+
+    def _follow(self, progress: Progress | None, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        try:
+            for event in self._client.events(timeout_s=timeout_s):
+                if progress is not None:
+                    progress(event)
+                if event.event == "up":
+                    return
+                if event.event == "failed":
+                    raise _failure(event)
+                if event.event == "stopped":
+                    raise StartFailed("mesh", "was stopped by somebody else while it started")
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+        except TimeoutError as error:
+            raise StartFailed("mesh", f"is not up after {timeout_s:.0f} s") from error
+        raise StartFailed("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
+
+    def _reap(self) -> None:
+        """Wait for the daemon itself, which ends right after it has said goodbye."""
+        if self._daemon is not None:
+            self._daemon.wait(STOP_TIMEOUT_S)
+            self._daemon = None
+            return
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self.running() and time.monotonic() < deadline:
+            threading.Event().wait(POLL_S)
+
+
+def _failure(event: Event) -> SupervisorError:
+    if event.config:
+        return ConfigError(event.detail)
+    return StartFailed(event.part, event.detail, log=event.log)

@@ -1,0 +1,107 @@
+"""What goes over the supervisor's socket: one JSON object a line. Shared by `daemon.py` and `client.py`.
+
+request   {"op": "status" | "events" | "down" | "kill" | "restart", ...}
+answer    {"status": {...}} | {"event": ...} many | {"pid": ..., "name": ...} | {"error": "one line"}
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+EventKind = Literal["part", "up", "failed", "stopping", "stopped"]
+LINE_BYTES_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a part, or to the whole mesh."""
+
+    event: EventKind
+    part: str = ""
+    state: str = ""
+    """For `part`: starting, ready, done (a task), down, failed."""
+    seconds: float = 0.0
+    """For `part`: how long it took; otherwise since the mesh began to start."""
+    detail: str = ""
+    log: tuple[str, ...] = ()
+    """For `failed`: the last lines the part wrote."""
+    config: bool = False
+    """For `failed`: the user's settings or machine are the reason, and nothing was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of `weft status`."""
+
+    name: str
+    kind: str
+    service: str
+    pid: int | None
+    address: str
+    state: str
+    restarts: int
+    since: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `weft status --json` prints."""
+
+    gateway: str
+    urls: Mapping[str, str | None]
+    processes: tuple[Process, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every process is ready."""
+        return all(process.state == "ready" for process in self.processes)
+
+    def process(self, name: str) -> Process:
+        """The process called `name`. Raises KeyError."""
+        for process in self.processes:
+            if process.name == name:
+                return process
+        raise KeyError(name)
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The object that interface users rely on."""
+        return json.dumps(asdict(self), indent=indent)
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """Which process got a signal."""
+
+    name: str
+    pid: int
+
+
+def encode(message: Mapping[str, object]) -> bytes:
+    """One line."""
+    return json.dumps(message).encode() + b"\n"
+
+
+def encode_event(event: Event) -> bytes:
+    """One event as a line."""
+    return encode(asdict(event))
+
+
+def decode(line: bytes) -> Mapping[str, Any]:
+    """The object of one line. Raises ValueError when it is none."""
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("not an object")
+    return message
+
+
+def event_of(message: Mapping[str, Any]) -> Event:
+    """An event that was sent."""
+    return Event(**{**message, "log": tuple(message["log"])})
+
+
+def status_of(message: Mapping[str, Any]) -> Status:
+    """A status that was sent."""
+    processes: Sequence[Mapping[str, Any]] = message["processes"]
+    return Status(message["gateway"], message["urls"], tuple(Process(**process) for process in processes))

@@ -1,0 +1,33 @@
+"""What a probe is. `readiness.py` has one for each kind of server.
+
+Apart from its implementations, because everything knows what a probe is and only the daemon should load gRPC for it.
+"""
+
+from enum import StrEnum
+from typing import Protocol
+
+HOST = "127.0.0.1"
+TIMEOUT_S = 1.5
+
+
+class Answer(StrEnum):
+    """What a server said."""
+
+    READY = "ready"
+    REFUSING = "refusing"
+
+
+class NoAnswer(Exception):
+    """Nothing, or nothing sensible, came back in time."""
+
+
+class Probe(Protocol):
+    """One question to one server."""
+
+    async def check(self) -> Answer:
+        """Ask. Raises NoAnswer."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of whatever the probe keeps open."""
+        ...

@@ -1,0 +1,137 @@
+"""One operating-system process: spawned in a session of its own, watched through a pidfd, stopped without remains.
+
+The child writes its own log and knows nothing of us. With `dies_with_us` (tests only) the kernel kills it when we die;
+otherwise it survives, and the next supervisor finds it in the record.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from deploy.supervisor import logfile, procfs
+from deploy.supervisor.part import Command
+
+SETPRIV = "/usr/bin/setpriv"
+POLL_S = 0.02
+REMAINS_GRACE_S = 3.0
+"""How long the descendants of a process that ended get to notice."""
+KILL_GRACE_S = 5.0
+"""How long the kernel gets to end what was killed; a process stuck in a system call for longer is left to it."""
+
+
+class Child:
+    """A process we started. `wait()` may be awaited by many."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self.pid = process.pid
+        self.start_time = procfs.start_time(process.pid)
+        self._exited = asyncio.Event()
+        self._pidfd = os.pidfd_open(process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._process.wait()
+        self._exited.set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Wait for its end."""
+        await self._exited.wait()
+        return self._process.returncode
+
+    async def ended_within(self, seconds: float) -> bool:
+        """Whether it ends within this time."""
+        try:
+            await asyncio.wait_for(self._exited.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process itself; nothing happens when it is already gone."""
+        if self.exit_code is None:
+            self._process.send_signal(number)
+
+    async def stop(self, number: int, *, grace_s: float) -> int:
+        """Ask it to end with signal `number`, insist with SIGKILL after the grace; its session is empty afterwards."""
+        self.send(number)
+        if not await self.ended_within(grace_s):
+            self.send(signal.SIGKILL)
+            await self.wait()
+        await clear_session(self.pid)
+        return self._process.returncode
+
+
+def spawn(command: Command, *, log: Path, dies_with_us: bool) -> Child:
+    """Start a process. Raises OSError when the program cannot be executed."""
+    argv = command.argv
+    if dies_with_us:
+        argv = (SETPRIV, "--pdeathsig", "KILL", "--", *argv)
+    output = logfile.open_for_append(log)
+    account = command.account
+    try:
+        process = subprocess.Popen(
+            argv,
+            env=dict(command.env),
+            cwd=command.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            umask=0o077,
+            user=None if account is None else account.uid,
+            group=None if account is None else account.gid,
+            extra_groups=None if account is None else [],
+        )
+    finally:
+        os.close(output)
+    return Child(process)
+
+
+async def run(command: Command, *, log: Path, timeout_s: float, dies_with_us: bool) -> int:
+    """Run a process to its end and return its exit code. Raises TimeoutError; nothing of it is left behind."""
+    child = spawn(command, log=log, dies_with_us=dies_with_us)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await child.wait()
+    finally:
+        await child.stop(signal.SIGKILL, grace_s=0.0)
+
+
+async def clear_session(session: int) -> None:
+    """Make sure nothing of a session whose leader has ended goes on: wait a little, then kill."""
+    loop = asyncio.get_running_loop()
+    polite_until = loop.time() + REMAINS_GRACE_S
+    while (members := procfs.session_members(session)) and loop.time() < polite_until + KILL_GRACE_S:
+        if loop.time() > polite_until:
+            for pid in members:
+                _kill(pid, signal.SIGKILL)
+        await asyncio.sleep(POLL_S)
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it ended between the look and the signal, as was wanted
+        os.kill(pid, number)
+
+
+async def stop_foreign(pid: int, start_time: int, number: int, *, grace_s: float) -> None:
+    """Stop a process that is not our child (an earlier supervisor's), identified by pid and start time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace_s
+    if procfs.start_time(pid) == start_time:
+        _kill(pid, number)
+    while procfs.start_time(pid) == start_time and loop.time() < deadline + KILL_GRACE_S:
+        if loop.time() > deadline:
+            _kill(pid, signal.SIGKILL)
+        await asyncio.sleep(POLL_S)
+    await clear_session(pid)

@@ -1,0 +1,84 @@
+"""Credentials of one mesh: made once, kept in 0600 files, handed to processes as a directory, never in argv or environ.
+
+URLs carry a port and are written again at each start; passwords and keys are made once and never change.
+A file that others may read is refused, since it may have been read already.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import quote
+
+from deploy.supervisor import certificate
+from deploy.supervisor.errors import ConfigError
+from deploy.supervisor.probe import HOST
+
+DATABASES = ("identity", "catalog", "orders", "analytics", "email", "audit")
+"""One database, and one role that owns it, per name."""
+
+OPERATOR_EMAIL = "operator@weft.example"
+
+
+class Secrets:
+    """The secrets directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for path in folder.iterdir():
+            if path.stat().st_mode & 0o077:
+                raise ConfigError(f"secret {path} can be read by others; run: chmod 600 {path}")
+
+    def password(self, name: str) -> str:
+        """The password in `<name>.password`, made at first use."""
+        return self._once(f"{name}.password", secrets.token_urlsafe(24))
+
+    def make_application_secrets(self) -> None:
+        """Make what services and workers read that does not depend on any port."""
+        self._once("cache.key", secrets.token_hex(32))
+        self._once("seal.key", secrets.token_hex(32))
+        self._once("operator.email", OPERATOR_EMAIL)
+        self.password("operator")
+        self.password("etcd")
+
+    def write_database_urls(self, port: int) -> None:
+        """Write `database-<name>.url` for every database."""
+        for name in DATABASES:
+            self._write(f"database-{name}.url", self.database_url(name, port))
+
+    def database_url(self, name: str, port: int) -> str:
+        """SQLAlchemy URL of one database, as the role that owns it."""
+        password = quote(self.password(f"database-{name}"), safe="")
+        return f"postgresql+psycopg://{name}:{password}@{HOST}:{port}/{name}"
+
+    def write_amqp_url(self, port: int) -> str:
+        """Write `amqp.url`, and return it."""
+        url = f"amqp://weft:{quote(self.password('rabbitmq'), safe='')}@{HOST}:{port}/%2F"
+        self._write("amqp.url", url)
+        return url
+
+    def certificate(self) -> tuple[Path, Path]:
+        """Certificate and key of the gateways' TLS port; made again when they do not match or are about to expire."""
+        paths = self.folder / "edge-tls.crt", self.folder / "edge-tls.key"
+        if not (all(path.exists() for path in paths) and certificate.usable(*(path.read_bytes() for path in paths))):
+            made = certificate.make(("localhost",), (HOST, "::1"))
+            self._write("edge-tls.key", made.key)
+            self._write("edge-tls.crt", made.certificate)
+        return paths
+
+    def _once(self, name: str, value: str) -> str:
+        path = self.folder / name
+        if not path.exists():
+            self._write(name, value)
+        stored = path.read_text().strip()
+        if not stored:
+            raise ConfigError(f"secret {path} is empty; remove it and it is made again, with whatever it unlocks lost")
+        return stored
+
+    def _write(self, name: str, value: str) -> None:
+        # Through a new file, so that a reader sees the old value or the new one, and nobody else ever sees either.
+        temporary = self.folder / f".{name}.new"
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(value)
+        temporary.replace(self.folder / name)

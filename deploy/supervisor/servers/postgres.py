@@ -1,0 +1,152 @@
+"""PostgreSQL: the database server. SCRAM over loopback TCP only; one database and one owning role per name."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from deploy.supervisor import process
+from deploy.supervisor.account import Account
+from deploy.supervisor.config import child_environ
+from deploy.supervisor.errors import ConfigError, StartFailed
+from deploy.supervisor.layout import Layout
+from deploy.supervisor.part import Command, Kind, Server
+from deploy.supervisor.probe import HOST
+from deploy.supervisor.readiness import Postgres
+
+SUPERUSER = "weft"
+BINARIES = Path("/usr/lib/postgresql")
+CONNECTIONS_MAX = 200
+"""Seven services and four workers with pools of ten and less, half of that again for a rolling restart."""
+INITDB_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A database and the role of the same name that owns it."""
+
+    name: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Owner(name={self.name!r}, password=...)"
+
+
+def binary(name: str) -> Path:
+    """A program of the newest PostgreSQL installed. Raises ConfigError when there is none."""
+    versions = [path for path in BINARIES.glob(f"*/bin/{name}") if path.parts[-3].isdigit()]
+    if not versions:
+        raise ConfigError(
+            f"{name} is not below {BINARIES}; run `make up` or deploy/setup.sh, which installs PostgreSQL"
+        )
+    return max(versions, key=lambda path: int(path.parts[-3]))
+
+
+def server(
+    name: str, layout: Layout, account: Account | None, *, port: int, password: str, durable: bool = True
+) -> Server:
+    """One server with a cluster directory. Without `durable` a machine that stops may lose data, a process not."""
+    home = layout.home(name)
+    data = home / "cluster"
+    environ = {**child_environ(), "HOME": str(home)}
+
+    async def prepare() -> None:
+        layout.private(home, account)
+        layout.private(home / "socket", account)
+        if not (data / "PG_VERSION").exists():
+            await _initialise(name, layout, account, password=password)
+
+    return Server(
+        name=name,
+        kind=Kind.DATABASE,
+        service="postgres",
+        command=Command(
+            argv=(str(binary("postgres")), "-D", str(data), *_settings(port, home / "socket", durable=durable)),
+            env=environ,
+            cwd=home,
+            account=account,
+        ),
+        probe=Postgres(port, SUPERUSER),
+        ports=(port,),
+        prepare=prepare,
+        role="leader",
+        stop_signal=signal.SIGINT,  # "fast": sessions are ended; SIGTERM would wait for clients to leave
+        grace_s=30.0,
+        start_timeout_s=90.0,  # crash recovery comes first
+    )
+
+
+def _settings(port: int, socket: Path, *, durable: bool) -> tuple[str, ...]:
+    settings = {
+        "listen_addresses": HOST,
+        "port": str(port),
+        "unix_socket_directories": str(socket),  # the default belongs to the system's own server
+        "max_connections": str(CONNECTIONS_MAX),
+        "shared_buffers": "128MB",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "log_line_prefix": "%m [%p] %u@%d ",
+        "idle_in_transaction_session_timeout": "30s",  # a client that hangs in a transaction gives its locks back
+        "max_wal_size": "512MB",
+    }
+    if not durable:
+        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    return tuple(argument for name, value in settings.items() for argument in ("-c", f"{name}={value}"))
+
+
+async def _initialise(name: str, layout: Layout, account: Account | None, *, password: str) -> None:
+    home = layout.home(name)
+    # A half-made directory of a start that was killed would be refused; `initdb` is finished when PG_VERSION is there
+    # and moved into place, since the move is the last step.
+    draft = home / "cluster.new"
+    await process.run(
+        Command(("/bin/rm", "-rf", str(draft)), child_environ(), home, account),
+        log=layout.log_of(name),
+        timeout_s=INITDB_TIMEOUT_S,
+        dies_with_us=True,
+    )
+    password_file = layout.write(home / "password", password, account)
+    argv = (
+        *(str(binary("initdb")), "-D", str(draft), "-U", SUPERUSER, f"--pwfile={password_file}"),
+        *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+    )
+    try:
+        code = await process.run(
+            Command(argv, {**child_environ(), "HOME": str(home)}, home, account),
+            log=layout.log_of(name),
+            timeout_s=INITDB_TIMEOUT_S,
+            dies_with_us=True,
+        )
+    finally:
+        password_file.unlink()
+    if code != 0:
+        raise StartFailed(name, f"initdb ended with code {code}")
+    draft.rename(home / "cluster")
+
+
+async def ensure_databases(port: int, password: str, owners: Sequence[Owner]) -> None:
+    """Make every role and database that is missing, and set every password to what it should be."""
+    await asyncio.to_thread(_ensure_databases, port, password, owners)
+
+
+def _ensure_databases(port: int, password: str, owners: Sequence[Owner]) -> None:
+    with psycopg.connect(
+        host=HOST, port=port, user=SUPERUSER, password=password, dbname="postgres", autocommit=True, connect_timeout=10
+    ) as connection:
+        roles = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+        databases = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+        for owner in owners:
+            role = sql.Identifier(owner.name)
+            # Hashed on this side: the statement, and a log that shows it, never holds the password itself.
+            verifier = connection.pgconn.encrypt_password(
+                owner.password.encode(), owner.name.encode(), b"scram-sha-256"
+            ).decode()
+            verb = sql.SQL("ALTER" if owner.name in roles else "CREATE")
+            connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, role, sql.Literal(verifier)))
+            if owner.name not in databases:
+                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(role))

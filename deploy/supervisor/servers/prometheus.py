@@ -1,0 +1,97 @@
+"""Prometheus: scrapes every process of the mesh by a generated target list and evaluates the project's alert rules."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.supervisor.account import Account
+from deploy.supervisor.config import child_environ
+from deploy.supervisor.layout import PROJECT, Layout
+from deploy.supervisor.part import Command, Kind, Server
+from deploy.supervisor.probe import HOST
+from deploy.supervisor.readiness import Http
+
+BINARY = "/usr/bin/prometheus"
+RULES = PROJECT / "deploy" / "observability" / "prometheus"
+"""Every `*.yml` in here is a rule file."""
+RETENTION = "7d"
+SCRAPE_INTERVAL = "5s"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One process that exposes metrics."""
+
+    instance: str
+    service: str
+    kind: str
+    port: int
+    path: str = "/metrics"
+
+
+def server(name: str, layout: Layout, account: Account | None, *, port: int, targets: Sequence[Target]) -> Server:
+    """The one monitor. Rules are copied, since its account need not be able to read the clone."""
+    home = layout.home(name)
+
+    async def prepare() -> None:
+        layout.private(home, account)
+        layout.private(home / "rules", account)
+        for stale in (home / "rules").iterdir():
+            stale.unlink()
+        for source in sorted(RULES.glob("*.yml")):
+            layout.write(home / "rules" / source.name, source.read_text(), account)
+        layout.write(home / "targets.json", json.dumps(render_targets(targets), indent=1), account)
+        layout.write(home / "prometheus.yml", json.dumps(render(home), indent=1), account)
+
+    return Server(
+        name=name,
+        kind=Kind.MONITOR,
+        service="prometheus",
+        command=Command(
+            argv=(
+                BINARY,
+                f"--config.file={home / 'prometheus.yml'}",
+                f"--storage.tsdb.path={home / 'tsdb'}",
+                f"--storage.tsdb.retention.time={RETENTION}",
+                f"--web.listen-address={HOST}:{port}",
+                "--log.level=warn",
+            ),
+            env={**child_environ(), "HOME": str(home), "GOMAXPROCS": "1"},
+            cwd=home,
+            account=account,
+        ),
+        probe=Http(port, "/-/ready"),
+        ports=(port,),
+        prepare=prepare,
+    )
+
+
+def render(home: Path) -> Mapping[str, object]:
+    """prometheus.yml; JSON is YAML."""
+    return {
+        "global": {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": SCRAPE_INTERVAL},
+        "rule_files": [str(home / "rules" / "*.yml")],
+        "scrape_configs": [
+            {
+                "job_name": "weft",
+                "file_sd_configs": [{"files": [str(home / "targets.json")], "refresh_interval": "10s"}],
+            }
+        ],
+    }
+
+
+def render_targets(targets: Sequence[Target]) -> Sequence[Mapping[str, object]]:
+    """File-based discovery: one group per process, so that each has its own labels and path."""
+    return [
+        {
+            "targets": [f"{HOST}:{target.port}"],
+            "labels": {
+                "instance": target.instance,
+                "service": target.service,
+                "kind": target.kind,
+                "__metrics_path__": target.path,
+            },
+        }
+        for target in targets
+    ]

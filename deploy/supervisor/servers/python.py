@@ -1,0 +1,123 @@
+"""Our own processes: services, workers, control planes and sinks. They take their settings from the environment only.
+
+Secrets are not among them: each process gets the directory they lie in (`WEFT_SECRETS`).
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.supervisor.config import child_environ
+from deploy.supervisor.layout import PROJECT
+from deploy.supervisor.part import Command, Kind, Server, Task
+from deploy.supervisor.probe import HOST
+from deploy.supervisor.readiness import GrpcHealth, Http
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where the rest of the mesh is: the same for every process of ours."""
+
+    etcd: str
+    etcd_user: str
+    control_planes: tuple[str, ...]
+    caches: tuple[str, ...]
+    otlp_endpoint: str
+    smtp: str
+    secrets: Path
+    trace_ratio: float
+    log_level: str
+
+    def environ(self) -> Mapping[str, str]:
+        """As environment variables."""
+        return {
+            **child_environ(),
+            "WEFT_ETCD": self.etcd,
+            "WEFT_ETCD_USER": self.etcd_user,
+            "WEFT_XDS": ",".join(self.control_planes),
+            "WEFT_CACHE": ",".join(self.caches),
+            "WEFT_OTLP_ENDPOINT": self.otlp_endpoint,
+            "WEFT_TRACE_RATIO": str(self.trace_ratio),
+            "WEFT_SMTP": self.smtp,
+            "WEFT_SECRETS": str(self.secrets),
+            "WEFT_LOG_LEVEL": self.log_level,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Identity and ports of one process."""
+
+    name: str
+    service: str
+    kind: Kind
+    port: int
+    metrics_port: int
+
+
+def argv(*arguments: str) -> tuple[str, ...]:
+    """Run a module with the interpreter the supervisor runs with: `argv("svc.orders", "serve")`."""
+    return (sys.executable, "-m", *arguments)
+
+
+def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Command:
+    """A Python process of ours, in the clone, as the supervisor's user."""
+    return Command(argv=argv(*arguments), env=environ, cwd=PROJECT)
+
+
+def server(
+    instance: Instance, surroundings: Surroundings, *, arguments: Sequence[str], after: tuple[str, ...]
+) -> Server:
+    """A process that answers grpc.health.v1 on its address."""
+    address = f"{HOST}:{instance.port}"
+    environ = {
+        **surroundings.environ(),
+        "WEFT_INSTANCE": instance.name,
+        "WEFT_LISTEN": address,
+        "WEFT_METRICS_PORT": str(instance.metrics_port),
+    }
+    return Server(
+        name=instance.name,
+        kind=instance.kind,
+        service=instance.service,
+        command=command(arguments, environ),
+        probe=GrpcHealth(address),
+        ports=(instance.port,),
+        after=after,
+        watched=True,
+        heavy=True,
+    )
+
+
+def task(name: str, arguments: Sequence[str], surroundings: Surroundings, *, after: tuple[str, ...] = ()) -> Task:
+    """A module run once, such as a migration."""
+    environ = {**surroundings.environ(), "WEFT_INSTANCE": name}
+    return Task(name=name, run=command(arguments, environ), after=after, heavy=True)
+
+
+def sink(name: str, arguments: Sequence[str], *, store: Path, listen: Mapping[str, int], log_level: str) -> Server:
+    """A monitor of ours: `listen` maps the variable to the port; `WEFT_LISTEN_HTTP` serves `/healthz`."""
+
+    async def prepare() -> None:
+        store.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    environ = {
+        **child_environ(),
+        **{variable: f"{HOST}:{port}" for variable, port in listen.items()},
+        "WEFT_INSTANCE": name,
+        "WEFT_STORE": str(store),
+        "WEFT_LOG_LEVEL": log_level,
+    }
+    http_port = listen["WEFT_LISTEN_HTTP"]
+    return Server(
+        name=name,
+        kind=Kind.MONITOR,
+        service=name,
+        command=command(arguments, environ),
+        probe=Http(http_port, "/healthz"),
+        ports=(http_port, *(port for variable, port in listen.items() if variable != "WEFT_LISTEN_HTTP")),
+        prepare=prepare,
+        watched=True,
+        heavy=True,
+    )

@@ -1,0 +1,297 @@
+"""The stack: every part of a mesh and what it needs, as data. How do I run it? This is the file to read.
+
+epmd > rabbitmq                                  (slowest by far, so nothing but the workers waits for it)
+etcd > etcd-auth > publish (also after compile) ─┐
+                 > control planes ───────────────┼─> gateways (also after their bootstrap and identity)
+postgres > databases > migrate-* > services ─────┘
+                                 > workers       (also after rabbitmq)
+memcached, trace and mail sinks, prometheus      (need nothing)
+"""
+
+from collections.abc import Sequence
+
+from deploy.supervisor import graph
+from deploy.supervisor.account import Account
+from deploy.supervisor.desired import Desired
+from deploy.supervisor.layout import Layout
+from deploy.supervisor.part import Kind, Part, Server, Task
+from deploy.supervisor.ports import Ports
+from deploy.supervisor.probe import HOST
+from deploy.supervisor.secrets import DATABASES, Secrets
+from deploy.supervisor.servers import envoy, etcd, memcached, postgres, prometheus, python, rabbitmq
+
+SERVICES = ("identity", "catalog", "orders", "analytics")
+"""Identity first: the others and the gateways wait for its public keys."""
+WORKERS = ("relay", "email", "audit", "analytics-worker")
+MIGRATED_BY_WORKER = ("email", "audit")
+
+
+class Stack:
+    """Builds the parts of one mesh. Asking for a port gives it away, so everything is built before anything starts."""
+
+    def __init__(
+        self, desired: Desired, layout: Layout, *, ports: Ports, secrets: Secrets, account: Account | None
+    ) -> None:
+        self._desired = desired
+        self._layout = layout
+        self._ports = ports
+        self._secrets = secrets
+        self._account = account
+        if desired.free_ports:
+            self.gateway_port, self.gateway_tls_port = ports.get("gateway"), ports.get("gateway.tls")
+        elif self._wants_gateways():
+            self.gateway_port = ports.fixed("gateway", desired.gateway_port, variable="WEFT_GATEWAY_PORT")
+            self.gateway_tls_port = ports.fixed(
+                "gateway.tls", desired.gateway_tls_port, variable="WEFT_GATEWAY_TLS_PORT"
+            )
+        else:
+            self.gateway_port, self.gateway_tls_port = desired.gateway_port, desired.gateway_tls_port
+        self._etcd_port = ports.get("etcd-1")
+        self._database_port = ports.get("postgres-1")
+        self._broker_port = ports.get("rabbitmq-1")
+        self._http_ports = {name: ports.get(f"{name}.http") for name in ("prometheus", "traces", "mail")}
+        self._otlp_port = ports.get("traces.otlp")
+        self._smtp_port = ports.get("mail.smtp")
+        self._surroundings = self._make_surroundings()
+
+    def parts(self) -> tuple[Part, ...]:
+        """Everything that is desired, each part behind what it needs."""
+        parts: list[Part] = [*self._broker(), *self._registry(), *self._database(), *self._caches(), *self._sinks()]
+        parts.extend(self._contracts())
+        parts.extend(self._control_planes())
+        parts.extend(self._services())
+        parts.extend(self._workers())
+        parts.extend(self._gateways())
+        parts.append(self._monitor(parts))
+        return graph.ordered(graph.closure(parts, self._desired.only))
+
+    def urls(self) -> dict[str, str | None]:
+        """Pages of a running mesh; None for what this release does not have."""
+        base = {name: f"http://{HOST}:{port}/" for name, port in self._http_ports.items()}
+        return {
+            "console": None,
+            "traces": base["traces"],
+            "metrics": base["prometheus"],
+            "alerts": f"{base['prometheus']}alerts",
+            "mail": base["mail"],
+            "queue": None,
+        }
+
+    def gateway_url(self) -> str:
+        """Where clients go."""
+        return f"http://{HOST}:{self.gateway_port}"
+
+    def write_secrets(self) -> None:
+        """Make or renew every credential file that processes read."""
+        self._secrets.make_application_secrets()
+        self._secrets.write_database_urls(self._database_port)
+        self._secrets.write_amqp_url(self._broker_port)
+        self._secrets.certificate()
+
+    def _wants_gateways(self) -> bool:
+        only = self._desired.only
+        return not only or any(name.startswith("gateway") for name in only)
+
+    def _names(self, service: str) -> tuple[str, ...]:
+        return tuple(f"{service}-{number}" for number in range(1, self._desired.sizes[service] + 1))
+
+    def _instance(self, name: str, service: str, kind: Kind) -> python.Instance:
+        return python.Instance(name, service, kind, self._ports.get(name), self._ports.get(f"{name}.metrics"))
+
+    def _make_surroundings(self) -> python.Surroundings:
+        desired = self._desired
+        return python.Surroundings(
+            etcd=f"{HOST}:{self._etcd_port}",
+            etcd_user=etcd.USER,
+            control_planes=tuple(f"{HOST}:{self._ports.get(name)}" for name in self._names("control-plane")),
+            caches=tuple(f"{HOST}:{self._ports.get(name)}" for name in self._names("memcached")),
+            otlp_endpoint=desired.otlp_endpoint or f"http://{HOST}:{self._otlp_port}",
+            smtp=f"{HOST}:{self._smtp_port}",
+            secrets=self._secrets.folder,
+            trace_ratio=desired.trace_ratio,
+            log_level=desired.log_level,
+        )
+
+    def _broker(self) -> list[Part]:
+        epmd_port = self._ports.get("epmd")
+        return [
+            rabbitmq.epmd(self._layout, self._account, port=epmd_port),
+            rabbitmq.server(
+                "rabbitmq-1",
+                self._layout,
+                self._account,
+                port=self._broker_port,
+                distribution_port=self._ports.get("rabbitmq-1.distribution"),
+                epmd_port=epmd_port,
+                password=self._secrets.password("rabbitmq"),
+            ),
+        ]
+
+    def _registry(self) -> list[Part]:
+        peer_port = self._ports.get("etcd-1.peer")
+        passwords = etcd.Passwords(root=self._secrets.password("etcd-root"), user=self._secrets.password("etcd"))
+
+        async def enable_authentication() -> None:
+            await etcd.enable_authentication(self._etcd_port, passwords)
+
+        return [
+            etcd.server("etcd-1", self._layout, self._account, client_port=self._etcd_port, peer_port=peer_port),
+            Task(name="etcd-auth", run=enable_authentication, after=("etcd-1",)),
+        ]
+
+    def _database(self) -> list[Part]:
+        password = self._secrets.password("postgres")
+        owners = [postgres.Owner(name, self._secrets.password(f"database-{name}")) for name in DATABASES]
+
+        async def ensure_databases() -> None:
+            await postgres.ensure_databases(self._database_port, password, owners)
+
+        server = postgres.server(
+            "postgres-1",
+            self._layout,
+            self._account,
+            port=self._database_port,
+            password=password,
+            durable=not self._desired.ephemeral,
+        )
+        migrations = [
+            python.task(
+                f"migrate-{name}",
+                ("worker", "migrate", name) if name in MIGRATED_BY_WORKER else (f"svc.{name}", "migrate"),
+                self._surroundings,
+                after=("databases",),
+            )
+            for name in DATABASES
+        ]
+        return [server, Task(name="databases", run=ensure_databases, after=("postgres-1",)), *migrations]
+
+    def _caches(self) -> list[Part]:
+        return [
+            memcached.server(name, self._layout, self._account, port=self._ports.get(name))
+            for name in self._names("memcached")
+        ]
+
+    def _sinks(self) -> list[Part]:
+        level = self._desired.log_level
+        return [
+            python.sink(
+                "traces",
+                ("deploy.observability.traces",),
+                store=self._layout.home("traces") / "spans.sqlite",
+                listen={"WEFT_LISTEN_HTTP": self._http_ports["traces"], "WEFT_LISTEN_OTLP": self._otlp_port},
+                log_level=level,
+            ),
+            python.sink(
+                "mail",
+                ("deploy.observability.mail",),
+                store=self._layout.home("mail") / "mail.sqlite",
+                listen={"WEFT_LISTEN_HTTP": self._http_ports["mail"], "WEFT_LISTEN_SMTP": self._smtp_port},
+                log_level=level,
+            ),
+        ]
+
+    def _contracts(self) -> list[Part]:
+        folder = str(self._layout.contracts)
+        edge = (
+            *("--port", str(self.gateway_port), "--tls-port", str(self.gateway_tls_port)),
+            *("--trace-percent", f"{self._desired.trace_ratio * 100:g}"),
+        )
+        compile_ = python.task("compile", ("gateway", "compile", "--out", folder, *edge), self._surroundings)
+        publish = python.task("publish", ("lb", "publish", folder), self._surroundings, after=("compile", "etcd-auth"))
+        return [compile_, publish]
+
+    def _control_planes(self) -> list[Part]:
+        return [
+            python.server(
+                self._instance(name, "control-plane", Kind.CONTROL_PLANE),
+                self._surroundings,
+                arguments=("lb", "control-plane"),
+                after=("etcd-auth",),
+            )
+            for name in self._names("control-plane")
+        ]
+
+    def _services(self) -> list[Part]:
+        return [
+            python.server(
+                self._instance(name, service, Kind.SERVICE),
+                self._surroundings,
+                arguments=(f"svc.{service}", "serve"),
+                after=(f"migrate-{service}", "etcd-auth"),
+            )
+            for service in SERVICES
+            for name in self._names(service)
+        ]
+
+    def _workers(self) -> list[Part]:
+        needs = {
+            "relay": tuple(f"migrate-{service}" for service in SERVICES),
+            "email": ("migrate-email", "mail"),
+            "audit": ("migrate-audit",),
+            "analytics-worker": ("migrate-analytics",),
+        }
+        return [
+            python.server(
+                self._instance(name, worker, Kind.WORKER),
+                self._surroundings,
+                arguments=("worker", worker.removesuffix("-worker")),
+                after=("rabbitmq-1", *needs[worker]),
+            )
+            for worker in WORKERS
+            for name in self._names(worker)
+        ]
+
+    def _gateways(self) -> list[Part]:
+        certificate, key = self._secrets.folder / "edge-tls.crt", self._secrets.folder / "edge-tls.key"
+        addresses = self._surroundings.control_planes
+        otlp = self._surroundings.otlp_endpoint.removeprefix("http://")
+        parts: list[Part] = []
+        for name in self._names("gateway"):
+            metrics_port = self._ports.get(f"{name}.metrics")
+            arguments = (
+                *("gateway", "bootstrap", "--node", name),
+                *(argument for address in addresses for argument in ("--xds", address)),
+                *("--metrics-port", str(metrics_port), "--otlp", otlp),
+                *("--tls-cert", str(certificate), "--tls-key", str(key)),
+                *("--admin-socket", str(envoy.admin_socket(name, self._layout))),
+                *("--out", str(envoy.bootstrap_file(name, self._layout))),
+            )
+            bootstrap = python.task(f"bootstrap-{name}", arguments, self._surroundings)
+            after = (bootstrap.name, "publish", *self._names("control-plane"), *self._names("identity"))
+            parts += [
+                bootstrap,
+                envoy.server(
+                    name,
+                    self._layout,
+                    port=self.gateway_port,
+                    tls_port=self.gateway_tls_port,
+                    metrics_port=metrics_port,
+                    after=after,
+                ),
+            ]
+        return parts
+
+    def _monitor(self, parts: Sequence[Part]) -> Part:
+        targets = [
+            target
+            for part in parts
+            if isinstance(part, Server)
+            for target in [self._target(part)]
+            if target is not None
+        ]
+        return prometheus.server(
+            "prometheus", self._layout, self._account, port=self._http_ports["prometheus"], targets=targets
+        )
+
+    def _target(self, server: Server) -> prometheus.Target | None:
+        labels = (server.name, server.service, server.kind.value)
+        match server.kind:
+            case Kind.SERVICE | Kind.WORKER | Kind.CONTROL_PLANE:
+                return prometheus.Target(*labels, port=self._ports.get(f"{server.name}.metrics"))
+            case Kind.GATEWAY:
+                port = self._ports.get(f"{server.name}.metrics")
+                return prometheus.Target(*labels, port=port, path="/stats/prometheus")
+            case Kind.ETCD:
+                return prometheus.Target(*labels, port=server.ports[0])
+            case _:
+                return None  # has no exposition of its own

@@ -1,0 +1,196 @@
+"""Brings the parts of a stack to life in the order of the graph, keeps them alive, and stops them in reverse ranks.
+
+Owned by `daemon.py`. Invariant: when `stop()` has returned, no process that `start()` spawned runs any more.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import psycopg
+import structlog
+
+from deploy.supervisor import graph, logfile, process
+from deploy.supervisor.errors import Refused, StartFailed, SupervisorError
+from deploy.supervisor.messages import Event, Killed, Process
+from deploy.supervisor.part import Command, Kind, Part, Server, Task
+from deploy.supervisor.probe import HOST
+from deploy.supervisor.servers.etcd import EtcdError
+from deploy.supervisor.slot import LOG_LINES, Host, Slot, describe
+
+log = structlog.get_logger()
+
+TASK_ATTEMPTS_MAX = 2
+"""A task is idempotent; a second try gets over a server that dropped its first connection, a third would only hide."""
+ROTATE_INTERVAL_S = 10.0
+RESTART_TIMEOUT_S = 90.0
+KILL_POLL_S = 0.05
+
+
+class Supervisor:
+    """One running mesh."""
+
+    def __init__(self, parts: Sequence[Part], host: Host) -> None:
+        self._parts = tuple(parts)
+        self._host = host
+        self._slots = {part.name: Slot(part, host) for part in parts if isinstance(part, Server)}
+        self._done: dict[str, asyncio.Task[None]] = {}
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._rotation: asyncio.Task[None] | None = None
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when a slot's own loop ended by an error: then nobody keeps that part alive, and the mesh must stop."""
+
+    async def start(self) -> None:
+        """Start everything, as parallel as the graph allows. Raises StartFailed for the first part that fails."""
+        self._rotation = asyncio.create_task(self._rotate_logs())
+        for part in self._parts:
+            self._done[part.name] = asyncio.create_task(self._bring_up(part), name=part.name)
+        await first_failure(self._done.values())
+
+    async def stop(self) -> None:
+        """Stop everything, rank by rank."""
+        await cancel(self._done.values())
+        if self._rotation is not None:
+            await cancel([self._rotation])
+        for rank in graph.stop_ranks(slot.server for slot in self._slots.values()):
+            slots = [self._slots[server.name] for server in rank]
+            await asyncio.gather(*(slot.stop() for slot in slots))
+            lives = [self._lives[server.name] for server in rank if server.name in self._lives]
+            await asyncio.gather(*lives, return_exceptions=True)  # an error among them is in `broken`
+
+    def processes(self) -> tuple[Process, ...]:
+        """What `weft status` lists, in the order of the stack."""
+        return tuple(_describe_slot(slot) for slot in self._slots.values())
+
+    def kill(self, name: str, number: int) -> Killed:
+        """Send a signal to one process; `any` is a random service instance or worker. Raises Refused."""
+        slot = self._slot(self._random_name() if name == "any" else name)
+        pid = slot.send(number)
+        if pid is None:
+            raise Refused(f"{slot.server.name} has no process at the moment")
+        log.info("signal_sent", part=slot.server.name, pid=pid, signal=number)
+        return Killed(slot.server.name, pid)
+
+    async def restart(self, name: str) -> Killed:
+        """Stop one process in an orderly way and wait until its successor is ready. Raises Refused."""
+        slot = self._slot(name)
+        starts = slot.life.starts
+        killed = self.kill(name, slot.server.stop_signal)
+        try:
+            async with asyncio.timeout(RESTART_TIMEOUT_S):
+                while slot.life.starts == starts or slot.life.state != "ready":
+                    await asyncio.sleep(KILL_POLL_S)
+        except TimeoutError as error:
+            raise Refused(f"{name} was stopped but is not ready again after {RESTART_TIMEOUT_S:.0f} s") from error
+        return killed
+
+    def _slot(self, name: str) -> Slot:
+        if name not in self._slots:
+            same = [slot.server.name for slot in self._slots.values() if slot.server.service == name]
+            hint = f"its instances are {', '.join(same)}" if same else f"known are {', '.join(self._slots)}"
+            raise Refused(f"no process is called {name}; {hint}")
+        return self._slots[name]
+
+    def _random_name(self) -> str:
+        kinds = (Kind.SERVICE, Kind.WORKER)
+        names = [slot.server.name for slot in self._slots.values() if slot.server.kind in kinds and slot.life.pid]
+        if not names:
+            raise Refused("no service instance and no worker runs at the moment")
+        return self._host.rng.choice(names)
+
+    async def _bring_up(self, part: Part) -> None:
+        for need in part.after:
+            # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
+            await asyncio.shield(self._done[need])
+        if isinstance(part, Task):
+            await self._run_task(part)
+            return
+        slot = self._slots[part.name]
+        life = asyncio.create_task(slot.run(), name=f"{part.name} life")
+        life.add_done_callback(self._life_ended)
+        self._lives[part.name] = life
+        await slot.ready_once
+
+    def _life_ended(self, life: "asyncio.Task[None]") -> None:
+        error = None if life.cancelled() else life.exception()
+        if error is not None and not self.broken.done():
+            self.broken.set_exception(error)
+
+    async def _run_task(self, task: Task) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        reason = ""
+        for _ in range(TASK_ATTEMPTS_MAX):
+            path = self._host.layout.log_of(task.name)
+            logfile.rotate(path)
+            since = logfile.size(path)
+            if task.heavy:
+                await self._host.heavy.acquire()
+            try:
+                self._host.emit(Event("part", part=task.name, state="starting"))
+                reason = await self._attempt(task)
+            finally:
+                if task.heavy:
+                    self._host.heavy.release()
+            if not reason:
+                self._host.emit(Event("part", part=task.name, state="done", seconds=loop.time() - began))
+                log.info("task_done", part=task.name, seconds=round(loop.time() - began, 3))
+                return
+            log.warning("task_failed", part=task.name, reason=reason)
+        raise StartFailed(task.name, reason, log=logfile.tail(path, LOG_LINES, since=since))
+
+    async def _attempt(self, task: Task) -> str:
+        """Run a task once; what went wrong, or nothing."""
+        try:
+            if isinstance(task.run, Command):
+                path = self._host.layout.log_of(task.name)
+                code = await process.run(
+                    task.run, log=path, timeout_s=task.timeout_s, dies_with_us=self._host.dies_with_us
+                )
+                return "" if code == 0 else f"ended with {describe(code)}"
+            async with asyncio.timeout(task.timeout_s):
+                await task.run()
+        except TimeoutError:
+            return f"timed out after {task.timeout_s:.0f} s"
+        except (OSError, SupervisorError, EtcdError, psycopg.Error) as error:
+            return str(error).strip() or type(error).__name__
+        return ""
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(ROTATE_INTERVAL_S)
+            for slot in self._slots.values():
+                slot.rotate_log()
+            logfile.rotate(self._host.layout.log_of("supervisor"))
+
+
+def _describe_slot(slot: Slot) -> Process:
+    server, life = slot.server, slot.life
+    return Process(
+        name=server.name,
+        kind=server.kind.value,
+        service=server.service,
+        pid=life.pid,
+        address=f"{HOST}:{server.ports[0]}",
+        state=life.state.value,
+        restarts=life.restarts,
+        since=life.since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        role=server.role,
+    )
+
+
+async def first_failure(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Wait until all have succeeded, or raise the error of the first that failed."""
+    pending = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
+        if errors:
+            raise errors[0]
+
+
+async def cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Cancel and wait; errors of tasks that had already failed are known and not raised again."""
+    cancelled = list(tasks)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.gather(*cancelled, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""The gateway compiler: contracts in, Envoy's and gRPC's resources out. Run as `python -m gateway`."""

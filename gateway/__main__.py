@@ -1,0 +1,193 @@
+"""`python -m gateway compile | check | explain | bootstrap`: the only module that reads argv and prints.
+
+Exit codes: 0 done, 1 the contracts break rules, 2 a wrong argument or a file that cannot be read or written.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from gateway import compiler, contract, policy
+from gateway.envoy import bootstrap
+from gateway.envoy.bootstrap import Address
+from gateway.envoy.listener import Edge
+from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError
+from weft_protos.xds import XdsDescriptorsMissingError, to_dict
+
+PORT_MAX: Final = 65_535
+_EXAMPLES: Final = """examples:
+  python -m gateway check
+  python -m gateway compile --out build/bundle --port 8080 --tls-port 8443
+  python -m gateway explain PlaceOrder
+  python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 --metrics-port 9901 \\
+      --tls-cert edge.pem --tls-key edge.key --admin-socket /run/weft/gateway-1.sock --out gateway-1.pb
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        done: int = arguments.run(arguments)
+    except CompileError as error:
+        print(error, file=sys.stderr)
+        count = len(error.violations)
+        print(f"{count} violation{'s' if count > 1 else ''}; nothing was written", file=sys.stderr)
+        return 1
+    except (ContractUnreadableError, UnknownMethodError, XdsDescriptorsMissingError) as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"gateway: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return 2
+    return done
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    edge = Edge(arguments.address, arguments.port, arguments.tls_port, arguments.trace_percent)
+    bundle = compiler.compile_contracts(_descriptors(arguments), edge)
+    compiler.write(bundle, arguments.out)
+    print(f"{bundle.methods} methods, {len(bundle.resources)} resources -> {arguments.out}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    policies = compiler.check(_descriptors(arguments))
+    print(f"{len(policies.rpcs)} methods and {len(policies.events)} events keep every rule")
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    policies = policy.resolve(contract.load(_descriptors(arguments)))
+    said = policy.describe(policy.find(policies, arguments.method))
+    if arguments.json:
+        print(json.dumps(said, indent=2))
+        return 0
+    places = said.pop("said_at")
+    assert isinstance(places, dict)
+    parts = {"timeout_s": "timeout", "max_attempts": "retry", "cache_ttl_s": "cache"}
+    for key, value in said.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+        location = places.get(parts.get(key, key), "") if value is not None else ""
+        print(f"{key:<13} {text:<60} {location}".rstrip())
+    return 0
+
+
+def _bootstrap(arguments: argparse.Namespace) -> int:
+    settings = bootstrap.Settings(
+        node=arguments.node,
+        control_planes=arguments.xds,
+        collector=arguments.otlp,
+        metrics_port=arguments.metrics_port,
+        admin_socket=arguments.admin_socket,
+        tls_certificate=_existing(arguments.tls_cert),
+        tls_key=_existing(arguments.tls_key),
+    )
+    message = bootstrap.build(settings)
+    if arguments.out.suffix == ".json":
+        content = (json.dumps(to_dict(message), indent=1) + "\n").encode()
+    else:
+        content = message.SerializeToString(deterministic=True)
+    staged = arguments.out.with_name(f".{arguments.out.name}.{os.getpid()}")
+    staged.write_bytes(content)
+    staged.replace(arguments.out)
+    print(f"{arguments.node}: {len(content)} bytes -> {arguments.out}")
+    return 0
+
+
+def _descriptors(arguments: argparse.Namespace) -> bytes:
+    path: Path = arguments.descriptors or Path(str(resources.files("weft"))).parent / "contracts.binpb"
+    return path.read_bytes()
+
+
+def _existing(path: Path) -> Path:
+    """The absolute path of a readable file: Envoy starts in another directory. Raises OSError."""
+    with path.open("rb"):
+        return path.resolve()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway",
+        description="Compiles the contracts into what Envoy and gRPC clients are configured with.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_compile(commands)
+    checking = _add(commands, "check", "name every rule that the contracts break", "python -m gateway check")
+    checking.set_defaults(run=_check)
+    explaining = _add(commands, "explain", "print what holds for one method", "python -m gateway explain PlaceOrder")
+    explaining.add_argument("method", metavar="METHOD", help="its full name or an unambiguous end: PlaceOrder")
+    explaining.add_argument("--json", action="store_true", help="print one JSON object")
+    explaining.set_defaults(run=_explain)
+    _add_bootstrap(commands)
+    return parser
+
+
+def _add_compile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _add(commands, "compile", "write the bundle that `lb publish` takes", "python -m gateway compile --out b")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write or replace")
+    command.add_argument("--address", default="127.0.0.1", help="address to listen on (%(default)s)")
+    command.add_argument("--port", type=_port, default=8080, help="port in clear (%(default)s)")
+    command.add_argument("--tls-port", type=_port, default=8443, help="port with TLS (%(default)s)")
+    command.add_argument(
+        "--trace-percent", type=_percent, default=100.0, help="share of requests that are traced (%(default)s)"
+    )
+    command.set_defaults(run=_compile)
+
+
+def _add_bootstrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    example = "python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 ... --out gateway-1.pb"
+    command = _add(commands, "bootstrap", "write the file that one Envoy starts with", example)
+    command.add_argument("--node", required=True, help="the gateway's name: gateway-1")
+    command.add_argument(
+        "--xds", type=_address, action="append", required=True, help="a control plane; repeat for more"
+    )
+    command.add_argument("--metrics-port", type=_port, required=True, help="loopback port of metrics and /ready")
+    command.add_argument("--otlp", type=_address, help="collector of spans; without it they are dropped")
+    command.add_argument("--tls-cert", type=Path, required=True, help="certificate chain, PEM")
+    command.add_argument("--tls-key", type=Path, required=True, help="private key, PEM")
+    command.add_argument("--admin-socket", type=Path, required=True, help="path of Envoy's admin socket")
+    command.add_argument("--out", type=Path, required=True, help="FILE.pb (binary) or FILE.json")
+    command.set_defaults(run=_bootstrap)
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, example: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=summary, epilog=f"example: {example}")
+    command.add_argument("--descriptors", type=Path, help="descriptor set to read (protos/gen/contracts.binpb)")
+    return command
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to {PORT_MAX})")
+    return int(text)
+
+
+def _address(text: str) -> Address:
+    host, separator, port = text.removeprefix("http://").rpartition(":")
+    if not separator or not host:
+        raise argparse.ArgumentTypeError(f"{text!r} is not host:port")
+    return Address(host.strip("[]"), _port(port))
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage (0 to 100)")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""First pass: a descriptor set becomes a frozen Contract whose every part knows its file and line.
+
+Called by the compiler with the bytes of protos/gen/contracts.binpb, which `buf build` writes with source info. It
+takes over what the files say and judges nothing: options stay the protobuf messages that were written.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+    MethodOptions,
+    ServiceDescriptorProto,
+    ServiceOptions,
+)
+from google.protobuf.message import DecodeError
+
+from gateway.errors import ContractUnreadableError, Location
+from weft.options.v1 import policy_pb2
+from weft.options.v1.policy_pb2 import EventPolicy
+from weft_protos.policy import service_owner
+
+#: Where the contracts' files lie in the repository, so that a reported line can be opened.
+SOURCE_ROOT: Final = "protos"
+#: Files of these packages are the mesh's own contracts; all others are only imported by them.
+OWN_PACKAGES: Final = "weft."
+
+POLICY: Final[int] = policy_pb2.policy.number
+DEFAULTS: Final[int] = policy_pb2.defaults.number
+EVENT: Final[int] = policy_pb2.event.number
+HTTP: Final[int] = annotations_pb2.http.number
+
+_VERBS: Final = ("get", "put", "post", "delete", "patch")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node of one file's syntax tree, as descriptor.proto numbers it."""
+
+    file: str
+    lines: Mapping[tuple[int, ...], int]
+    path: tuple[int, ...] = ()
+
+    def below(self, *steps: int) -> "Place":
+        """The node that `steps` lead to, whether the file has it or not."""
+        return Place(self.file, self.lines, self.path + steps)
+
+    def has(self, *steps: int) -> bool:
+        """True where the file says something at or below that node."""
+        path = self.path + steps
+        return any(known[: len(path)] == path for known in self.lines)
+
+    def at(self, *steps: int) -> Location:
+        """The node's line: its own, else the first line below it, else that of the nearest node above."""
+        path = self.path + steps
+        while path:
+            inside = (line for known, line in self.lines.items() if known[: len(path)] == path)
+            line = self.lines.get(path) or min(inside, default=0)
+            if line:
+                return Location(self.file, line)
+            path = path[:-1]
+        return Location(self.file, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One google.api.http binding of a method."""
+
+    verb: str
+    template: str
+    body: str
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC as its file says it."""
+
+    service: str
+    """Full name of the service: `weft.orders.v1.OrderService`."""
+    name: str
+    bindings: tuple[Binding, ...]
+    safe: bool
+    """idempotency_level = NO_SIDE_EFFECTS."""
+    idempotent: bool
+    """idempotency_level = IDEMPOTENT or NO_SIDE_EFFECTS."""
+    client_streaming: bool
+    server_streaming: bool
+    request_fields: frozenset[str]
+    options: MethodOptions
+    place: Place
+
+    @property
+    def full_name(self) -> str:
+        """`weft.orders.v1.OrderService/PlaceOrder`."""
+        return f"{self.service}/{self.name}"
+
+    @property
+    def streaming(self) -> bool:
+        """True where either side sends more than one message."""
+        return self.client_streaming or self.server_streaming
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of the contracts."""
+
+    full_name: str
+    owner: str
+    """The mesh service that serves it: `orders`."""
+    methods: tuple[Method, ...]
+    options: ServiceOptions
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event type."""
+
+    full_name: str
+    owner: str
+    fields: Mapping[str, bool]
+    """Field names; True where the field is a single string."""
+    policy: EventPolicy
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Everything the contracts say."""
+
+    services: tuple[Service, ...]
+    events: tuple[Event, ...]
+    descriptors: bytes
+    """The descriptor set without source info, as the JSON transcoder reads it."""
+
+
+def load(content: bytes) -> Contract:
+    """Read a serialized FileDescriptorSet. Raises ContractUnreadableError."""
+    try:
+        files = FileDescriptorSet.FromString(content)
+    except DecodeError as error:
+        raise ContractUnreadableError("the descriptor set is not a serialized FileDescriptorSet") from error
+    known = {file.name for file in files.file}
+    for file in files.file:
+        missing = next((name for name in file.dependency if name not in known), None)
+        if missing is not None:
+            raise ContractUnreadableError(f"the descriptor set lacks {missing}, which {file.name} imports")
+    messages = dict(pair for file in files.file for pair in _messages(file))
+    own = [file for file in files.file if file.package.startswith(OWN_PACKAGES)]
+    services = tuple(service for file in own for service in _services(file, messages))
+    events = tuple(event for file in own for event in _events(file))
+    for file in files.file:
+        file.ClearField("source_code_info")
+    return Contract(services, events, files.SerializeToString(deterministic=True))
+
+
+def _place(file: FileDescriptorProto) -> Place:
+    lines: dict[tuple[int, ...], int] = {}
+    for location in file.source_code_info.location:
+        lines.setdefault(tuple(location.path), location.span[0] + 1)
+    return Place(f"{SOURCE_ROOT}/{file.name}", lines)
+
+
+def _messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
+    pending = [(f"{file.package}.{message.name}", message) for message in file.message_type]
+    while pending:
+        name, message = pending.pop()
+        yield name, message
+        pending.extend((f"{name}.{nested.name}", nested) for nested in message.nested_type)
+
+
+def _services(file: FileDescriptorProto, messages: Mapping[str, DescriptorProto]) -> Iterator[Service]:
+    place = _place(file)
+    for index, service in enumerate(file.service):
+        here = place.below(FileDescriptorProto.SERVICE_FIELD_NUMBER, index)
+        name = f"{file.package}.{service.name}"
+        methods = tuple(
+            _method(name, method, messages, here.below(ServiceDescriptorProto.METHOD_FIELD_NUMBER, number))
+            for number, method in enumerate(service.method)
+        )
+        yield Service(name, service_owner(name), methods, service.options, here)
+
+
+def _method(
+    service: str, method: MethodDescriptorProto, messages: Mapping[str, DescriptorProto], place: Place
+) -> Method:
+    request = messages[method.input_type.lstrip(".")]
+    level = method.options.idempotency_level
+    return Method(
+        service=service,
+        name=method.name,
+        bindings=tuple(_bindings(method, place)),
+        safe=level == MethodOptions.NO_SIDE_EFFECTS,
+        idempotent=level != MethodOptions.IDEMPOTENCY_UNKNOWN,
+        client_streaming=method.client_streaming,
+        server_streaming=method.server_streaming,
+        request_fields=frozenset(field.name for field in request.field),
+        options=method.options,
+        place=place,
+    )
+
+
+def _bindings(method: MethodDescriptorProto, place: Place) -> Iterator[Binding]:
+    if not method.options.HasExtension(annotations_pb2.http):
+        return
+    first: http_pb2.HttpRule = method.options.Extensions[annotations_pb2.http]
+    location = place.at(MethodDescriptorProto.OPTIONS_FIELD_NUMBER, HTTP)
+    for rule in (first, *first.additional_bindings):
+        pattern = rule.WhichOneof("pattern")
+        if pattern == "custom":
+            yield Binding(rule.custom.kind, rule.custom.path, rule.body, location)
+        elif pattern in _VERBS:
+            yield Binding(pattern.upper(), getattr(rule, pattern), rule.body, location)
+
+
+def _events(file: FileDescriptorProto) -> Iterator[Event]:
+    place = _place(file)
+    for index, message in enumerate(file.message_type):
+        if not message.options.HasExtension(policy_pb2.event):
+            continue
+        fields = {
+            field.name: field.type == FieldDescriptorProto.TYPE_STRING
+            and field.label != FieldDescriptorProto.LABEL_REPEATED
+            for field in message.field
+        }
+        name = f"{file.package}.{message.name}"
+        here = place.below(FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, index)
+        yield Event(name, service_owner(name), fields, message.options.Extensions[policy_pb2.event], here)

@@ -1,0 +1,23 @@
+"""Takes away every header by which a client could speak for the gateway or for a signed-in user."""
+
+from typing import Any, Final
+
+from gateway.envoy import names
+from gateway.policy import PolicySet
+from weft_protos.xds import envoy
+
+#: Identity that only the gateway and identity give; and baggage, which nothing in the mesh reads.
+INBOUND: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "baggage", names.WHY, names.STATUS, names.REASON)
+#: What filters tell each other about a refusal. Runs last on the way out, after the refusal filter has read them.
+OUTBOUND: Final = (names.WHY, names.STATUS, names.REASON)
+
+
+def build(_: PolicySet) -> Any:
+    """The filter's config."""
+    return envoy(
+        "extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={
+            "request_mutations": [{"remove": name} for name in INBOUND],
+            "response_mutations": [{"remove": name} for name in OUTBOUND],
+        },
+    )

@@ -1,0 +1,305 @@
+-- Puts google.rpc details on every answer that the gateway gives by itself, the same on three wires:
+-- gRPC and gRPC-web in grpc-status-details-bin, JSON in the body. Answers of services pass untouched.
+--
+-- First filter but one, so last on the way out: nothing after it overwrites what it says (grpc_web would).
+-- WHY, STATUS, REASON, JWT, PAYLOAD and the names of the limiters are set above.
+
+local DOMAIN = "weft"
+local TYPES = "type.googleapis.com/google.rpc."
+local SELF = "weft.refusal"          -- dynamic metadata: the wire on the way in, the reason for the access log
+local MESSAGE_BYTES_MAX = 512
+local RETRY_MS = 1000                -- where no declared limit tells how long to wait
+
+-- gRPC code by HTTP status, for refusals that no rule below knows.
+local CODES = {
+  [400] = 3, [401] = 16, [403] = 7, [404] = 12, [405] = 12, [408] = 4, [409] = 10, [413] = 8, [415] = 3, [426] = 3,
+  [429] = 8, [431] = 8, [500] = 13, [501] = 12, [502] = 14, [503] = 14, [504] = 4,
+}
+-- Reason by gRPC code, likewise.
+local REASONS = {
+  [3] = "REQUEST_INVALID", [4] = "DEADLINE_EXCEEDED", [7] = "DENIED", [8] = "TOO_LARGE", [10] = "CONFLICT",
+  [12] = "METHOD_UNKNOWN", [13] = "INTERNAL", [14] = "UNAVAILABLE", [16] = "TOKEN_INVALID",
+}
+
+-- Protobuf encoding -------------------------------------------------------------------------------------------
+
+local function varint(number)
+  local bytes = {}
+  while number >= 128 do
+    bytes[#bytes + 1] = string.char(number % 128 + 128)
+    number = math.floor(number / 128)
+  end
+  bytes[#bytes + 1] = string.char(number)
+  return table.concat(bytes)
+end
+
+local function integer(field, value)
+  if value == 0 then return "" end
+  return varint(field * 8) .. varint(value)
+end
+
+local function bytes(field, value)
+  return varint(field * 8 + 2) .. varint(#value) .. value
+end
+
+local function text(field, value)
+  if value == "" then return "" end
+  return bytes(field, value)
+end
+
+-- JSON encoding -----------------------------------------------------------------------------------------------
+
+local ESCAPES = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"}
+
+local function quoted(value)
+  local plain = string.gsub(value, '[%c"\\]', function(character)
+    return ESCAPES[character] or string.format("\\u%04x", string.byte(character))
+  end)
+  return '"' .. plain .. '"'
+end
+
+-- Details: each a pair of protobuf bytes and JSON text ---------------------------------------------------------
+
+local function detail(name, encoded, json)
+  return {
+    proto = bytes(3, text(1, TYPES .. name) .. bytes(2, encoded)),
+    json = '{"@type":' .. quoted(TYPES .. name) .. "," .. json .. "}",
+  }
+end
+
+local function error_info(reason, metadata)
+  local keys, encoded, json = {}, {}, {}
+  for key in pairs(metadata) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for index, key in ipairs(keys) do
+    encoded[index] = bytes(3, text(1, key) .. text(2, metadata[key]))
+    json[index] = quoted(key) .. ":" .. quoted(metadata[key])
+  end
+  return detail(
+    "ErrorInfo",
+    text(1, reason) .. text(2, DOMAIN) .. table.concat(encoded),
+    '"reason":' .. quoted(reason) .. ',"domain":' .. quoted(DOMAIN)
+      .. ',"metadata":{' .. table.concat(json, ",") .. "}"
+  )
+end
+
+local function retry_info(wait_ms)
+  local seconds, nanos = math.floor(wait_ms / 1000), (wait_ms % 1000) * 1000000
+  return detail(
+    "RetryInfo",
+    bytes(1, integer(1, seconds) .. integer(2, nanos)),
+    '"retryDelay":' .. quoted(string.format("%d.%03ds", seconds, wait_ms % 1000))
+  )
+end
+
+local function quota_failure(subject, description)
+  return detail(
+    "QuotaFailure",
+    bytes(1, text(1, subject) .. text(2, description)),
+    '"violations":[{"subject":' .. quoted(subject) .. ',"description":' .. quoted(description) .. "}]"
+  )
+end
+
+local function bad_request(description)
+  return detail(
+    "BadRequest",
+    bytes(1, text(2, description)),
+    '"fieldViolations":[{"description":' .. quoted(description) .. "}]"
+  )
+end
+
+-- What happened ------------------------------------------------------------------------------------------------
+
+local function begins(value, prefix)
+  return string.sub(value, 1, #prefix) == prefix
+end
+
+local function has(value, part)
+  return string.find(value, part, 1, true) ~= nil
+end
+
+-- gRPC code, HTTP status for JSON, reason, and a message where Envoy's own says too little.
+local function classify(why, reason, http)
+  if begins(reason, "TOKEN_") then return 16, 401, reason, nil end
+  if begins(why, "jwt_authn_access_denied") then
+    if has(why, "Jwt_is_missing") then return 16, 401, "TOKEN_MISSING", "The call carries no access token" end
+    if has(why, "Jwt_is_expired") then return 16, 401, "TOKEN_EXPIRED", "The access token has expired" end
+    return 16, 401, "TOKEN_INVALID", nil
+  end
+  if begins(why, "rbac_access_denied") then
+    return 7, 403, "SCOPE_MISSING", "The access token has none of the scopes that the method asks for"
+  end
+  if begins(why, "local_rate_limited") then return 8, 429, "RATE_LIMITED", "Too many calls" end
+  if http == 413 then return 8, 413, "REQUEST_TOO_LARGE", "The request is too large" end
+  if http == 404 then return 12, 404, "METHOD_UNKNOWN", "No method is served at this path" end
+  if has(why, "grpc_json_transcode_failure") and http < 500 then return 3, 400, "JSON_INVALID", nil end
+  if http == 503 and (begins(why, "no_healthy_upstream") or begins(why, "upstream_")) then
+    return 14, 503, "SERVICE_UNREACHABLE", "No instance of the service could be reached"
+  end
+  local code = CODES[http] or (http < 500 and 3 or 13)
+  return code, http, REASONS[code], nil
+end
+
+local function value_of(metadata, key)
+  local value = metadata:get(key)
+  if type(value) == "string" then return value end
+  return ""
+end
+
+-- The route's own words: who may call it, how often, and where that is said.
+local function rule_of(handle)
+  local metadata = handle:metadata()
+  local wait = metadata:get("retry_ms")
+  return {
+    method = value_of(metadata, "method"),
+    access = value_of(metadata, "access_rule"),
+    scopes = value_of(metadata, "scopes"),
+    limit = value_of(metadata, "limit"),
+    limit_key = value_of(metadata, "limit_key"),
+    limit_rule = value_of(metadata, "limit_rule"),
+    wait_ms = type(wait) == "number" and wait or RETRY_MS,
+  }
+end
+
+local function subject_of(handle)
+  local verified = handle:streamInfo():dynamicMetadata():get(JWT)
+  if verified == nil or verified[PAYLOAD] == nil then return "" end
+  return tostring(verified[PAYLOAD].sub)
+end
+
+-- Callers that were refused together must not come back together.
+local function with_jitter(wait_ms)
+  return math.floor(wait_ms * (1 + math.random()))
+end
+
+-- Details of a refusal, and the time to wait in ms, or nil.
+local function describe(handle, code, reason, limiter, message)
+  local rule, metadata, found, wait = rule_of(handle), {}, {}, nil
+  if rule.method ~= "" then metadata.method = rule.method end
+  if reason == "SCOPE_MISSING" then
+    metadata.scopes, metadata.rule = rule.scopes, rule.access
+  elseif reason == "RATE_LIMITED" then
+    local subject, limit = "address", "calls from one address"
+    wait = with_jitter(RETRY_MS)
+    local by_subject = limiter == SUBJECT_LIMIT
+    if by_subject or rule.limit_key == "address" then
+      subject = by_subject and ("subject:" .. subject_of(handle)) or "address"
+      limit, metadata.rule, wait = rule.limit, rule.limit_rule, with_jitter(rule.wait_ms)
+    end
+    metadata.limit = limit
+    found[1] = quota_failure(subject, limit)
+    found[2] = retry_info(wait)
+  elseif code == 14 then
+    wait = with_jitter(RETRY_MS)
+    found[1] = retry_info(wait)
+  elseif reason == "JSON_INVALID" then
+    found[1] = bad_request(message)
+  end
+  table.insert(found, 1, error_info(reason, metadata))
+  return found, wait
+end
+
+-- Messages quote what callers sent: printable ASCII only, and not all of it.
+local function clean(message)
+  local plain = string.gsub(string.sub(message, 1, MESSAGE_BYTES_MAX), "[^\32-\126]", "?")
+  return plain
+end
+
+local function unescaped(message)
+  local plain = string.gsub(message, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+  return plain
+end
+
+local function escaped(message)
+  local plain = string.gsub(message, "%%", "%%25")
+  return plain
+end
+
+local function joined(details, key, separator)
+  local parts = {}
+  for index, one in ipairs(details) do parts[index] = one[key] end
+  return table.concat(parts, separator)
+end
+
+-- The wires -----------------------------------------------------------------------------------------------------
+
+local function answer_grpc(handle, headers, refusal)
+  local message = clean(refusal.message or unescaped(headers:get("grpc-message") or ""))
+  local details, wait = describe(handle, refusal.code, refusal.reason, refusal.limiter, message)
+  local status = integer(1, refusal.code) .. text(2, message) .. joined(details, "proto", "")
+  -- A gRPC answer is 200 whatever it says; gRPC-web clients would read the code from another HTTP status.
+  headers:replace(":status", "200")
+  headers:replace("grpc-status", tostring(refusal.code))
+  headers:replace("grpc-message", escaped(message))
+  headers:replace("grpc-status-details-bin", handle:base64Escape(status))
+  if wait ~= nil then headers:replace("grpc-retry-pushback-ms", tostring(wait)) end
+end
+
+-- Headers first: they cannot be touched any more once the body has been waited for.
+local function answer_json(handle, headers, refusal)
+  headers:replace(":status", tostring(refusal.http))
+  headers:replace("content-type", "application/json")
+  headers:remove("grpc-status")
+  headers:remove("grpc-message")
+  local details, wait = describe(handle, refusal.code, refusal.reason, refusal.limiter, refusal.message or "")
+  if wait ~= nil then headers:replace("retry-after", tostring(math.ceil(wait / 1000))) end
+  -- HTTP has no status for UNIMPLEMENTED at an unknown path: 404 means NOT_FOUND there.
+  local code = (refusal.code == 12 and refusal.http == 404) and 5 or refusal.code
+  local body = handle:body(true)
+  local message = refusal.message
+  if message == nil then
+    message = clean(body:getBytes(0, body:length()))
+    if refusal.reason == "JSON_INVALID" then details[2] = bad_request(message) end
+  end
+  body:setBytes(
+    '{"code":' .. code .. ',"message":' .. quoted(message)
+      .. ',"details":[' .. joined(details, "json", ",") .. "]}"
+  )
+end
+
+local function wire_of(handle, headers)
+  local noted = handle:streamInfo():dynamicMetadata():get(SELF)
+  if noted ~= nil and noted.wire ~= nil then return noted.wire end
+  -- Refused before the filters saw the request.
+  return begins(headers:get("content-type") or "", "application/grpc") and "grpc" or "json"
+end
+
+local function note_wire(handle)
+  local headers = handle:headers()
+  local kind, wire = headers:get("content-type") or "", "json"
+  if begins(kind, "application/grpc") then wire = "grpc" end
+  if headers:get(":method") == "HEAD" then wire = "none" end
+  handle:streamInfo():dynamicMetadata():set(SELF, "wire", wire)
+end
+
+local function explain(handle)
+  local headers = handle:headers()
+  local why = headers:get(WHY)
+  if why == nil then return end
+  local http = tonumber(headers:get(STATUS) or "") or tonumber(headers:get(":status")) or 500
+  if http < 400 then return end
+  local mark = headers:get(REASON) or ""
+  local code, status, reason, message = classify(why, mark, http)
+  handle:streamInfo():dynamicMetadata():set(SELF, "reason", reason)
+  local refusal = {code = code, http = status, reason = reason, message = message, limiter = mark}
+  local wire = wire_of(handle, headers)
+  if wire == "grpc" then
+    answer_grpc(handle, headers, refusal)
+  elseif wire == "json" then
+    answer_json(handle, headers, refusal)
+  end
+end
+
+function envoy_on_request(handle)
+  local ran, problem = pcall(note_wire, handle)
+  if not ran then
+    handle:logErr("refusal: " .. tostring(problem))
+    handle:respond({[":status"] = "500", [REASON] = "GATEWAY_SCRIPT"}, "The gateway could not read the request")
+  end
+end
+
+-- An error here costs the details, not the refusal.
+function envoy_on_response(handle)
+  local ran, problem = pcall(explain, handle)
+  if not ran then handle:logErr("refusal: " .. tostring(problem)) end
+end

@@ -1,0 +1,180 @@
+"""The two listeners of the edge: one chain of filters, in clear and over TLS.
+
+Figures against floods are the ones that were attacked and held; each is named, and the bootstrap holds their
+counterparts for the whole process.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.envoy import names, route
+from gateway.envoy.filters import CHAIN, Link
+from gateway.envoy.sources import ads
+from gateway.policy import PolicySet
+from weft_protos.xds import envoy, type_url
+
+HEADERS_MAX: Final = 64
+HEADERS_KB_MAX: Final = 16
+STREAMS_MAX: Final = 100
+HEADERS_TIMEOUT: Final = "5s"
+#: For the whole request: nothing the contracts take is slower to send, and reflection's stream needs no longer.
+REQUEST_TIMEOUT: Final = "5s"
+IDLE_TIMEOUT: Final = "300s"
+BUFFER_BYTES: Final = 1 << 20
+
+_HTTP2: Final = {
+    "max_concurrent_streams": STREAMS_MAX,
+    "initial_stream_window_size": 65_536,
+    "initial_connection_window_size": 1 << 20,
+    "hpack_table_size": 4096,
+    "max_outbound_frames": 1000,
+    "max_outbound_control_frames": 100,
+    "max_consecutive_inbound_frames_with_empty_payload": 1,
+    "max_inbound_priority_frames_per_stream": 10,
+    "max_inbound_window_update_frames_per_data_frame_sent": 10,
+    "override_stream_error_on_invalid_http_message": True,
+    "connection_keepalive": {"interval": "30s", "timeout": "5s"},
+}
+
+#: No token, no body, no query: what a log keeps must not be worth stealing.
+_ACCESS_LOG: Final = {
+    "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
+    "event": "request",
+    "trace_id": "%TRACE_ID%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "route": "%ROUTE_NAME%",
+    "http_method": "%REQ(:METHOD)%",
+    "path": "%PATH(NQ:ORIG)%",
+    "protocol": "%PROTOCOL%",
+    "http_status": "%RESPONSE_CODE%",
+    "grpc_status": "%GRPC_STATUS(CAMEL_STRING)%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "flags": "%RESPONSE_FLAGS%",
+    "refusal": f"%DYNAMIC_METADATA({names.REFUSAL}:reason)%",
+    "subject": f"%DYNAMIC_METADATA({names.JWT}:{names.JWT_PAYLOAD}:sub)%",
+    "duration_ms": "%DURATION%",
+    "upstream_ms": "%RESPONSE_DURATION%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "received_bytes": "%BYTES_RECEIVED%",
+    "sent_bytes": "%BYTES_SENT%",
+    "upstream": "%UPSTREAM_HOST%",
+    "cluster": "%UPSTREAM_CLUSTER%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "user_agent": "%REQ(USER-AGENT)%",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Where the gateway listens and how much it traces."""
+
+    address: str = "127.0.0.1"
+    port: int = 8080
+    tls_port: int = 8443
+    trace_percent: float = 100.0
+    """Share of the requests without a trace of their own that are traced."""
+
+
+def build(policies: PolicySet, edge: Edge) -> Any:
+    """The listener in clear: HTTP/1.1 and h2c."""
+    return _listener(names.EDGE, edge.port, edge, policies, None)
+
+
+def build_tls(policies: PolicySet, edge: Edge) -> Any:
+    """The same over TLS; the certificate is a static secret of the bootstrap."""
+    tls = envoy(
+        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificate_sds_secret_configs": [{"name": names.EDGE_TLS}],
+        },
+    )
+    socket = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
+    return _listener(names.EDGE_TLS, edge.tls_port, edge, policies, socket)
+
+
+def extensions(policies: PolicySet) -> list[Any]:
+    """The filters that travel by ECDS, each under its name in the chain."""
+    kind = "config.core.v3.TypedExtensionConfig"
+    return [envoy(kind, name=link.name, typed_config=link.build(policies)) for link in CHAIN if link.discovered]
+
+
+def _listener(name: str, port: int, edge: Edge, policies: PolicySet, socket: Any) -> Any:
+    manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": _manager(name, edge, policies)}
+    return envoy(
+        "config.listener.v3.Listener",
+        name=name,
+        address={"socket_address": {"address": edge.address, "port_value": port}},
+        # Several gateways on one port; the kernel spreads connections over those that live.
+        enable_reuse_port=True,
+        per_connection_buffer_limit_bytes=BUFFER_BYTES,
+        traffic_direction="INBOUND",
+        filter_chains=[{"filters": [manager], "transport_socket": socket, "transport_socket_connect_timeout": "5s"}],
+    )
+
+
+def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
+    return envoy(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=name.replace("-", "_"),
+        codec_type="AUTO",
+        rds=route.discovery(),
+        http_filters=[_filter(link, policies) for link in CHAIN],
+        server_name="weft",
+        common_http_protocol_options={
+            "idle_timeout": IDLE_TIMEOUT,
+            "max_headers_count": HEADERS_MAX,
+            "headers_with_underscores_action": "REJECT_REQUEST",
+        },
+        http2_protocol_options=_HTTP2,
+        max_request_headers_kb=HEADERS_KB_MAX,
+        request_headers_timeout=HEADERS_TIMEOUT,
+        request_timeout=REQUEST_TIMEOUT,
+        stream_idle_timeout=IDLE_TIMEOUT,
+        # The peer's own address counts, not what it writes into a header; and nobody is trusted for being near.
+        use_remote_address=True,
+        internal_address_config={"unix_sockets": False},
+        strip_any_host_port=True,
+        normalize_path=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        local_reply_config={"mappers": [_mark()]},
+        tracing=_tracing(edge),
+        access_log=[_access_log()],
+    )
+
+
+def _filter(link: Link, policies: PolicySet) -> dict[str, Any]:
+    if not link.discovered:
+        return {"name": link.name, "typed_config": link.build(policies)}
+    source = {"config_source": ads(), "type_urls": [type_url(link.build(policies))]}
+    return {"name": link.name, "config_discovery": source}
+
+
+def _mark() -> dict[str, Any]:
+    """Marks every answer that the gateway gives by itself with the reason for it."""
+    marks = ((names.WHY, "%RESPONSE_CODE_DETAILS%"), (names.STATUS, "%RESPONSE_CODE%"))
+    every_status = {"op": "GE", "value": {"default_value": 0, "runtime_key": "weft.refusal.status_min"}}
+    return {
+        "filter": {"status_code_filter": {"comparison": every_status}},
+        "headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in marks
+        ],
+    }
+
+
+def _tracing(edge: Edge) -> dict[str, Any]:
+    collector = {"envoy_grpc": {"cluster_name": names.OTLP}, "timeout": "1s"}
+    config = envoy("config.trace.v3.OpenTelemetryConfig", grpc_service=collector, service_name="gateway")
+    return {
+        "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config},
+        "random_sampling": {"value": edge.trace_percent},
+        "spawn_upstream_span": True,
+        "max_path_tag_length": 128,
+    }
+
+
+def _access_log() -> dict[str, Any]:
+    log = envoy("extensions.access_loggers.stream.v3.StdoutAccessLog", log_format={"json_format": _ACCESS_LOG})
+    return {"name": "envoy.access_loggers.stdout", "typed_config": log}

@@ -1,0 +1,56 @@
+"""Names and figures on which two resources or filters must agree, each said once.
+
+Envoy checks few of them: a per-route config under another key than the filter's name in the chain turns the filter
+off without a word. So no other module writes such a name as a literal.
+"""
+
+from typing import Final
+
+# HTTP filters, by the name they have in the chain; per-route configs use the same key.
+HEADERS: Final = "envoy.filters.http.header_mutation"
+REFUSAL: Final = "weft.refusal"
+CORS: Final = "envoy.filters.http.cors"
+GRPC_WEB: Final = "envoy.filters.http.grpc_web"
+ADDRESS_LIMIT: Final = "rl_addr"
+SIZE: Final = "envoy.filters.http.buffer"
+TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
+JWT: Final = "envoy.filters.http.jwt_authn"
+CLAIMS: Final = "weft.claims"
+RBAC: Final = "envoy.filters.http.rbac"
+SUBJECT_LIMIT: Final = "rl_sub"
+ROUTER: Final = "envoy.filters.http.router"
+
+# Metadata.
+LUA_METADATA: Final = "envoy.filters.http.lua"
+"""Namespace of route metadata that every Lua filter reads, whatever its own name."""
+LIMIT_METADATA: Final = "weft.limit"
+"""Namespace of route metadata that the rate limiters read."""
+SUBJECT_CLASS: Final = "subject_class"
+ADDRESS_CLASS: Final = "address_class"
+JWT_PAYLOAD: Final = "jwt"
+"""Key below JWT's dynamic metadata that holds the token's claims."""
+JWT_HEADER: Final = "hdr"
+"""Key below JWT's dynamic metadata that holds the token's header."""
+
+# Headers by which filters tell the refusal filter what happened. Clients and services cannot set them.
+WHY: Final = "x-gw-why"
+STATUS: Final = "x-gw-status"
+REASON: Final = "x-gw-reason"
+
+# Resources and clusters.
+EDGE: Final = "edge"
+EDGE_TLS: Final = "edge-tls"
+XDS: Final = "xds"
+OTLP: Final = "otlp"
+ADMIN: Final = "admin"
+
+#: The provider of tokens in jwt_authn; the control plane gives it its keys.
+TOKEN_PROVIDER: Final = "weft"
+TOKEN_REQUIREMENT: Final = "user"
+
+#: The most bytes of a request, on the wire and, where it is JSON, after it. 500 items of an order are 30 kB.
+REQUEST_BYTES_MAX: Final = 1 << 20
+#: Clocks of identity, gateway and services may differ by this much.
+CLOCK_SKEW_S: Final = 5
+#: Identity issues access tokens for this long; one that is good for longer is not identity's.
+TOKEN_LIFETIME_S: Final = 300

@@ -1,0 +1,34 @@
+"""All resources of a bundle, each with the kind of client that gets it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from google.protobuf.message import Message
+
+from gateway.envoy import cluster, listener, proxyless, route
+from gateway.envoy.listener import Edge
+from gateway.policy import PolicySet
+
+Audience = Literal["envoy", "grpc", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One xDS resource."""
+
+    audience: Audience
+    name: str
+    message: Message
+
+
+def build(policies: PolicySet, edge: Edge) -> Iterator[Resource]:
+    """Everything but endpoints and keys, which only the control plane knows."""
+    for message in (listener.build(policies, edge), listener.build_tls(policies, edge), route.build(policies)):
+        yield Resource("envoy", message.name, message)
+    for extension in listener.extensions(policies):
+        yield Resource("envoy", extension.name, extension)
+    for service in policies.owners:
+        yield Resource("all", service, cluster.build(service))
+        yield Resource("grpc", service, proxyless.listener(service))
+        yield Resource("grpc", proxyless.route_name(service), proxyless.routes(policies, service))

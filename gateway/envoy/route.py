@@ -1,0 +1,183 @@
+"""The route table of the edge: one exact route for each method, and nothing else leads to a service.
+
+JSON paths have routes too, but these never lead anywhere: filters before the transcoder need their metadata, and the
+transcoder then replaces the path by the method's. A JSON request that it did not take ends in 404.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from gateway.contract import Binding
+from gateway.envoy import names
+from gateway.envoy.filters import cors, jwt, rbac, refusal, size, transcoder
+from gateway.envoy.sources import ads
+from gateway.policy import PolicySet, Rpc
+from weft_protos.xds import envoy
+
+#: Which failures Envoy repeats, where the contract allows it: those of an attempt that left no trace, and those that
+#: may have left one but carry a request_id or change nothing.
+RETRY_ON: Final = "connect-failure,refused-stream,unavailable,reset,cancelled"
+RETRY_BACK_OFF: Final = {"base_interval": "0.02s", "max_interval": "0.2s"}
+#: A stream that says nothing for this long is taken for dead.
+STREAM_IDLE: Final = "3600s"
+#: Reflection streams live for one look-up.
+REFLECTION_IDLE: Final = "60s"
+REFLECTION: Final = tuple(
+    f"grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")
+)
+WELCOME: Final = (
+    "Weft gateway: gRPC, gRPC-web and JSON on this port. "
+    "`buf curl --list-methods` lists what it serves; JSON paths begin with /v1/.\n"
+)
+
+_VARIABLE: Final = re.compile(r"\{[^}=]+(?:=([^}]*))?\}")
+
+
+def build(policies: PolicySet) -> Any:
+    """The RouteConfiguration of both listeners."""
+    return envoy(
+        "config.route.v3.RouteConfiguration",
+        name=names.EDGE,
+        virtual_hosts=[
+            {
+                "name": names.EDGE,
+                "domains": ["*"],
+                "routes": [*routes(policies)],
+                # Every route asks for a token unless it is exempted by name: forgetting one keeps it shut.
+                "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host()},
+                # Marks of the gateway's own refusals; a service that sends one must not be believed.
+                "response_headers_to_remove": [names.WHY, names.STATUS, names.REASON],
+            }
+        ],
+    )
+
+
+def discovery() -> Mapping[str, Any]:
+    """How a connection manager gets the route table."""
+    return {"route_config_name": names.EDGE, "config_source": ads()}
+
+
+def routes(policies: PolicySet) -> Iterator[Any]:
+    """All routes, in the order in which Envoy tries them."""
+    yield from (_grpc(rpc) for rpc in policies.rpcs)
+    yield from (_json(rpc, binding) for rpc, binding in _by_specificity(policies.rpcs))
+    yield from (_reflection(method) for method in REFLECTION)
+    yield _welcome()
+    yield _nothing()
+
+
+def path_regex(template: str) -> str:
+    """The regular expression that a google.api.http path template stands for."""
+    flat = _VARIABLE.sub(lambda match: match.group(1) or "*", template)
+    parts = re.split(r"(\*\*|\*)", flat)
+    wild = {"**": ".+", "*": "[^/]+"}
+    return "".join(wild.get(part) or re.escape(part).replace(r"\-", "-") for part in parts)
+
+
+def _by_specificity(rpcs: Iterable[Rpc]) -> list[tuple[Rpc, Binding]]:
+    """Bindings with a `:verb` before those without, few wildcards before many: `*` also matches `x:verb`."""
+    pairs = [(rpc, binding) for rpc in rpcs for binding in rpc.method.bindings]
+    return sorted(pairs, key=lambda pair: (":" not in pair[1].template, pair[1].template.count("*"), pair[1].template))
+
+
+def _grpc(rpc: Rpc) -> Any:
+    streams = rpc.method.streaming
+    timeout = rpc.policy.timeout
+    return envoy(
+        "config.route.v3.Route",
+        name=rpc.name,
+        match={"path": f"/{rpc.name}", "headers": [_verb("POST")]},
+        route={
+            "cluster": rpc.owner,
+            "timeout": "0s" if timeout is None else timeout,
+            "idle_timeout": STREAM_IDLE if streams else None,
+            "retry_policy": _retry(rpc),
+        },
+        stat_prefix=re.sub(r"[./]", "_", rpc.name),
+        **_words(rpc),
+    )
+
+
+def _json(rpc: Rpc, binding: Binding) -> Any:
+    return envoy(
+        "config.route.v3.Route",
+        name=f"{rpc.name} {binding.verb} {binding.template}",
+        match={"safe_regex": {"regex": path_regex(binding.template)}, "headers": [_verb(binding.verb)]},
+        direct_response={"status": 404},
+        **_words(rpc),
+    )
+
+
+def _words(rpc: Rpc) -> dict[str, Any]:
+    """What filters read on a method's routes: access, limits, and where the contract says so."""
+    limit = rpc.policy.rate_limit
+    metadata: dict[str, Any] = {names.LUA_METADATA: refusal.for_route(rpc)}
+    if limit is not None:
+        key = names.SUBJECT_CLASS if limit.key == "subject" else names.ADDRESS_CLASS
+        metadata[names.LIMIT_METADATA] = {key: rpc.name}
+    filters = _open() if rpc.policy.public else {names.RBAC: rbac.for_scopes(rpc.policy.scopes)}
+    if rpc.method.client_streaming:
+        filters[names.SIZE] = size.unbuffered()
+    return {
+        "decorator": {"operation": rpc.name, "propagate": False},
+        "metadata": {"filter_metadata": metadata},
+        "typed_per_filter_config": filters,
+    }
+
+
+def _open() -> dict[str, Any]:
+    """Per-filter configs of a route that anybody may call."""
+    return {names.JWT: jwt.exempted(), names.RBAC: rbac.for_everyone()}
+
+
+def _retry(rpc: Rpc) -> dict[str, Any] | None:
+    if rpc.policy.max_attempts is None:
+        return None
+    elsewhere = {
+        "name": "envoy.retry_host_predicates.previous_hosts",
+        "typed_config": envoy("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+    }
+    return {
+        "retry_on": RETRY_ON,
+        "num_retries": rpc.policy.max_attempts - 1,
+        "retry_back_off": RETRY_BACK_OFF,
+        "retry_host_predicate": [elsewhere],
+        "host_selection_retry_max_attempts": 3,
+    }
+
+
+def _reflection(method: str) -> Any:
+    return envoy(
+        "config.route.v3.Route",
+        name=method,
+        match={"path": f"/{method}"},
+        route={"cluster": names.XDS, "timeout": "0s", "idle_timeout": REFLECTION_IDLE},
+        decorator={"operation": method, "propagate": False},
+        typed_per_filter_config=_open() | {names.SIZE: size.unbuffered()},
+    )
+
+
+def _welcome() -> Any:
+    return envoy(
+        "config.route.v3.Route",
+        name="welcome",
+        match={"path": "/", "headers": [_verb("GET")]},
+        direct_response={"status": 200, "body": {"inline_string": WELCOME}},
+        typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
+    )
+
+
+def _nothing() -> Any:
+    # Open, because it leads nowhere: an unknown method is unknown to everybody, signed in or not.
+    return envoy(
+        "config.route.v3.Route",
+        name="nothing",
+        match={"prefix": "/"},
+        direct_response={"status": 404},
+        typed_per_filter_config=_open(),
+    )
+
+
+def _verb(verb: str) -> dict[str, Any]:
+    return {"name": ":method", "string_match": {"exact": verb}}

@@ -1,0 +1,188 @@
+"""Second pass: the service's defaults and a method's own words become one effective Policy per RPC.
+
+The overlay itself is weft_protos.policy.merge, which services read too, so that gateway and service cannot disagree.
+This pass adds types and the line on which each part is said. It judges nothing: a policy may still break the rules.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
+
+from google.protobuf.descriptor_pb2 import MethodDescriptorProto, ServiceDescriptorProto
+from google.protobuf.duration_pb2 import Duration
+
+from gateway.contract import DEFAULTS, POLICY, Contract, Event, Method, Service
+from gateway.errors import Location, UnknownMethodError
+from weft.options.v1 import policy_pb2
+from weft.options.v1.policy_pb2 import MethodPolicy
+from weft_protos import policy as shared
+
+Key = Literal["subject", "address"]
+Part = Literal["access", "rate_limit", "timeout", "retry", "cache"]
+
+#: A duration beyond this is read as this: the rules refuse it, and timedelta cannot hold every Duration.
+_DURATION_S_MAX: Final = 10**9
+
+_PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
+    "access": (MethodPolicy.PUBLIC_FIELD_NUMBER, MethodPolicy.SCOPES_FIELD_NUMBER),
+    "rate_limit": (MethodPolicy.RATE_LIMIT_FIELD_NUMBER,),
+    "timeout": (MethodPolicy.TIMEOUT_FIELD_NUMBER,),
+    "retry": (MethodPolicy.RETRY_FIELD_NUMBER,),
+    "cache": (MethodPolicy.CACHE_FIELD_NUMBER,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket for each caller, over the whole fleet of gateways."""
+
+    requests: int
+    per: timedelta
+    burst: int
+    """Size of the bucket; where the contract says none, the same as `requests`."""
+    key: Key
+    key_said: bool
+    """True where the contract names the key itself."""
+
+    def __str__(self) -> str:
+        return f"{self.requests} per {self.per.total_seconds():g} s for each {self.key}, bursts of {self.burst}"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for every call of one RPC; None where nobody said anything."""
+
+    public: bool
+    scopes: tuple[str, ...]
+    rate_limit: RateLimit | None
+    timeout: timedelta | None
+    max_attempts: int | None
+    cache_ttl: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One RPC with its effective policy."""
+
+    owner: str
+    """The mesh service that serves it, which is also its cluster: `orders`."""
+    method: Method
+    policy: Policy
+    places: Mapping[Part, Location]
+    """Where each part of the policy is said; the method's own line where it is not said at all."""
+
+    @property
+    def name(self) -> str:
+        """`weft.orders.v1.OrderService/PlaceOrder`."""
+        return self.method.full_name
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Every RPC and event of the contracts, with what holds for it."""
+
+    rpcs: tuple[Rpc, ...]
+    events: tuple[Event, ...]
+    descriptors: bytes
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The mesh services that the contracts name, sorted."""
+        return tuple(sorted({rpc.owner for rpc in self.rpcs}))
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Full names of the contract services, sorted."""
+        return tuple(sorted({rpc.method.service for rpc in self.rpcs}))
+
+
+def resolve(contract: Contract) -> PolicySet:
+    """The effective policy of every method."""
+    rpcs = tuple(_rpc(service, method) for service in contract.services for method in service.methods)
+    return PolicySet(rpcs, contract.events, contract.descriptors)
+
+
+def _rpc(service: Service, method: Method) -> Rpc:
+    merged = shared.merge(service.options, method.options)
+    places: dict[Part, Location] = {part: _place(service, method, part) for part in _PARTS}
+    return Rpc(service.owner, method, _policy(merged), places)
+
+
+def _policy(merged: MethodPolicy) -> Policy:
+    return Policy(
+        public=merged.public,
+        scopes=tuple(merged.scopes),
+        rate_limit=_rate_limit(merged) if merged.HasField("rate_limit") else None,
+        timeout=_duration(merged.timeout) if merged.HasField("timeout") else None,
+        max_attempts=merged.retry.max_attempts if merged.HasField("retry") else None,
+        cache_ttl=_duration(merged.cache.ttl) if merged.HasField("cache") else None,
+    )
+
+
+def _rate_limit(merged: MethodPolicy) -> RateLimit:
+    limit = merged.rate_limit
+    said = limit.key != policy_pb2.RateLimit.KEY_UNSPECIFIED
+    address = limit.key == policy_pb2.RateLimit.KEY_ADDRESS or (not said and merged.public)
+    return RateLimit(
+        requests=limit.requests,
+        per=_duration(limit.per),
+        burst=limit.burst or limit.requests,
+        key="address" if address else "subject",
+        key_said=said,
+    )
+
+
+def _duration(value: Duration) -> timedelta:
+    seconds = max(-_DURATION_S_MAX, min(_DURATION_S_MAX, value.seconds))
+    return timedelta(seconds=seconds, microseconds=value.nanos / 1000)
+
+
+def _place(service: Service, method: Method, part: Part) -> Location:
+    own, defaults = method.options.Extensions[policy_pb2.policy], service.options.Extensions[policy_pb2.defaults]
+    if _says(own, part):
+        place = method.place.below(MethodDescriptorProto.OPTIONS_FIELD_NUMBER, POLICY)
+    elif _says(defaults, part):
+        place = service.place.below(ServiceDescriptorProto.OPTIONS_FIELD_NUMBER, DEFAULTS)
+    else:
+        return method.place.at()
+    # A compiler without deep source info knows the option's line, but not those of the parts inside.
+    return min((place.at(number) for number in _PARTS[part] if place.has(number)), default=place.at())
+
+
+def _says(policy: MethodPolicy, part: Part) -> bool:
+    if part == "access":
+        return policy.public or bool(policy.scopes)
+    return policy.HasField(part)
+
+
+def find(policies: PolicySet, asked: str) -> Rpc:
+    """The RPC that `asked` names, in full or by any unambiguous end. Raises UnknownMethodError."""
+    wanted = asked.strip("/").replace("/", ".")
+    dotted = {rpc.name.replace("/", "."): rpc for rpc in policies.rpcs}
+    fitting = [name for name in dotted if name == wanted or name.endswith(f".{wanted}")]
+    if len(fitting) == 1:
+        return dotted[fitting[0]]
+    if fitting:
+        raise UnknownMethodError(f"{asked!r} fits {', '.join(dotted[name].name for name in sorted(fitting))}")
+    close = difflib.get_close_matches(wanted.split(".")[-1], [rpc.method.name for rpc in policies.rpcs], n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise UnknownMethodError(f"no contract has a method {asked!r}{hint}")
+
+
+def describe(rpc: Rpc) -> dict[str, object]:
+    """The effective policy in plain values, for people and for --json."""
+    policy, limit = rpc.policy, rpc.policy.rate_limit
+    said: dict[str, object] = {
+        "method": rpc.name,
+        "service": rpc.owner,
+        "http": [f"{binding.verb} {binding.template}" for binding in rpc.method.bindings],
+        "access": "public" if policy.public else list(policy.scopes),
+        "rate_limit": None if limit is None else str(limit),
+        "timeout_s": None if policy.timeout is None else policy.timeout.total_seconds(),
+        "max_attempts": policy.max_attempts or 1,
+        "cache_ttl_s": None if policy.cache_ttl is None else policy.cache_ttl.total_seconds(),
+        "streaming": rpc.method.streaming,
+    }
+    return said | {"said_at": {part: str(location) for part, location in rpc.places.items()}}

@@ -1,0 +1,246 @@
+"""Third pass: what must not be compiled.
+
+Every rule looks at every RPC or event, and all violations are reported together, each with file, line and the fix, so
+that one run shows the whole work. The compiler refuses to write anything while there is one.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Final
+
+from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto, MethodOptions
+
+from gateway.contract import EVENT, HTTP, Binding, Event
+from gateway.errors import Location, Violation
+from gateway.policy import PolicySet, Rpc
+from weft.options.v1.policy_pb2 import EventPolicy
+
+#: Attempts in all. More than five multiply a fault instead of bridging it.
+ATTEMPTS_MIN, ATTEMPTS_MAX = 2, 5
+#: Envoy refuses buckets that fill faster.
+FILL_MIN: Final = timedelta(milliseconds=50)
+FILL_MAX: Final = timedelta(days=1)
+#: Envoy divides a bucket by the number of gateways, and a share below one token lets nothing through at all.
+GATEWAYS_MAX: Final = 16
+#: A unary call that may take longer is work for a long-running operation.
+TIMEOUT_MAX: Final = timedelta(minutes=5)
+CACHE_TTL_MAX: Final = timedelta(days=1)
+#: Work queues that a contract may name. Every event reaches `audit` without being told to.
+QUEUES: Final = ("analytics", "email")
+
+_SERVICE = re.compile(r"weft\.[a-z][a-z0-9]*\.v[1-9][0-9]*\.[A-Z][A-Za-z0-9]*")
+_SCOPE = re.compile(r"[a-z]+\.[a-z]+")
+_ROUTING_KEY = re.compile(r"[a-z][a-z0-9]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+_VARIABLE = re.compile(r"\{([^}=]+)")
+
+_METHOD_OPTIONS: Final = MethodDescriptorProto.OPTIONS_FIELD_NUMBER
+
+
+def check(policies: PolicySet) -> tuple[Violation, ...]:
+    """Every violation in the contracts, sorted by file and line."""
+    found = [violation for rpc in policies.rpcs for rule in RPC_RULES for violation in rule(rpc)]
+    found += [violation for event in policies.events for violation in event_is_routed(event)]
+    found += bindings_are_unique(policies.rpcs)
+    found += routing_keys_are_unique(policies.events)
+    return tuple(sorted(set(found)))
+
+
+def package_names_the_owner(rpc: Rpc) -> Iterator[Violation]:
+    """The mesh service is read from the package, so the package must have the form."""
+    if not _SERVICE.fullmatch(rpc.method.service):
+        message = f"{rpc.method.service} does not tell which mesh service serves it"
+        yield Violation(rpc.method.place.at(), message, "name the package weft.<service>.v<number>")
+
+
+def access_is_said(rpc: Rpc) -> Iterator[Violation]:
+    """Deny by default: a method is public or names scopes, one of the two."""
+    policy, location = rpc.policy, rpc.places["access"]
+    if not policy.public and not policy.scopes:
+        yield Violation(
+            rpc.method.place.at(),
+            f"{rpc.name} does not say who may call it",
+            'add `option (weft.options.v1.policy) = {scopes: "<service>.<verb>"}`, or `public: true`',
+        )
+    if policy.public and policy.scopes:
+        message = f"{rpc.name} is public and names scopes"
+        yield Violation(location, message, "keep `public: true` or the scopes, not both")
+    for scope in policy.scopes:
+        if not _SCOPE.fullmatch(scope):
+            message = f"{rpc.name} names the scope {scope!r}"
+            yield Violation(location, message, "write it as <service>.<verb>, for example `orders.read`")
+    if len(set(policy.scopes)) < len(policy.scopes):
+        yield Violation(location, f"{rpc.name} names a scope twice", "name each scope once")
+
+
+def http_binding_is_sound(rpc: Rpc) -> Iterator[Violation]:
+    """Every unary method has a JSON form, and the form says what HTTP means by it."""
+    method = rpc.method
+    if not method.bindings and not method.streaming:
+        fix = 'add `option (google.api.http) = {post: "/v1/..." body: "*"}`'
+        yield Violation(method.place.at(), f"{rpc.name} has no HTTP binding", fix)
+    if method.bindings and method.client_streaming:
+        fix = "remove google.api.http: JSON cannot carry a stream of requests"
+        yield Violation(method.place.at(_METHOD_OPTIONS, HTTP), f"{rpc.name} streams its requests", fix)
+    for binding in method.bindings:
+        yield from _binding(rpc, binding)
+
+
+def _binding(rpc: Rpc, binding: Binding) -> Iterator[Violation]:
+    location, fields = binding.location, rpc.method.request_fields
+    if binding.verb not in ("GET", "PUT", "POST", "DELETE", "PATCH"):
+        message = f"{rpc.name} is bound to {binding.verb}"
+        yield Violation(location, message, "use get, put, post, delete or patch")
+    if not binding.template.startswith("/v"):
+        message = f"{rpc.name} is bound to the path {binding.template!r}"
+        yield Violation(location, message, "begin the path with the version, for example `/v1/orders`")
+    if binding.verb in ("GET", "DELETE") and binding.body:
+        fix = "remove `body`: its fields travel in path and query"
+        yield Violation(location, f"{rpc.name} has a {binding.verb} with a body", fix)
+    if binding.verb == "GET" and not rpc.method.safe:
+        message = f"{rpc.name} is bound to GET, which clients and proxies repeat at will"
+        yield Violation(location, message, "say `option idempotency_level = NO_SIDE_EFFECTS`, or use post")
+    if binding.body not in ("", "*") and binding.body not in fields:
+        message = f"{rpc.name} takes its body from {binding.body!r}, which its request does not have"
+        yield Violation(location, message, f'use "*" or one of {", ".join(sorted(fields))}')
+    for variable in _VARIABLE.findall(binding.template):
+        if variable.split(".")[0] not in fields:
+            message = f"{rpc.name} binds the path variable {variable!r}, which its request does not have"
+            yield Violation(location, message, f"use one of {', '.join(sorted(fields))}")
+
+
+def bindings_are_unique(rpcs: Iterable[Rpc]) -> Iterator[Violation]:
+    """Two methods on one verb and path: only one of them would ever be called."""
+    owners: dict[tuple[str, str], list[tuple[Rpc, Binding]]] = defaultdict(list)
+    for rpc in rpcs:
+        for binding in rpc.method.bindings:
+            shape = re.sub(r"\{[^}=]+=([^}]*)\}", r"\1", binding.template)
+            owners[binding.verb, re.sub(r"\{[^}]+\}", "*", shape)].append((rpc, binding))
+    for (verb, path), bound in owners.items():
+        for rpc, binding in bound[1:]:
+            message = f"{rpc.name} is bound to {verb} {path}, as {bound[0][0].name} is"
+            yield Violation(binding.location, message, "give it a path of its own, for example with a `:verb`")
+
+
+def retry_is_harmless(rpc: Rpc) -> Iterator[Violation]:
+    """A repeated attempt may have been carried out already, so the method must bear it."""
+    attempts, location = rpc.policy.max_attempts, rpc.places["retry"]
+    if attempts is None:
+        return
+    if not ATTEMPTS_MIN <= attempts <= ATTEMPTS_MAX:
+        message = f"{rpc.name} asks for {attempts} attempts"
+        yield Violation(location, message, f"write `max_attempts` from {ATTEMPTS_MIN} to {ATTEMPTS_MAX}")
+    if not rpc.method.idempotent and "request_id" not in rpc.method.request_fields:
+        message = f"{rpc.name} is retried but not safe to repeat"
+        yield Violation(location, message, "set `idempotency_level`, or add `string request_id` (AIP-155)")
+    if rpc.method.streaming:
+        message = f"{rpc.name} is a stream and retried"
+        yield Violation(location, message, "remove `retry`: a stream that has begun cannot be repeated")
+
+
+def cache_is_harmless(rpc: Rpc) -> Iterator[Violation]:
+    """An answer from the cache skips the method, so the method must do nothing but answer."""
+    ttl, location = rpc.policy.cache_ttl, rpc.places["cache"]
+    if ttl is None:
+        return
+    if not rpc.method.safe:
+        message = f"{rpc.name} is cached but has side effects"
+        yield Violation(location, message, "say `option idempotency_level = NO_SIDE_EFFECTS`, or remove `cache`")
+    if not timedelta(0) < ttl <= CACHE_TTL_MAX:
+        message = f"{rpc.name} is cached for {ttl.total_seconds():g} s"
+        yield Violation(location, message, f"write a `ttl` above 0 and up to {CACHE_TTL_MAX.total_seconds():g} s")
+
+
+def rate_limit_makes_sense(rpc: Rpc) -> Iterator[Violation]:
+    """A limit that admits nothing, everything or the wrong caller is worse than none, for it looks like one."""
+    limit, location = rpc.policy.rate_limit, rpc.places["rate_limit"]
+    if limit is None:
+        if rpc.policy.public:
+            message = f"{rpc.name} is public and has no rate limit"
+            yield Violation(rpc.method.place.at(), message, "add `rate_limit`: anybody can call it")
+        return
+    if limit.requests == 0:
+        yield Violation(location, f"{rpc.name} allows 0 requests", "write `requests` of 1 or more")
+    if not FILL_MIN <= limit.per <= FILL_MAX:
+        message = f"{rpc.name} is limited per {limit.per.total_seconds():g} s"
+        yield Violation(location, message, f"write `per` from 0.05 s to {FILL_MAX.total_seconds():g} s")
+    if limit.burst < limit.requests:
+        message = f"{rpc.name} has a burst of {limit.burst}, below its {limit.requests} requests"
+        yield Violation(location, message, "write a `burst` of at least `requests`")
+    if 0 < limit.burst < GATEWAYS_MAX:
+        message = f"{rpc.name} has a bucket of {limit.burst}, which divided among gateways lets nothing through"
+        yield Violation(location, message, f"write a `burst` of at least {GATEWAYS_MAX}")
+    if rpc.policy.public and limit.key == "subject":
+        message = f"{rpc.name} is public but limited by subject"
+        yield Violation(location, message, "use KEY_ADDRESS: a public call has no subject")
+
+
+def timeout_is_said(rpc: Rpc) -> Iterator[Violation]:
+    """A unary call without a deadline holds a thread for ever."""
+    timeout, location = rpc.policy.timeout, rpc.places["timeout"]
+    unary = not rpc.method.streaming
+    if timeout is None:
+        if unary:
+            message = f"{rpc.name} has no timeout"
+            yield Violation(rpc.method.place.at(), message, "add `timeout` to it or to its service's defaults")
+    elif timeout < timedelta(0):
+        yield Violation(location, f"{rpc.name} has a negative timeout", "write a timeout above 0")
+    elif unary and not timedelta(0) < timeout <= TIMEOUT_MAX:
+        message = f"{rpc.name} has a timeout of {timeout.total_seconds():g} s"
+        yield Violation(location, message, f"write a timeout above 0 and up to {TIMEOUT_MAX.total_seconds():g} s")
+
+
+def event_is_routed(event: Event) -> Iterator[Violation]:
+    """An event that no queue or no order can be found for is lost or overtaken."""
+    policy, place = event.policy, event.place.below(DescriptorProto.OPTIONS_FIELD_NUMBER, EVENT)
+    key = place.at(EventPolicy.ROUTING_KEY_FIELD_NUMBER)
+    if not _ROUTING_KEY.fullmatch(policy.routing_key) or policy.routing_key.split(".")[0] != event.owner:
+        message = f"{event.full_name} has the routing key {policy.routing_key!r}"
+        yield Violation(key, message, f"write it as {event.owner}.<noun>.<verb>, for example `orders.order.placed`")
+    if not event.fields.get(policy.ordering_key, False):
+        location = place.at(EventPolicy.ORDERING_KEY_FIELD_NUMBER)
+        strings = ", ".join(sorted(name for name, single in event.fields.items() if single)) or "none yet"
+        message = f"{event.full_name} is ordered by {policy.ordering_key!r}, which is not a single string field of it"
+        yield Violation(location, message, f"name one of its string fields ({strings})")
+    queues = place.at(EventPolicy.QUEUES_FIELD_NUMBER)
+    for queue in policy.queues:
+        if queue not in QUEUES:
+            message = f"{event.full_name} goes to the queue {queue!r}"
+            fix = "remove it: every event reaches audit" if queue == "audit" else f"use one of {', '.join(QUEUES)}"
+            yield Violation(queues, message, fix)
+    if len(set(policy.queues)) < len(policy.queues):
+        yield Violation(queues, f"{event.full_name} names a queue twice", "name each queue once")
+
+
+def routing_keys_are_unique(events: Iterable[Event]) -> Iterator[Violation]:
+    """A shared routing key would deliver one event to the queues of the other."""
+    first: dict[str, str] = {}
+    for event in events:
+        other = first.setdefault(event.policy.routing_key, event.full_name)
+        if other != event.full_name:
+            location: Location = event.place.at(
+                DescriptorProto.OPTIONS_FIELD_NUMBER, EVENT, EventPolicy.ROUTING_KEY_FIELD_NUMBER
+            )
+            message = f"{event.full_name} has the routing key {event.policy.routing_key!r} of {other}"
+            yield Violation(location, message, "give each event a routing key of its own")
+
+
+def idempotency_is_possible(rpc: Rpc) -> Iterator[Violation]:
+    """A method that promises to do nothing needs no key against doing it twice."""
+    if rpc.method.safe and "request_id" in rpc.method.request_fields:
+        place = rpc.method.place.at(_METHOD_OPTIONS, MethodOptions.IDEMPOTENCY_LEVEL_FIELD_NUMBER)
+        message = f"{rpc.name} has no side effects and takes a request_id"
+        yield Violation(place, message, "remove `request_id`, or NO_SIDE_EFFECTS where it is not true")
+
+
+RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
+    package_names_the_owner,
+    access_is_said,
+    http_binding_is_sound,
+    retry_is_harmless,
+    idempotency_is_possible,
+    cache_is_harmless,
+    rate_limit_makes_sense,
+    timeout_is_said,
+)

@@ -1,0 +1,305 @@
+"""`python -m lb`: the control plane process, and the commands that change what it serves.
+
+The only module that joins registry and xDS: what follows etcd is wired to what answers clients here, top to bottom.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+from prometheus_client import start_http_server
+
+from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
+from lb.endpoint import Endpoint
+from lb.errors import BundleRefusedError, EtcdUnavailableError, LbError, SettingsError
+from lb.registry.backoff import Backoff
+from lb.registry.directory import Directory
+from lb.registry.endpoints import Endpoints, registered
+from lb.registry.etcd import Client, Dialer, KeyRange, Record
+from lb.registry.keys import document_key, encode, endpoint_key
+from lb.registry.publication import Follower, Published, RolledBack, publish, roll_back
+from lb.registry.registrar import Registrar
+from lb.xds import bundle, metrics
+from lb.xds.feed import Feed
+from lb.xds.gateways import Gateways
+from lb.xds.server import Server
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+#: Name of the document that holds the public keys of tokens.
+_KEYS_DOCUMENT: Final = "jwks"
+#: Streams get this long to end by themselves when the process stops.
+_GRACE_S: Final = 0.5
+_EXIT_USAGE: Final = 2
+_MANIFEST_BYTES_MAX: Final = 1_000_000
+
+_EPILOG: Final = """\
+examples:
+  python -m lb control-plane
+  python -m gateway compile --out build/bundle && python -m lb publish build/bundle
+  python -m lb rollback --json
+  python -m lb endpoints --service orders
+
+The environment says where etcd is: WEFT_ETCD, WEFT_ETCD_USER, WEFT_SECRETS (file etcd.password).
+The control plane also reads WEFT_INSTANCE, WEFT_LISTEN, WEFT_METRICS_PORT and WEFT_LOG_LEVEL.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 failed, 2 used or configured wrongly."""
+    options = _parser().parse_args(arguments)
+    try:
+        _log_to_stderr(log_level_from_environ())
+        result: int = options.run(options)
+    except SettingsError as error:
+        print(f"lb: {error}", file=sys.stderr)
+        return _EXIT_USAGE
+    except LbError as error:
+        problems = error.problems if isinstance(error, BundleRefusedError) else (str(error),)
+        for problem in problems:
+            print(f"lb: {problem}", file=sys.stderr)
+        return 1
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lb",
+        description="The mesh's registry and xDS control plane.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serving = commands.add_parser(
+        "control-plane", help="serve xDS until SIGTERM", epilog="example: python -m lb control-plane"
+    )
+    serving.set_defaults(run=lambda options: asyncio.run(control_plane(ControlPlaneSettings.from_environ())))
+
+    publishing = commands.add_parser(
+        "publish",
+        help="check a compiled bundle and make it current",
+        epilog="example: python -m lb publish build/bundle",
+    )
+    publishing.add_argument("directory", type=Path, metavar="DIR", help="what `python -m gateway compile` wrote")
+    _add_common(publishing)
+    publishing.set_defaults(run=_publish)
+
+    rolling = commands.add_parser(
+        "rollback", help="make the bundle before the current one current", epilog="example: python -m lb rollback"
+    )
+    _add_common(rolling)
+    rolling.set_defaults(run=_roll_back)
+
+    listing = commands.add_parser(
+        "endpoints", help="print the registered endpoints as a JSON list", epilog="example: python -m lb endpoints"
+    )
+    listing.add_argument("--service", help="only of this service")
+    _add_common(listing)
+    listing.set_defaults(run=_endpoints)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout", type=_seconds, default=30.0, metavar="S", help="wait so long for etcd (default 30)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 3600:
+        raise argparse.ArgumentTypeError("give seconds between 0 and 3600")
+    return seconds
+
+
+def _publish(options: argparse.Namespace) -> int:
+    manifest, pieces = read_bundle(options.directory)
+    checked = bundle.parse(manifest, pieces)
+
+    async def work(client: Client) -> Published:
+        return await publish(client, manifest, {entry.digest: entry.content for entry in checked.entries})
+
+    result = asyncio.run(_with_etcd(EtcdSettings.from_environ(), work, timeout_s=options.timeout))
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "manifest": result.digest,
+                    "number": result.number,
+                    "resources": len(checked.entries),
+                    "blobs_written": result.blobs_written,
+                    "changed": result.changed,
+                }
+            )
+        )
+    elif result.changed:
+        print(f"published {result.digest[:12]} as number {result.number}: {len(checked.entries)} resources")
+    else:
+        print(f"{result.digest[:12]} is current already")
+    return 0
+
+
+def _roll_back(options: argparse.Namespace) -> int:
+    result: RolledBack = asyncio.run(_with_etcd(EtcdSettings.from_environ(), roll_back, timeout_s=options.timeout))
+    if options.json:
+        print(json.dumps({"manifest": result.digest, "number": result.number, "undone": result.undone}))
+    else:
+        print(f"back to {result.digest[:12]}, number {result.number}; undone: {result.undone[:12]}")
+    return 0
+
+
+def _endpoints(options: argparse.Namespace) -> int:
+    found = asyncio.run(_with_etcd(EtcdSettings.from_environ(), registered, timeout_s=options.timeout))
+    rows = [
+        {
+            "service": endpoint.service,
+            "instance": endpoint.instance,
+            "address": endpoint.address,
+            "port": endpoint.port,
+            "version": endpoint.version,
+            "start_time": endpoint.start_time.isoformat() if endpoint.start_time else None,
+        }
+        for endpoint in found
+        if options.service in (None, endpoint.service)
+    ]
+    print(json.dumps(rows))
+    return 0
+
+
+def read_bundle(directory: Path) -> tuple[bytes, dict[str, bytes]]:
+    """Read `manifest.json` and the blobs it names. Raises BundleRefusedError."""
+    path = directory / "manifest.json"
+    try:
+        manifest = path.read_bytes()
+    except OSError as error:
+        raise BundleRefusedError([f"{path}: {error.strerror}; write it with `python -m gateway compile`"]) from error
+    if len(manifest) > _MANIFEST_BYTES_MAX:
+        raise BundleRefusedError([f"{path} is larger than {_MANIFEST_BYTES_MAX} bytes"])
+    pieces: dict[str, bytes] = {}
+    for digest in bundle.pieces_of(manifest):
+        piece = directory / "blobs" / digest
+        # A digest is one file name: what looks like a path is left to the check to refuse as missing.
+        if piece.name == digest and piece.is_file():
+            pieces[digest] = piece.read_bytes()
+    return manifest, pieces
+
+
+async def _with_etcd(settings: EtcdSettings, work: Callable[[Client], Awaitable[T]], *, timeout_s: float) -> T:
+    """Do one piece of work, waiting for etcd up to `timeout_s`. Raises EtcdError."""
+    dialer, backoff = Dialer(settings), Backoff()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while True:
+        try:
+            async with dialer.session() as client:
+                return await work(client)
+        except EtcdUnavailableError as error:
+            if loop.time() >= deadline:
+                where = ", ".join(settings.endpoints)
+                raise EtcdUnavailableError(f"etcd at {where} did not answer within {timeout_s:g} s: {error}") from error
+        await asyncio.sleep(backoff.next())
+
+
+async def control_plane(settings: ControlPlaneSettings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    feed = Feed()
+    registrar = Registrar(Dialer(settings.etcd))
+    gateways = Gateways(
+        arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
+        departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
+    )
+    server = Server(feed, gateways)
+    followers = (
+        Follower(
+            Dialer(settings.etcd),
+            pieces_of=bundle.pieces_of,
+            on_bundle=lambda manifest, pieces: feed.set_bundle(bundle.parse(manifest, pieces)),
+            on_refused=metrics.REFUSED.labels(source="bundle").inc,
+        ).run(),
+        Endpoints(
+            Dialer(settings.etcd),
+            on_change=feed.set_endpoints,
+            on_refused=lambda reason: metrics.REGISTRY_REFUSED.labels(reason=reason).inc(),
+        ).run(),
+        Directory(
+            Dialer(settings.etcd),
+            KeyRange(document_key(_KEYS_DOCUMENT)),
+            on_change=lambda records: _take_keys(feed, records),
+        ).run(),
+        registrar.run(),
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr="127.0.0.1")
+    try:
+        port = await server.start(settings.listen)
+    except RuntimeError as error:
+        raise SettingsError(f"WEFT_LISTEN: {settings.listen} cannot be listened on: {error}") from error
+    log.info("control_plane_listening", instance=settings.instance, port=port)
+    tasks = [asyncio.ensure_future(each) for each in (*followers, _serve_when_loaded(feed, server))]
+    stopping = asyncio.ensure_future(stop.wait())
+    # A follower never ends: one that does has a defect, and the process must not go on half blind.
+    done, _ = await asyncio.wait([stopping, *tasks[:-1]], return_when=asyncio.FIRST_COMPLETED)
+    log.info("control_plane_stopping", instance=settings.instance)
+    await server.stop(_GRACE_S)
+    if stopping not in done:
+        done.pop().result()
+    for task in (stopping, *tasks):
+        task.cancel()
+    await asyncio.gather(stopping, *tasks, return_exceptions=True)
+    return 0
+
+
+async def _serve_when_loaded(feed: Feed, server: Server) -> None:
+    loaded = asyncio.Event()
+    unsubscribe = feed.subscribe(loaded.set)
+    if not feed.loaded:
+        await loaded.wait()
+    unsubscribe()
+    await server.set_serving()
+    log.info("control_plane_serving")
+
+
+def _take_keys(feed: Feed, records: Mapping[bytes, Record]) -> None:
+    for record in records.values():  # none: the keys that are known stay good
+        feed.set_keys(record.value)
+
+
+def _key(endpoint: Endpoint) -> bytes:
+    return endpoint_key(endpoint.service, endpoint.instance)
+
+
+def _log_to_stderr(level: str) -> None:
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise SettingsError(f"WEFT_LOG_LEVEL: {level!r} is not a level: debug, info, warning, error")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

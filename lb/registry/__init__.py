@@ -1,0 +1,1 @@
+"""What instances and control planes tell each other through etcd."""

@@ -1,0 +1,157 @@
+"""An instance's side of the registry: one daemon thread with its own event loop.
+
+The chassis of every service and worker owns one Agent. It keeps the instance registered, publishes and follows
+documents, and never lets trouble with etcd reach the caller: only `leave` and `stop` wait, and only so long.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Final
+
+import structlog
+
+from lb.config import EtcdSettings
+from lb.endpoint import Endpoint
+from lb.registry.directory import Directory
+from lb.registry.etcd import Dialer, KeyRange, Record
+from lb.registry.keys import DOCUMENTS, document_key, encode, endpoint_key
+from lb.registry.registrar import Registrar
+
+log = structlog.get_logger(__name__)
+
+#: How long closing connections may take once the work has been told to end.
+_CLOSING_S: Final = 3.0
+
+
+class Agent:
+    """Thread-safe. Calls made before `start` are kept and done then."""
+
+    def __init__(
+        self,
+        settings: EtcdSettings,
+        *,
+        on_registration: Callable[[bool], None] | None = None,
+        on_renewal: Callable[[str], None] | None = None,
+    ) -> None:
+        """`on_registration` is told each change; `on_renewal` each outcome: `ok`, `lost` or `failed`.
+
+        Both are called in the agent's thread and must not block.
+        """
+        self._settings = settings
+        self._on_registration = on_registration or (lambda registered: None)
+        self._on_renewal = on_renewal or (lambda outcome: None)
+        self._watchers: dict[bytes, list[Callable[[bytes], None]]] = {}
+        self._known: dict[bytes, bytes] = {}
+        self._registered = threading.Event()
+        self._leave_asked = False
+        self._stopping = asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="registry-agent", daemon=True)
+        self._registrar = Registrar(Dialer(settings), on_registration=self._registration, on_renewal=self._on_renewal)
+
+    def start(self) -> None:
+        """Begin. Returns at once, whether etcd is there or not."""
+        self._thread.start()
+
+    def register(self, endpoint: Endpoint) -> None:
+        """Keep the endpoint registered from now on."""
+        key = endpoint_key(endpoint.service, endpoint.instance)
+        self._soon(lambda: self._registrar.announce(key, encode(endpoint)))
+
+    def leave(self, timeout: float) -> bool:
+        """Take the endpoint out of the registry at once, for good. False where etcd did not confirm it in time.
+
+        Without confirmation the key ends with its lease.
+        """
+        if not self._thread.is_alive():
+            return False
+        self._leave_asked = True
+        future: Future[None] = asyncio.run_coroutine_threadsafe(self._registrar.leave(), self._loop)
+        try:
+            future.result(timeout)
+        except FutureTimeoutError:
+            log.warning("leave_not_confirmed", timeout_s=timeout)
+            future.cancel()
+            return False
+        return True
+
+    def publish(self, name: str, value: bytes) -> None:
+        """Keep a document published from now on. Raises ValueError for a name that cannot be a key."""
+        key = document_key(name)
+        self._soon(lambda: self._registrar.publish(key, value))
+
+    def watch(self, name: str, callback: Callable[[bytes], None]) -> None:
+        """Call back with the document's value now and whenever it changes, in the agent's thread.
+
+        A document that vanishes is not reported: the last value stays good.
+        """
+        key = document_key(name)
+
+        def add() -> None:
+            self._watchers.setdefault(key, []).append(callback)
+            if key in self._known:
+                self._tell(callback, key)
+
+        self._soon(add)
+
+    def stop(self, timeout: float) -> None:
+        """End the thread. The lease is given back if it was not before and etcd answers in time."""
+        if not self._thread.is_alive():
+            return
+        began = self._loop.time()
+        if not self._leave_asked:
+            self.leave(timeout / 2)
+        self._soon(self._stopping.set)
+        self._thread.join(max(0.0, timeout - (self._loop.time() - began)))
+        if self._thread.is_alive():
+            log.warning("agent_still_running", timeout_s=timeout)
+
+    def registered(self) -> bool:
+        """True while the endpoint is known to be in the registry."""
+        return self._registered.is_set()
+
+    def _soon(self, action: Callable[[], None]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(action)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._work())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    async def _work(self) -> None:
+        # Documents and registration have connections of their own: neither waits for the other's trouble.
+        documents = Directory(Dialer(self._settings), KeyRange.prefix(DOCUMENTS), on_change=self._documents_changed)
+        tasks = [asyncio.ensure_future(self._registrar.run()), asyncio.ensure_future(documents.run())]
+        await self._stopping.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_CLOSING_S)
+
+    def _documents_changed(self, records: Mapping[bytes, Record]) -> None:
+        for key, record in records.items():
+            if self._known.get(key) != record.value:
+                self._known[key] = record.value
+                self._registrar.learn(key, record.value)
+                for callback in self._watchers.get(key, ()):
+                    self._tell(callback, key)
+
+    def _tell(self, callback: Callable[[bytes], None], key: bytes) -> None:
+        try:
+            callback(self._known[key])
+        except Exception:  # the caller's defect must not end the lease; the next value is told all the same
+            log.exception("document_callback_failed", key=key.decode())
+
+    def _registration(self, registered: bool) -> None:
+        if registered:
+            self._registered.set()
+        else:
+            self._registered.clear()
+        log.info("registration_changed", registered=registered)
+        self._on_registration(registered)

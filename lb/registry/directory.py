@@ -1,0 +1,95 @@
+"""A range of etcd, kept in memory: list, then watch, then list again from time to time.
+
+Used by control planes (endpoints, documents, the pointer to the published bundle) and by the agent of every instance
+(documents). Level-triggered: a lost event costs a resync interval, never truth. Trouble with etcd never changes what
+the directory says; only a list that was answered or an event that arrived does.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, NoReturn
+
+import structlog
+
+from lb.errors import RevisionCompactedError
+from lb.registry.etcd import Client, Dialer, KeyRange, Record
+from lb.registry.session import keep_trying
+from lb.registry.view import View
+
+log = structlog.get_logger(__name__)
+
+#: Time between lists: the longest a watch that died in silence goes unnoticed.
+RESYNC_S: Final = 3.0
+
+
+class Directory:
+    """Follows one range and calls `on_change` with every new set of records, in the loop that runs it."""
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        span: KeyRange,
+        *,
+        on_change: Callable[[Mapping[bytes, Record]], None],
+        on_trouble: Callable[[], None] = lambda: None,
+        resync_s: float = RESYNC_S,
+    ) -> None:
+        """`on_trouble` is called when etcd fails or comes back with another history, before any change it causes."""
+        self._dialer = dialer
+        self._span = span
+        self._on_change = on_change
+        self._on_trouble = on_trouble
+        self._resync_s = resync_s
+        self._view = View()
+
+    @property
+    def loaded(self) -> bool:
+        """True once etcd has answered a list."""
+        return self._view.loaded
+
+    async def run(self) -> NoReturn:
+        """Follow the range until cancelled."""
+        await keep_trying(self._dialer, self._session, part="directory", on_trouble=self._on_trouble)
+
+    async def _session(self, client: Client) -> None:
+        while True:
+            listing = await client.list(self._span)
+            if self._view.lost_by(listing, since=self._view.revision):
+                log.warning("etcd_history_lost", range=self._span.start.decode(), revision=listing.revision)
+                self._on_trouble()
+            if self._view.adopt(listing):
+                self._on_change(self._view.records())
+            with contextlib.suppress(RevisionCompactedError):  # fell behind: list again
+                await _first_of(self._watch(client), self._resync(client))
+
+    async def _watch(self, client: Client) -> None:
+        async with contextlib.aclosing(client.watch(self._span, start_revision=self._view.revision + 1)) as batches:
+            async for changes in batches:
+                if self._view.apply(changes):
+                    self._on_change(self._view.records())
+
+    async def _resync(self, client: Client) -> None:
+        """Return when the watch must be replaced: it missed something, or etcd lost its history."""
+        while True:
+            await asyncio.sleep(self._resync_s)
+            known = self._view.revision
+            listing = await client.list(self._span)
+            if self._view.lost_by(listing, since=known):
+                return
+            if self._view.missed(listing):
+                log.info("etcd_watch_replaced", range=self._span.start.decode(), revision=listing.revision)
+                return
+
+
+async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines side by side until one returns or raises; end the others."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

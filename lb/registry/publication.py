@@ -1,0 +1,225 @@
+"""Compiled bundles in etcd: content-addressed pieces, and one pointer that is moved by compare-and-swap.
+
+`python -m lb publish` and `rollback` write here, every control plane follows. A reader sees the old bundle or the new
+one and never a mixture, because pieces are complete before the pointer moves and pieces are never changed.
+The history is a stack of what the pointer named, the newest on top; rolling back takes the top off.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import structlog
+
+from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError
+from lb.registry.directory import Directory
+from lb.registry.etcd import (
+    TXN_BYTES_MAX,
+    TXN_OPS_MAX,
+    Client,
+    Delete,
+    Dialer,
+    Expect,
+    KeyRange,
+    Put,
+    Record,
+)
+from lb.registry.keys import BLOBS, CURRENT, HISTORY, blob_key, history_key, history_number
+from lb.registry.session import keep_trying
+
+log = structlog.get_logger(__name__)
+
+#: Entries of the history that are kept: as far as one can roll back.
+HISTORY_MAX: Final = 50
+#: Publishers that race for the pointer: the loser looks again so many times.
+_CAS_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What `publish` did."""
+
+    digest: str
+    number: int
+    blobs_written: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What `roll_back` did."""
+
+    digest: str
+    undone: str
+    number: int
+
+
+async def publish(client: Client, manifest: bytes, blobs: Mapping[str, bytes]) -> Published:
+    """Store the pieces etcd lacks, then move the pointer to `manifest`. Publishing the same again changes nothing."""
+    digest = hashlib.sha256(manifest).hexdigest()
+    pieces = {**blobs, digest: manifest}
+    written = await _store(client, pieces)
+    for _ in range(_CAS_ATTEMPTS):
+        current = await client.get(CURRENT)
+        history = await _history(client)
+        number = history_number(history[-1].key) if history else 0
+        if current is not None and current.value.decode() == digest:
+            return Published(digest, number, written, changed=False)
+        operations: list[Put | Delete] = [
+            Put(CURRENT, digest.encode()),
+            Put(history_key(number + 1), digest.encode()),
+        ]
+        operations += [Delete(record.key) for record in history[: max(0, len(history) + 1 - HISTORY_MAX)]]
+        expected = [Expect(CURRENT, current.mod_revision if current else 0), Expect(history_key(number + 1), 0)]
+        if await client.commit(expected, operations[:TXN_OPS_MAX]):
+            return Published(digest, number + 1, written, changed=True)
+    raise EtcdUnavailableError("other publishers kept moving the pointer; try again")
+
+
+async def roll_back(client: Client) -> RolledBack:
+    """Move the pointer to what it named before. Raises EtcdRefusedError where there is nothing before."""
+    for _ in range(_CAS_ATTEMPTS):
+        current = await client.get(CURRENT)
+        history = await _history(client)
+        if current is None or len(history) < 2:
+            raise EtcdRefusedError("there is no earlier bundle to go back to")
+        last, before = history[-1], history[-2]
+        operations: list[Put | Delete] = [Put(CURRENT, before.value), Delete(last.key)]
+        expected = [Expect(CURRENT, current.mod_revision), Expect(last.key, last.mod_revision)]
+        if await client.commit(expected, operations):
+            return RolledBack(before.value.decode(), current.value.decode(), history_number(before.key))
+    raise EtcdUnavailableError("other publishers kept moving the pointer; try again")
+
+
+class Follower:
+    """Follows the pointer and hands over every bundle it comes to name.
+
+    `pieces_of` reads from a manifest which pieces it needs; `on_bundle` gets manifest and pieces. Both may raise
+    BundleRefusedError: it is logged, told to `on_refused`, and the last good bundle stays with the receiver.
+    Should etcd lose its data, the bundle is published again from here.
+    """
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        *,
+        pieces_of: Callable[[bytes], Sequence[str]],
+        on_bundle: Callable[[bytes, Mapping[str, bytes]], None],
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._dialer = dialer
+        self._pieces_of = pieces_of
+        self._on_bundle = on_bundle
+        self._on_refused = on_refused
+        self._wanted: bytes | None = None
+        self._seen: bytes | None = None
+        self._manifest = b""
+        self._pieces: dict[str, bytes] = {}
+        self._lost = False
+        self._moved = asyncio.Event()
+        self._directory = Directory(dialer, KeyRange(CURRENT), on_change=self._pointed)
+
+    async def run(self) -> NoReturn:
+        """Follow until cancelled."""
+        fetching = asyncio.ensure_future(
+            keep_trying(self._dialer, self._session, part="bundle", on_trouble=lambda: None)
+        )
+        try:
+            await self._directory.run()
+        finally:
+            fetching.cancel()
+
+    def _pointed(self, records: Mapping[bytes, Record]) -> None:
+        record = records.get(CURRENT)
+        if record is not None:
+            self._wanted = record.value
+        # A pointer that vanished says nothing about what to serve: the last bundle stays, and goes back to etcd.
+        self._lost = record is None and bool(self._manifest)
+        self._moved.set()
+
+    async def _session(self, client: Client) -> None:
+        while True:
+            self._moved.clear()
+            if self._lost:
+                await publish(client, self._manifest, self._pieces)
+                log.warning("bundle_restored", digest=hashlib.sha256(self._manifest).hexdigest())
+                self._lost = False
+            wanted = self._wanted
+            if wanted is not None and wanted != self._seen:
+                await self._take(client, wanted)
+            await self._moved.wait()
+
+    async def _take(self, client: Client, wanted: bytes) -> None:
+        digest = wanted.decode(errors="replace")
+        try:
+            manifest, pieces = await load(client, digest, self._pieces_of, known=self._pieces)
+            self._on_bundle(manifest, pieces)
+        except BundleRefusedError as error:
+            log.error("bundle_refused", digest=digest, problems=list(error.problems)[:10])
+            self._on_refused()
+        else:
+            self._manifest, self._pieces = manifest, pieces
+            log.info("bundle_taken", digest=digest, pieces=len(pieces))
+        self._seen = wanted
+
+
+async def load(
+    client: Client,
+    digest: str,
+    pieces_of: Callable[[bytes], Sequence[str]],
+    *,
+    known: Mapping[str, bytes],
+) -> tuple[bytes, dict[str, bytes]]:
+    """Read a manifest and the pieces it names; those in `known` are not read again."""
+    try:
+        key = blob_key(digest)
+    except ValueError as error:
+        raise BundleRefusedError([f"the pointer holds no SHA-256: {error}"]) from error
+    record = await client.get(key)
+    if record is None:
+        raise EtcdUnavailableError(f"manifest {digest} is not there yet")
+    if hashlib.sha256(record.value).hexdigest() != digest:
+        raise BundleRefusedError([f"manifest {digest} is not what its name says"])
+    names = list(dict.fromkeys(pieces_of(record.value)))
+    pieces = {name: known[name] for name in names if name in known}
+    keys = {blob_key(name): name for name in names if name not in known}
+    found = await client.get_many(list(keys))
+    missing = [name for key, name in keys.items() if key not in found]
+    if missing:
+        raise EtcdUnavailableError(f"{len(missing)} pieces of {digest} are not there yet")
+    pieces.update((keys[key], value) for key, value in found.items())
+    return record.value, pieces
+
+
+async def _store(client: Client, pieces: Mapping[str, bytes]) -> int:
+    listing = await client.list(KeyRange.prefix(BLOBS), keys_only=True)
+    there = {record.key for record in listing.records}
+    missing = [Put(blob_key(name), value) for name, value in pieces.items() if blob_key(name) not in there]
+    too_large = [put.key.decode() for put in missing if len(put.value) > TXN_BYTES_MAX]
+    if too_large:
+        raise BundleRefusedError([f"{key} is larger than {TXN_BYTES_MAX} bytes" for key in too_large])
+    for batch in _batches(missing):
+        await client.commit([], batch)
+    return len(missing)
+
+
+def _batches(puts: Sequence[Put]) -> Iterator[list[Put]]:
+    """Split into transactions that etcd accepts."""
+    batch: list[Put] = []
+    size = 0
+    for put in puts:
+        cost = len(put.key) + len(put.value)
+        if batch and (len(batch) == TXN_OPS_MAX or size + cost > TXN_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(put)
+        size += cost
+    if batch:
+        yield batch
+
+
+async def _history(client: Client) -> list[Record]:
+    listing = await client.list(KeyRange.prefix(HISTORY))
+    return sorted((record for record in listing.records if history_number(record.key) >= 0), key=lambda r: r.key)

@@ -1,0 +1,100 @@
+"""From bundle, endpoints and token keys to the resources of each kind of client. Pure.
+
+The bundle brings everything that follows from the contracts. This module adds what only a running mesh knows: the
+endpoints of every cluster, and the public keys inside the gateway's token filter. Without keys that one resource is
+withheld; Envoy keeps its listener waiting for it rather than let anyone in unchecked.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from lb.endpoint import Endpoint
+from lb.xds.bundle import Bundle, audience
+from lb.xds.snapshot import Resource, Snapshot, build
+from lb.xds.types import ECDS, EDS, Kind
+from weft_protos.xds import envoy, message_class
+
+#: The filter whose configuration is completed here. Also its name in the chain and of its per-route configuration.
+JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
+#: The gateways' own cluster: there even while nobody is connected, because a gateway waits for it at its start.
+EDGE: Final = "edge"
+
+_JWT_AUTHENTICATION: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+#: gRPC refuses a locality without a name and ignores one without a weight.
+_LOCALITY: Final = {"region": "local"}
+_LOCALITY_WEIGHT: Final = 1
+#: Members of a JWK that only a private or symmetric key has (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
+_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+
+
+def snapshots(bundle: Bundle, endpoints: Iterable[Endpoint], keys: str | None) -> dict[Kind, Snapshot]:
+    """Everything each kind of client is served. `keys`: a checked JWK set. Raises SnapshotRefusedError."""
+    clusters = {each.name for kind in Kind for each in bundle.references[kind] if each.type_url == EDS}
+    shared = assignments(endpoints, clusters)
+    withheld = frozenset({(ECDS, JWT_FILTER)}) if keys is None else frozenset()
+    of_kind: dict[Kind, list[Resource]] = {kind: list(shared) for kind in Kind}
+    for entry in bundle.entries:
+        if (entry.type_url, entry.name) in withheld:
+            continue
+        content = entry.content
+        if keys is not None and (entry.type_url, entry.name) == (ECDS, JWT_FILTER):
+            content = with_keys(content, keys)
+        resource = Resource.of(entry.type_url, entry.name, content)
+        for kind in audience(entry):
+            of_kind[kind].append(resource)
+    return {kind: build(of_kind[kind], bundle.references[kind], withheld=withheld) for kind in Kind}
+
+
+def assignments(endpoints: Iterable[Endpoint], clusters: Iterable[str]) -> list[Resource]:
+    """One ClusterLoadAssignment for each cluster that is named or has endpoints."""
+    by_service: dict[str, list[Endpoint]] = {name: [] for name in (*clusters, EDGE)}
+    for endpoint in endpoints:
+        by_service.setdefault(endpoint.service, []).append(endpoint)
+    return [_assignment(name, members) for name, members in sorted(by_service.items())]
+
+
+def with_keys(content: bytes, keys: str) -> bytes:
+    """Put a JWK set into every provider of a serialised TypedExtensionConfig holding JwtAuthentication."""
+    extension: Any = message_class("envoy.config.core.v3.TypedExtensionConfig").FromString(content)
+    filter_config: Any = message_class(_JWT_AUTHENTICATION).FromString(extension.typed_config.value)
+    for name in filter_config.providers:
+        filter_config.providers[name].local_jwks.inline_string = keys
+    extension.typed_config.Pack(filter_config, deterministic=True)
+    return bytes(extension.SerializeToString(deterministic=True))
+
+
+def checked_keys(document: bytes) -> str:
+    """A JWK set (RFC 7517) of public keys, as text. Raises ValueError; a private key is never passed on."""
+    try:
+        text = document.decode()
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error.__class__.__name__}") from error
+    keys = parsed.get("keys") if isinstance(parsed, dict) else None
+    if not isinstance(keys, list) or not keys:
+        raise ValueError("no `keys`")
+    for key in keys:
+        if not isinstance(key, dict) or not isinstance(key.get("kty"), str) or not isinstance(key.get("kid"), str):
+            raise ValueError("a key without `kty` or `kid`")
+        if _PRIVATE_MEMBERS & key.keys():
+            raise ValueError(f"key {key['kid']!r} has private members")
+    return text
+
+
+def _assignment(cluster: str, members: Iterable[Endpoint]) -> Resource:
+    sockets = sorted({(member.address, member.port) for member in members})
+    localities: list[Mapping[str, Any]] = []
+    if sockets:
+        localities.append(
+            {
+                "locality": _LOCALITY,
+                "load_balancing_weight": _LOCALITY_WEIGHT,
+                "lb_endpoints": [
+                    {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
+                    for address, port in sockets
+                ],
+            }
+        )
+    message = envoy("config.endpoint.v3.ClusterLoadAssignment", cluster_name=cluster, endpoints=localities)
+    return Resource.of(EDS, cluster, message.SerializeToString(deterministic=True))

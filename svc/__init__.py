@@ -1,0 +1,1 @@
+"""Who answers: the services and the chassis they all stand on."""

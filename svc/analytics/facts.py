@@ -1,0 +1,24 @@
+"""What the database of this service holds, as numbers to be compared with other parts of the mesh.
+
+Printed by `python -m svc.analytics facts`, all of it read in one snapshot.
+"""
+
+from collections.abc import Mapping
+
+from svc.analytics.store import Store
+from svc.chassis import outbox
+from svc.chassis.database import Transaction
+
+Facts = Mapping[str, "str | int | Facts"]
+
+
+def collect(tx: Transaction) -> Facts:
+    """Read the facts."""
+    orders, cancellations = Store().totals(tx)
+    return {
+        "service": "analytics",
+        "outbox": outbox.counts(tx),
+        "unpublished": outbox.unpublished(tx),
+        "orders": orders,
+        "cancellations": cancellations,
+    }

@@ -1,0 +1,14 @@
+"""What the database of this service holds, as numbers to be compared with other parts of the mesh.
+
+Printed by `python -m svc.catalog facts`; read in one snapshot.
+"""
+
+from collections.abc import Mapping
+
+from svc.chassis import outbox
+from svc.chassis.database import Transaction
+
+
+def collect(tx: Transaction) -> Mapping[str, object]:
+    """Read the facts."""
+    return {"service": "catalog", "outbox": outbox.counts(tx), "unpublished": outbox.unpublished(tx)}

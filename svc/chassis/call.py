@@ -1,0 +1,123 @@
+"""One call on its way through the interceptors: what has come in, and what each of them has found out.
+
+`server` makes a `Method` for every contract method at start and a `Call` for every request; `interceptors` fill
+it in. Nothing here touches the wire.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from svc.chassis.context import Deadline, Principal
+from weft_protos import policy
+
+# Time limit of a call whose contract states none: of unary calls, and of streams that may stay open. Finite, so
+# that whatever is computed from a deadline is finite too.
+DEFAULT_TIMEOUT_S = 2.0
+STREAM_TIMEOUT_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A contract method and its policy, read once at registration."""
+
+    name: str
+    """`/weft.orders.v1.OrderService/PlaceOrder`"""
+    owner: str
+    """The mesh service: `orders`."""
+    public: bool
+    """No token is asked for."""
+    scopes: frozenset[str]
+    """A caller needs any one of these."""
+    timeout_s: float
+    """The longest a call may take."""
+    streaming: bool
+    """The answer is a stream."""
+    request_type: type[Message]
+    """Class of the request."""
+
+    @classmethod
+    def of(cls, descriptor: MethodDescriptor) -> "Method":
+        """Read descriptor and policy. A method that is neither public nor guarded is a broken contract."""
+        service = descriptor.containing_service.full_name
+        rules = policy.effective(descriptor)
+        if rules.public == bool(rules.scopes):
+            raise ValueError(f"{descriptor.full_name} must be public or name scopes")
+        default = STREAM_TIMEOUT_S if descriptor.server_streaming else DEFAULT_TIMEOUT_S
+        return cls(
+            name=f"/{service}/{descriptor.name}",
+            owner=policy.service_owner(service),
+            public=rules.public,
+            scopes=frozenset(rules.scopes),
+            timeout_s=rules.timeout.ToTimedelta().total_seconds() or default,
+            streaming=descriptor.server_streaming,
+            request_type=GetMessageClass(descriptor.input_type),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a call ends when it ends badly: a status, ready for the wire."""
+
+    code: str
+    """Name of the gRPC code: `NOT_FOUND`."""
+    message: str
+    """For people."""
+    details: bytes
+    """Serialized `google.rpc.Status`, for programs."""
+    pushback_ms: int | None = None
+    """When the client library may try again by itself; None says nothing."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One call. Fields below `is_active` are filled in by the interceptors, in their order."""
+
+    method: Method
+    metadata: Mapping[str, tuple[str, ...]]
+    """Text metadata by key; binary entries are left out."""
+    body: bytes
+    """The request as it came."""
+    time_left_s: float | None
+    """Until the client's deadline; None where it set none."""
+    is_active: Callable[[], bool]
+    """Whether the client still waits."""
+    refusal: Refusal | None = None
+    """Filled in by `status`."""
+    deadline: Deadline | None = None
+    """Filled in by `deadline`."""
+    principal: Principal | None = None
+    """Filled in by `principal`."""
+    message: Message | None = None
+    """The parsed request; filled in by `validation`."""
+    body_hash: bytes = field(default=b"", repr=False)
+    """SHA-256 of the request's deterministic serialisation; filled in by `validation`."""
+
+    def header(self, key: str) -> str:
+        """The only value of a metadata key; empty where there is none or more than one."""
+        values = self.metadata.get(key, ())
+        return values[0] if len(values) == 1 else ""
+
+
+class Interceptor(Protocol):
+    """Surrounds calls of one method: looks before, sees the outcome after. It refuses by raising an AppError."""
+
+    def __call__(self, call: Call) -> AbstractContextManager[None]:
+        """The two halves around one call."""
+        ...
+
+
+class Verifier(Protocol):
+    """Turns a token into a principal; `tokens.TokenVerifier`."""
+
+    def verify(self, token: str) -> Principal:
+        """Raises Unauthenticated for a token that is not valid."""
+        ...
+
+
+Builder = Callable[[Method, Verifier], Interceptor]

@@ -1,0 +1,81 @@
+"""What a handler is told about the call it serves: who calls, how long there is left, whether anyone still waits.
+
+Passed from `rpc` to `usecases` to `client` by argument; nothing of it is ambient. Times are monotonic.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+from svc.chassis.errors import Unauthenticated
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, as the verified token says."""
+
+    subject: str
+    """User id."""
+    scopes: frozenset[str]
+    """What the caller may do."""
+    session: str
+    """The session that the token belongs to; empty where there is none."""
+    actor: str | None
+    """The operator who acts for the subject; None in the usual case."""
+    token: str = field(repr=False)
+    """The token itself, for the next hop; never shown."""
+
+
+class Deadline:
+    """A moment on the monotonic clock after which nobody waits for the answer."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: float) -> None:
+        """`at` is a value of `time.monotonic()`; use `after` instead."""
+        self._at = at
+
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        """The deadline that many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
+    def remaining(self) -> float:
+        """Seconds that are left, never below zero."""
+        return max(0.0, self._at - time.monotonic())
+
+    def expired(self) -> bool:
+        """Whether it has passed."""
+        return time.monotonic() >= self._at
+
+    def less(self, reserve_s: float) -> "Deadline":
+        """An earlier deadline that leaves the caller a reserve to answer in."""
+        return Deadline(self._at - reserve_s)
+
+    def __repr__(self) -> str:
+        """Seconds left."""
+        return f"Deadline({self.remaining():.3f} s)"
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """One call."""
+
+    method: str
+    """Full name: `/weft.orders.v1.OrderService/PlaceOrder`."""
+    principal: Principal | None
+    """Who calls; None only on a public method called without a valid token."""
+    deadline: Deadline
+    """When the answer must be out: the client's deadline or the contract's timeout, whichever is earlier."""
+    body_hash: bytes
+    """SHA-256 of the request's deterministic serialisation; ties a `request_id` to one body."""
+    is_active: Callable[[], bool]
+    """Whether the client still waits. Asked before side effects, and by streams in their loop."""
+
+    @property
+    def caller(self) -> Principal:
+        """The principal of a method that is not public."""
+        if self.principal is None:
+            raise Unauthenticated("A token is required.", reason="TOKEN_MISSING")
+        return self.principal

@@ -1,0 +1,73 @@
+"""Idempotency records: a call with a `request_id` takes effect once, and every repeat gets the first answer.
+
+Use cases call `claim` first and `complete` last inside the transaction that holds the effect; so there is a record
+exactly where there is an effect. A repeat that runs at the same time waits in `claim` for the first to end: it then
+loses its snapshot, `database` runs it again, and it finds the answer. The key is bound to the principal and to the
+request's body: nobody sees another's answer, and one id cannot mean two things.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from svc.chassis.errors import FailedPrecondition, Internal, InvalidArgument
+
+# Written for the driver and prepared by it once: the use case's hot path.
+_CLAIM: Final = (
+    "INSERT INTO idempotency (principal, method, request_id, body_hash) VALUES (%s, %s, %s, %s) "
+    "ON CONFLICT (principal, method, request_id) DO NOTHING RETURNING 1"
+)
+_RECALL: Final = "SELECT body_hash, response FROM idempotency WHERE principal = %s AND method = %s AND request_id = %s"
+_COMPLETE: Final = (
+    "UPDATE idempotency SET response = %s WHERE principal = %s AND method = %s AND request_id = %s AND response IS NULL"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What makes two calls the same call."""
+
+    principal: str
+    """Subject of the caller's token."""
+    method: str
+    """Full name of the method."""
+    request_id: str
+    """The client's UUID."""
+    body_hash: bytes
+    """`CallContext.body_hash`."""
+
+
+def _identity(key: Key) -> tuple[str, str, uuid.UUID]:
+    try:
+        return key.principal, key.method, uuid.UUID(key.request_id)
+    except ValueError:
+        raise InvalidArgument(violations=[("request_id", "must be a UUID")]) from None
+
+
+def claim(tx: Connection, key: Key) -> bytes | None:
+    """Take the key for this transaction: None, go on; or the answer of the call that had it first.
+
+    Raises FailedPrecondition where the first call had another body.
+    """
+    identity = _identity(key)
+    if tx.exec_driver_sql(_CLAIM, (*identity, key.body_hash)).first() is not None:
+        return None
+    row = tx.exec_driver_sql(_RECALL, identity).first()
+    if row is None or row.response is None:
+        # A record commits completed or not at all.
+        raise Internal(f"idempotency record of {key.method} without a response")
+    if bytes(row.body_hash) != key.body_hash:
+        raise FailedPrecondition(
+            "This request_id was used before for another request.",
+            reason="REQUEST_ID_REUSED",
+            violations=[("REQUEST_ID", key.request_id, "belongs to a request with another body")],
+        )
+    return bytes(row.response)
+
+
+def complete(tx: Connection, key: Key, response: bytes) -> None:
+    """Keep the answer, in the transaction that claimed the key."""
+    if tx.exec_driver_sql(_COMPLETE, (response, *_identity(key))).rowcount != 1:
+        raise Internal(f"{key.method} completed a request_id that it did not claim")

@@ -1,0 +1,62 @@
+"""Every metric of services and workers, declared once: name, help, labels, unit.
+
+The control plane has its own. `lifecycle` exposes them on WEFT_METRICS_PORT. Labels take values from contracts
+and configuration only, never from a request, so that the number of series is bounded.
+"""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+# Seconds. From a cache hit to the longest timeout a contract names.
+_CALL_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+RPC_REQUESTS: Final = Counter(
+    "weft_rpc_requests_total",
+    "Calls that ended, by status code. `method` is `weft.orders.v1.OrderService/PlaceOrder`.",
+    ["service", "method", "code"],
+)
+RPC_DURATION: Final = Histogram(
+    "weft_rpc_duration_seconds",
+    "Time from the first to the last interceptor; a stream counts as a whole.",
+    ["service", "method"],
+    buckets=_CALL_SECONDS,
+)
+RPC_IN_FLIGHT: Final = Gauge("weft_rpc_in_flight", "Calls that are being served now.", ["service"])
+
+CACHE_REQUESTS: Final = Counter(
+    "weft_cache_requests_total",
+    "Look-ups in the cache; `result` is hit, miss or error (an error is served like a miss).",
+    ["entry", "result"],
+)
+
+DB_TRANSACTIONS: Final = Counter(
+    "weft_db_transactions_total", "Transactions that ended, by outcome.", ["database", "outcome"]
+)
+DB_RETRIES: Final = Counter(
+    "weft_db_retries_total", "Transactions run once more after a serialization failure or deadlock.", ["database"]
+)
+
+OUTBOX_PENDING: Final = Gauge("weft_outbox_pending", "Outbox rows not yet published.", ["database"])
+OUTBOX_OLDEST: Final = Gauge(
+    "weft_outbox_oldest_seconds", "Age of the oldest outbox row not yet published; 0 with none.", ["database"]
+)
+OUTBOX_PUBLISHED: Final = Counter("weft_outbox_published_total", "Events confirmed by the broker.", ["type"])
+
+EVENTS_HANDLED: Final = Counter(
+    "weft_events_handled_total", "Deliveries that ended, by outcome.", ["queue", "type", "outcome"]
+)
+QUEUE_DEPTH: Final = Gauge("weft_queue_depth", "Messages in the queue.", ["queue"])
+
+REGISTRATION_STATE: Final = Gauge(
+    "weft_registration_state", "1 while the instance is registered under a live lease.", ["service", "instance"]
+)
+LEASE_RENEWALS: Final = Counter(
+    "weft_lease_renewals_total", "Keep-alives of the instance's lease, by outcome.", ["outcome"]
+)
+
+UNEXPECTED_ERRORS: Final = Counter(
+    "weft_unexpected_errors_total",
+    "Exceptions nobody foresaw, by the place that caught them; each is in the log with its stack.",
+    ["place"],
+)

@@ -1,0 +1,111 @@
+"""What a process works with, opened when first asked for and closed by `lifecycle` in the order that suits calls.
+
+Services get one in `wiring.build`; workers, too. Nothing is opened that the process does not use: a relay needs no
+registry, an e-mail worker no cache.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import grpc
+import structlog
+from opentelemetry.trace import Tracer
+
+from lb import channel as channels
+from lb.config import EtcdSettings
+from lb.registry.agent import Agent
+from svc.chassis import metrics, telemetry
+from svc.chassis.cache import Cache
+from svc.chassis.config import Settings
+from svc.chassis.database import Database
+
+# Connections of an instance to its database: two busy cores of PostgreSQL serve no more, and seven instances with
+# the workers stay below its usual limit of 100.
+DATABASE_CONNECTIONS: Final = 8
+# Leaving etcd's connections at the end.
+AGENT_STOP_S: Final = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that runs beside the calls, as two functions."""
+
+    name: str
+    start: Callable[[], None]
+    stop: Callable[[], None]
+
+
+class Resources:
+    """Belongs to one process. Thread-safe once `build` has returned."""
+
+    def __init__(self, settings: Settings, *, name: str) -> None:
+        """Opens nothing."""
+        self.settings = settings
+        self.name = name
+        self.tasks: list[Task] = []
+        self._channels: dict[str, grpc.Channel] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def database(self) -> Database | None:
+        """The database that bears the process's name; None where it has none."""
+        if not self.settings.secrets.has(f"database-{self.name}.url"):
+            return None
+        url = self.settings.secrets.database_url(self.name)
+        return Database(url, pool_size=DATABASE_CONNECTIONS, name=self.name)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """Memcached."""
+        return Cache(self.settings.cache.cache, key=self.settings.secrets.cache_key())
+
+    @cached_property
+    def agent(self) -> Agent:
+        """The registry: registration, published and watched documents. Runs from now on."""
+        etcd, password = self.settings.etcd, self.settings.secrets.etcd_password()
+        state = metrics.REGISTRATION_STATE.labels(service=self.name, instance=self.settings.process.instance)
+        agent = Agent(
+            EtcdSettings(
+                endpoints=tuple(str(member) for member in etcd.etcd),
+                user=None if password is None else etcd.etcd_user,
+                password=password,
+            ),
+            on_registration=lambda registered: state.set(1 if registered else 0),
+            on_renewal=lambda outcome: metrics.LEASE_RENEWALS.labels(outcome=outcome).inc(),
+        )
+        agent.start()
+        return agent
+
+    @property
+    def tracer(self) -> Tracer:
+        """The process's tracer."""
+        return telemetry.tracer()
+
+    def channel(self, service: str) -> grpc.Channel:
+        """The process's one channel to another service of the mesh; it connects with the first call."""
+        with self._lock:
+            if service not in self._channels:
+                self._channels[service] = channels.open(service)
+            return self._channels[service]
+
+    def add_background(self, name: str, start: Callable[[], None], stop: Callable[[], None]) -> None:
+        """Run something beside the calls: started before the first call, stopped after the last."""
+        self.tasks.append(Task(name, start, stop))
+
+    def close(self) -> None:
+        """Close what has been opened: channels, cache, database, registry."""
+        opened = vars(self)
+        for channel in self._channels.values():
+            channel.close()
+        for name in ("cache", "database"):
+            pool: Cache | Database | None = opened.get(name)
+            if pool is not None:
+                pool.close()
+        agent: Agent | None = opened.get("agent")
+        if agent is not None:
+            agent.stop(AGENT_STOP_S)

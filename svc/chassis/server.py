@@ -1,0 +1,306 @@
+"""The gRPC server of a process: contract services behind the interceptors, health beside them.
+
+Handlers are plain objects with one method per RPC, `def PlaceOrder(self, request, call) -> Order`; a server stream
+returns an iterator. Requests arrive as bytes and are parsed by the last interceptor, so that a malformed one is an
+INVALID_ARGUMENT like any other. Unary calls, streams and health have threads of their own: neither many open
+streams nor a slow database keep the others from being answered.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, cast
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health, health_pb2
+
+from svc.chassis import metrics
+from svc.chassis.call import Call, Interceptor, Method, Verifier
+from svc.chassis.config import Address
+from svc.chassis.context import CallContext, Deadline
+from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+from svc.chassis.interceptors import ORDER, status
+
+Service = tuple[ServiceDescriptor, object]
+
+# The largest request: 500 items of an order are 20 KB. More is refused unread, with RESOURCE_EXHAUSTED.
+MESSAGE_BYTES: Final = 256 * 1024
+# One limit, not a soft and a hard one: between the two gRPC refuses at random.
+METADATA_BYTES: Final = 16 * 1024
+# Calls that may wait for a thread, for each thread. More are refused at once instead of answered too late.
+QUEUE_PER_THREAD: Final = 16
+# Threads that stay free of streams, to refuse the stream above the budget.
+REFUSAL_THREADS: Final = 2
+HEALTH_THREADS: Final = 2
+# What a refused stream is told to wait: streams end rarely.
+STREAM_RETRY_S: Final = 2.0
+
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # A second process on the port must fail, not share it.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_metadata_size", METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+    ("grpc.max_concurrent_streams", 100),
+    # Gateways and peers ping every second to notice a hung instance; half of that leaves room for jitter.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Notices a client that vanished without a word within 10 s; ping_timeout is the one that closes.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Message, CallContext], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a process does at once."""
+
+    threads: int
+    """Unary calls: the database connections plus a little; more threads give no more calls."""
+    streams: int
+    """Open server streams; each holds a thread."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.streams < 0:
+            raise ValueError("limits: at least one thread, no negative number of streams")
+
+
+class _Budget:
+    """Places for streams. Taken without waiting: above the budget a stream is refused."""
+
+    def __init__(self, streams: int) -> None:
+        self._places = threading.Semaphore(streams)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise ResourceExhausted(
+                "Too many open streams.", reason="STREAM_BUDGET_EXHAUSTED", retry_after=STREAM_RETRY_S
+            )
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
+def _text_metadata(context: grpc.ServicerContext) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for key, value in context.invocation_metadata():
+        if isinstance(value, str):
+            found[key] = (*found.get(key, ()), value)
+    return found
+
+
+@contextmanager
+def _guard(call: Call) -> Iterator[None]:
+    """A fault of the interceptors themselves: gRPC would send the exception's text to the caller."""
+    try:
+        yield
+    except Exception:
+        metrics.UNEXPECTED_ERRORS.labels(place="interceptors").inc()
+        call.refusal = status.refuse_unexpected()
+        log.exception("interceptor_failed", method=call.method.name)
+
+
+def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:
+    assert call.refusal is not None
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", call.refusal.details)]
+    if call.refusal.pushback_ms is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(call.refusal.pushback_ms)))
+    context.set_trailing_metadata(tuple(trailers))
+    context.abort(grpc.StatusCode[call.refusal.code], call.refusal.message)
+
+
+class _Route:
+    """One method: its interceptors around its handler."""
+
+    def __init__(self, descriptor: MethodDescriptor, handler: Handler, verifier: Verifier) -> None:
+        if descriptor.client_streaming:
+            raise ValueError(f"{descriptor.full_name}: client streams are not served")
+        self.method = Method.of(descriptor)
+        self._handler = handler
+        self._response_type = GetMessageClass(descriptor.output_type)
+        self._interceptors: tuple[Interceptor, ...] = tuple(build(self.method, verifier) for build, _ in ORDER)
+
+    def call(self, body: bytes, context: grpc.ServicerContext) -> Call:
+        """What has come in."""
+        return Call(
+            method=self.method,
+            metadata=_text_metadata(context),
+            body=body,
+            time_left_s=context.time_remaining(),
+            is_active=context.is_active,
+        )
+
+    def enter(self, stack: ExitStack, call: Call) -> None:
+        """Walk through the interceptors."""
+        for interceptor in self._interceptors:
+            stack.enter_context(interceptor(call))
+
+    def handle(self, call: Call, is_active: Callable[[], bool]) -> Any:
+        """Call the handler."""
+        assert call.message is not None
+        assert call.deadline is not None
+        context = CallContext(call.method.name, call.principal, call.deadline, call.body_hash, is_active)
+        return self._handler(call.message, context)
+
+    def serialize(self, response: object) -> bytes:
+        """Bytes of an answer; a handler that returns another type has a fault."""
+        if not isinstance(response, self._response_type):
+            raise TypeError(f"{self.method.name} returned {type(response).__name__}")
+        return response.SerializeToString()
+
+
+def _unary(route: _Route) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
+        call = route.call(body, context)
+        answer = b""
+        with _guard(call), ExitStack() as stack:
+            route.enter(stack, call)
+            answer = route.serialize(route.handle(call, call.is_active))
+        if call.refusal is not None:
+            _abort(context, call)
+        return answer
+
+    return serve
+
+
+def _stream(
+    route: _Route, budget: _Budget, draining: threading.Event
+) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+    def serve(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        call = route.call(body, context)
+
+        def is_active() -> bool:
+            return context.is_active() and not draining.is_set()
+
+        with _guard(call), ExitStack() as stack:
+            route.enter(stack, call)
+            stack.enter_context(budget.place())
+            assert call.deadline is not None
+            for answer in route.handle(call, is_active):
+                yield route.serialize(answer)
+                _refuse_end(call.deadline, draining)
+            _refuse_end(call.deadline, draining)
+        if call.refusal is not None:
+            _abort(context, call)
+
+    return serve
+
+
+def _refuse_end(deadline: Deadline, draining: threading.Event) -> None:
+    """A stream that ends because time is up or the process stops must not look complete."""
+    if draining.is_set():
+        raise Unavailable("The instance is stopping; open the stream again.", reason="DRAINING", retry_after=0.0)
+    if deadline.expired():
+        raise DeadlineExceeded("The deadline passed.", reason="DEADLINE_EXPIRED")
+
+
+def _handler_of(target: object, descriptor: MethodDescriptor) -> Handler:
+    handler = getattr(target, descriptor.name, None)
+    if not callable(handler):
+        raise TypeError(f"{type(target).__name__} lacks {descriptor.full_name}")
+    return cast(Handler, handler)
+
+
+class Server:
+    """Serves contract services and health. Made, bound, started, drained and stopped once."""
+
+    def __init__(self, services: Sequence[Service], *, verifier: Verifier, limits: Limits) -> None:
+        """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed."""
+        self._draining = threading.Event()
+        # Part of the threads' names, so that the server can tell its own from those of another.
+        self._mark = f"server-{id(self):x}"
+        sizes = {"rpc": limits.threads, "stream": limits.streams + REFUSAL_THREADS, "health": HEALTH_THREADS}
+        self._pools = {
+            name: ThreadPoolExecutor(size, thread_name_prefix=f"{self._mark}-{name}") for name, size in sizes.items()
+        }
+        self._server = grpc.server(
+            self._pools["rpc"],
+            options=OPTIONS,
+            maximum_concurrent_rpcs=limits.threads * (1 + QUEUE_PER_THREAD) + limits.streams,
+        )
+        self._budget = _Budget(limits.streams)
+        self._names = ["", *(descriptor.full_name for descriptor, _ in services)]
+        for descriptor, target in services:
+            self._add(descriptor, target, verifier)
+        self._health = health.HealthServicer()
+        self._add_health()
+        self.serving(False)
+
+    def _add(self, service: ServiceDescriptor, target: object, verifier: Verifier) -> None:
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        for descriptor in service.methods:
+            route = _Route(descriptor, _handler_of(target, descriptor), verifier)
+            if route.method.streaming:
+                stream = _stream(route, self._budget, self._draining)
+                self._own_pool(stream, "stream")
+                handlers[descriptor.name] = grpc.unary_stream_rpc_method_handler(stream)
+            else:
+                handlers[descriptor.name] = grpc.unary_unary_rpc_method_handler(_unary(route))
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+    def _own_pool(self, behaviour: Any, pool: str) -> None:
+        """GRPC runs a behaviour with this attribute in the pool it names instead of the server's."""
+        behaviour.experimental_thread_pool = self._pools[pool]
+
+    def _add_health(self) -> None:
+        def check(request: Any, context: grpc.ServicerContext) -> Any:
+            return self._health.Check(request, context)
+
+        def watch(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+            self._health.Watch(request, context, send)
+
+        behaviours: tuple[Any, Any] = (check, watch)
+        for behaviour in behaviours:
+            self._own_pool(behaviour, "health")
+        behaviours[1].experimental_non_blocking = True  # a watcher holds no thread
+        codec = {
+            "request_deserializer": health_pb2.HealthCheckRequest.FromString,
+            "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
+        }
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Check": grpc.unary_unary_rpc_method_handler(behaviours[0], **codec),
+            "Watch": grpc.unary_stream_rpc_method_handler(behaviours[1], **codec),
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers),))
+
+    def bind(self, address: Address) -> int:
+        """Take the port (0: any) and return it. Raises RuntimeError where another process has it."""
+        return self._server.add_insecure_port(str(address))
+
+    def start(self) -> None:
+        """Answer calls. Health says NOT_SERVING until `serving(True)`."""
+        self._server.start()
+
+    def serving(self, ready: bool) -> None:
+        """What health answers, for the process and for each of its services."""
+        answer = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in self._names:
+            self._health.set(name, answer)
+
+    def stop(self, grace_s: float) -> bool:
+        """Take no new calls, end streams with UNAVAILABLE, let unary calls finish; cancel what is left after grace.
+
+        Whether every thread has come back: a handler that ignores its deadline leaves one behind.
+        """
+        self._draining.set()
+        self._server.stop(grace_s).wait()
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        left = [thread for thread in threading.enumerate() if thread.name.startswith(self._mark)]
+        deadline = Deadline.after(1.0)
+        for thread in left:
+            thread.join(deadline.remaining())
+        return not any(thread.is_alive() for thread in left)

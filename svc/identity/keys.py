@@ -1,0 +1,183 @@
+"""Signing keys: made, sealed, shared through the database, published, and retired.
+
+`wiring` opens one ring for each instance; `tokens` signs with it; a background refreshes it. Invariants: instances
+that start at once agree on one first key, because it is inserted under SERIALIZABLE only where there is none; a
+private key is nowhere in clear but in the memory of an instance; a key signs nothing before every verifier can have
+it, and is published until the last token it signed has expired. All of that follows from one column, the moment of
+activation, so no instance ever has to tell another what to do.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from threading import Lock
+from typing import Final, Protocol
+
+import structlog
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from joserfc.jwk import ECKey
+
+from svc.chassis.clock import Clock
+from svc.chassis.context import Deadline
+from svc.chassis.database import Transaction
+from svc.chassis.errors import FailedPrecondition, Unavailable
+from svc.identity.model import KEY_ACTIVATION_DELAY, StoredKey, published_keys, signing_key
+from svc.identity.usecases import Transactions
+
+log = structlog.get_logger(__name__)
+
+#: Length of the random nonce that stands before each ciphertext (NIST SP 800-38D: 96 bits).
+NONCE_BYTES: Final = 12
+#: Verifiers take no set of more than 16 keys.
+KEYS_MAX: Final = 8
+
+
+class Keys(Protocol):
+    """Keeps signing keys."""
+
+    def all(self, tx: Transaction) -> Sequence[StoredKey]:
+        """Every key, in no order."""
+        ...
+
+    def insert(self, tx: Transaction, key: StoredKey) -> None:
+        """Insert a key."""
+        ...
+
+    def delete(self, tx: Transaction, kids: Sequence[str]) -> None:
+        """Delete keys."""
+        ...
+
+
+class SealError(Exception):
+    """A private key cannot be unsealed: the seal key is another one, or the row was changed."""
+
+
+class Seal:
+    """Encrypts private keys at rest with AES-256-GCM; the kid is bound in, so that rows cannot be exchanged."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def seal(self, kid: str, clear: bytes) -> bytes:
+        """Nonce and ciphertext."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, clear, kid.encode())
+
+    def unseal(self, kid: str, sealed: bytes) -> bytes:
+        """What was sealed."""
+        try:
+            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], kid.encode())
+        except (InvalidTag, ValueError):
+            raise SealError(f"signing key {kid} cannot be unsealed with this seal.key") from None
+
+
+def new_key(seal: Seal, activate_time: datetime) -> StoredKey:
+    """A fresh P-256 key whose kid is its RFC 7638 thumbprint."""
+    key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"})
+    kid = key.thumbprint()
+    public = {**key.as_dict(private=False), "kid": kid}
+    clear = json.dumps({**key.as_dict(private=True), "kid": kid}).encode()
+    return StoredKey(kid, seal.seal(kid, clear), json.dumps(public, sort_keys=True), activate_time)
+
+
+def jwk_set(keys: Sequence[StoredKey]) -> bytes:
+    """The RFC 7517 set of the public halves. The same keys give the same bytes."""
+    documents = [json.loads(key.public_jwk) for key in sorted(keys, key=lambda key: key.kid)]
+    return json.dumps({"keys": documents}, sort_keys=True, separators=(",", ":")).encode()
+
+
+class KeyRing:
+    """The keys as one instance last saw them. Safe for threads."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        keys: Keys,
+        *,
+        seal: Seal,
+        clock: Clock,
+        publish: Callable[[bytes], None],
+    ) -> None:
+        self._transactions = transactions
+        self._keys = keys
+        self._seal = seal
+        self._clock = clock
+        self._publish = publish
+        self._lock = Lock()
+        self._stored: tuple[StoredKey, ...] = ()
+        self._private: dict[str, ECKey] = {}
+        self._published = b""
+
+    def open(self, *, deadline: Deadline) -> None:
+        """Make the first key where there is none, then load and publish."""
+        first = new_key(self._seal, self._clock.now())
+
+        def work(tx: Transaction) -> bool:
+            if self._keys.all(tx):
+                return False
+            self._keys.insert(tx, first)
+            return True
+
+        if self._transactions.serializable(work, deadline=deadline):
+            log.info("signing_key_created", kid=first.kid)
+        self.refresh(deadline=deadline)
+
+    def refresh(self, *, deadline: Deadline) -> None:
+        """Load the keys, delete the retired ones, and publish the public set where it changed."""
+        stored = tuple(self._transactions.read(self._keys.all, deadline=deadline))
+        now = self._clock.now()
+        current = published_keys(stored, now)
+        private = {key.kid: self._private.get(key.kid) or self._unsealed(key) for key in current}
+        with self._lock:
+            self._stored, self._private = current, private
+        if len(current) < len(stored):
+            self._delete_retired(deadline)
+        document = jwk_set(current)
+        if document != self._published:
+            self._publish(document)
+            self._published = document
+            log.info("jwks_published", kids=[key.kid for key in current])
+
+    def signing(self) -> tuple[str, ECKey]:
+        """Id and private half of the key that signs now."""
+        with self._lock:
+            key = signing_key(self._stored, self._clock.now())
+            if key is None:
+                raise Unavailable("There is no signing key yet.", reason="NO_SIGNING_KEY")
+            return key.kid, self._private[key.kid]
+
+    def _unsealed(self, key: StoredKey) -> ECKey:
+        return ECKey.import_key(json.loads(self._seal.unseal(key.kid, key.sealed)))
+
+    def _delete_retired(self, deadline: Deadline) -> None:
+        def work(tx: Transaction) -> list[str]:
+            stored = self._keys.all(tx)
+            kept = {key.kid for key in published_keys(stored, self._clock.now())}
+            retired = [key.kid for key in stored if key.kid not in kept]
+            if retired:
+                self._keys.delete(tx, retired)
+            return retired
+
+        for kid in self._transactions.serializable(work, deadline=deadline):
+            log.info("signing_key_retired", kid=kid)
+
+
+def rotate(transactions: Transactions, keys: Keys, *, seal: Seal, clock: Clock, deadline: Deadline) -> StoredKey:
+    """Add a key that signs as soon as every verifier can have it; the present one goes on until then."""
+    key = new_key(seal, clock.now() + KEY_ACTIVATION_DELAY)
+
+    def work(tx: Transaction) -> None:
+        stored = keys.all(tx)
+        for known in stored:
+            # Another seal.key would make a key that no instance can use.
+            seal.unseal(known.kid, known.sealed)
+        if len(stored) >= KEYS_MAX:
+            raise FailedPrecondition(
+                f"There are {KEYS_MAX} signing keys; wait until the oldest is retired.", reason="TOO_MANY_KEYS"
+            )
+        keys.insert(tx, key)
+
+    transactions.serializable(work, deadline=deadline)
+    return key

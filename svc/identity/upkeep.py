@@ -1,0 +1,113 @@
+"""What an instance does beside its calls: follow the keys, and forget sessions that have ended.
+
+`wiring` adds it as a background. Every round is complete in itself and looks at the database alone, so a round that
+fails costs time and nothing else: the instance signs on with the keys it knows.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, Protocol
+
+import structlog
+
+from svc.chassis import metrics
+from svc.chassis.clock import Clock
+from svc.chassis.context import Deadline
+from svc.chassis.database import Transaction
+from svc.chassis.errors import AppError
+from svc.identity.usecases import Transactions
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the keys: well below model.KEY_ACTIVATION_DELAY.
+KEYS_EVERY_S: Final = 5.0
+#: Seconds between two rounds against ended sessions.
+SESSIONS_EVERY_S: Final = 60.0
+#: Sessions deleted in one transaction, and transactions in one round.
+SESSIONS_BATCH: Final = 200
+BATCHES_MAX: Final = 50
+#: The longest one step may take.
+STEP_S: Final = 4.0
+#: The longest `stop` waits for the step in hand.
+STOP_S: Final = 5.0
+
+
+class Refreshable(Protocol):
+    """The key ring."""
+
+    def refresh(self, *, deadline: Deadline) -> None:
+        """Look at the database again."""
+        ...
+
+
+class ExpiredSessions(Protocol):
+    """Where ended sessions are deleted."""
+
+    def delete_expired(self, tx: Transaction, now: datetime, *, limit: int) -> int:
+        """Delete sessions that have expired, the oldest first; how many."""
+        ...
+
+
+class Upkeep:
+    """One thread that does both in turn. Started and stopped once."""
+
+    def __init__(
+        self, ring: Refreshable, sessions: ExpiredSessions, *, transactions: Transactions, clock: Clock
+    ) -> None:
+        self._ring = ring
+        self._sessions = sessions
+        self._transactions = transactions
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="identity-upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first look comes after one interval, since the start itself has looked."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the step in hand and end."""
+        self._stopping.set()
+        self._thread.join(STOP_S)
+
+    def refresh_keys(self) -> None:
+        """Look at the keys once."""
+        self._guarded("keys", lambda: self._ring.refresh(deadline=Deadline.after(STEP_S)))
+
+    def delete_sessions(self) -> None:
+        """Delete sessions that have ended, as many as one round may."""
+        self._guarded("sessions", self._delete_sessions)
+
+    def _run(self) -> None:
+        sessions_due = time.monotonic() + SESSIONS_EVERY_S
+        while not self._stopping.wait(KEYS_EVERY_S):
+            self.refresh_keys()
+            if time.monotonic() >= sessions_due:
+                self.delete_sessions()
+                sessions_due = time.monotonic() + SESSIONS_EVERY_S
+
+    def _delete_sessions(self) -> None:
+        for _ in range(BATCHES_MAX):
+            deleted = self._delete_batch()
+            if deleted:
+                log.info("sessions_deleted", count=deleted)
+            if deleted < SESSIONS_BATCH or self._stopping.is_set():
+                return
+
+    def _delete_batch(self) -> int:
+        now = self._clock.now()
+        return self._transactions.serializable(
+            lambda tx: self._sessions.delete_expired(tx, now, limit=SESSIONS_BATCH), deadline=Deadline.after(STEP_S)
+        )
+
+    def _guarded(self, step: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except AppError as error:
+            log.warning("upkeep_failed", step=step, reason=error.reason)
+        except Exception:
+            # The thread must live to try again; a key that cannot be unsealed, for instance, is somebody's to mend.
+            metrics.UNEXPECTED_ERRORS.labels(place=f"identity.{step}").inc()
+            log.exception("upkeep_broken", step=step)

@@ -1,0 +1,1 @@
+"""The orders service: stock, and the orders that take pieces from it."""

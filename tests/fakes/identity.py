@@ -1,0 +1,272 @@
+"""Fakes of identity's ports, in memory. The same suite tries the stores and their real twins."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, cast
+
+from svc.chassis.context import CallContext, Deadline, Principal
+from svc.chassis.database import Transaction
+from svc.chassis.outbox import Event
+from svc.identity.model import Credentials, RefreshToken, SessionRecord, StoredKey, User, email_key
+from svc.identity.usecases import Ports
+from weft.events.v1.envelope_pb2 import Envelope
+from weft.identity.v1 import events_pb2
+
+T = TypeVar("T")
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class FakeClock:
+    """Stands still until it is moved."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self.time = now
+
+    def now(self) -> datetime:
+        return self.time
+
+    def move(self, by: timedelta) -> None:
+        self.time += by
+
+
+@dataclass
+class Memory:
+    """What the fake stores keep."""
+
+    users: dict[str, Credentials] = field(default_factory=dict)
+    sessions: dict[str, SessionRecord] = field(default_factory=dict)
+    tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
+    keys: dict[str, StoredKey] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    def copy(self) -> "Memory":
+        return Memory(dict(self.users), dict(self.sessions), dict(self.tokens), dict(self.keys), list(self.events))
+
+    def restore(self, other: "Memory") -> None:
+        for name, value in vars(other.copy()).items():
+            setattr(self, name, value)
+
+
+def _nothing() -> None:
+    pass
+
+
+class FakeTransactions:
+    """Runs work twice, as after a serialization failure: what the first run did is gone. Errors roll back.
+
+    `after_read` is called once, after the next read: what another instance does meanwhile.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.reads = 0
+        self.after_read: Callable[[], None] = _nothing
+
+    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
+        before = self.memory.copy()
+        tx = cast(Transaction, None)
+        try:
+            work(tx)
+            self.memory.restore(before)
+            return work(tx)
+        except BaseException:
+            self.memory.restore(before)
+            raise
+
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
+        self.reads += 1
+        result = work(cast(Transaction, None))
+        meanwhile, self.after_read = self.after_read, _nothing
+        meanwhile()
+        return result
+
+
+class FakeUsers:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def insert(self, tx: Transaction, credentials: Credentials) -> str | None:
+        if credentials.user.id in self._memory.users:
+            return "user_id"
+        if self.find_by_email(tx, email_key(credentials.user.email)) is not None:
+            return "email"
+        self._memory.users[credentials.user.id] = credentials
+        return None
+
+    def get(self, tx: Transaction, user_id: str) -> User | None:
+        credentials = self._memory.users.get(user_id)
+        return credentials.user if credentials else None
+
+    def find_by_email(self, tx: Transaction, key: str) -> Credentials | None:
+        found = [known for known in self._memory.users.values() if email_key(known.user.email) == key]
+        return found[0] if found else None
+
+    def page(self, tx: Transaction, *, after: str, limit: int) -> Sequence[User]:
+        ids = sorted(user_id for user_id in self._memory.users if user_id > after)
+        return [self._memory.users[user_id].user for user_id in ids[:limit]]
+
+    def update(self, tx: Transaction, user: User) -> None:
+        known = self._memory.users[user.id]
+        changed = replace(known.user, display_name=user.display_name, scopes=user.scopes, update_time=user.update_time)
+        self._memory.users[user.id] = replace(known, user=changed)
+
+    def replace(self, tx: Transaction, credentials: Credentials) -> None:
+        known = self._memory.users[credentials.user.id].user
+        self._memory.users[credentials.user.id] = replace(
+            credentials, user=replace(credentials.user, create_time=known.create_time)
+        )
+
+
+class FakeSessions:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def insert(self, tx: Transaction, session: SessionRecord) -> None:
+        self._memory.sessions[session.id] = session
+
+    def get(self, tx: Transaction, session_id: str) -> SessionRecord | None:
+        return self._memory.sessions.get(session_id)
+
+    def revoke(self, tx: Transaction, session: SessionRecord) -> None:
+        known = self._memory.sessions[session.id]
+        self._memory.sessions[session.id] = replace(known, revoke_time=session.revoke_time)
+
+    def insert_token(self, tx: Transaction, token: RefreshToken) -> None:
+        self._memory.tokens[token.digest] = token
+
+    def find_token(self, tx: Transaction, digest: bytes) -> RefreshToken | None:
+        return self._memory.tokens.get(digest)
+
+    def use_token(self, tx: Transaction, token: RefreshToken) -> None:
+        self._memory.tokens[token.digest] = replace(self._memory.tokens[token.digest], use_time=token.use_time)
+
+    def delete_expired(self, tx: Transaction, now: datetime, *, limit: int) -> int:
+        expired = sorted(
+            (session.expire_time, session.id)
+            for session in self._memory.sessions.values()
+            if session.expire_time <= now
+        )
+        ids = {session_id for _, session_id in expired[:limit]}
+        self._memory.sessions = {key: value for key, value in self._memory.sessions.items() if key not in ids}
+        self._memory.tokens = {
+            digest: token for digest, token in self._memory.tokens.items() if token.session_id not in ids
+        }
+        return len(ids)
+
+
+class FakeKeys:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def all(self, tx: Transaction) -> Sequence[StoredKey]:
+        return list(self._memory.keys.values())
+
+    def insert(self, tx: Transaction, key: StoredKey) -> None:
+        self._memory.keys[key.kid] = key
+
+    def delete(self, tx: Transaction, kids: Sequence[str]) -> None:
+        for kid in kids:
+            self._memory.keys.pop(kid, None)
+
+
+class FakePasswords:
+    """Fast, and counts: `verified` holds each password that was checked and whether there was a hash."""
+
+    def __init__(self) -> None:
+        self.verified: list[tuple[str, bool]] = []
+
+    def hash(self, password: str, *, deadline: Deadline) -> str:
+        return f"hash of {password}"
+
+    def verify(self, password: str, password_hash: str | None, *, deadline: Deadline) -> bool:
+        self.verified.append((password, password_hash is not None))
+        return password_hash == f"hash of {password}"
+
+
+class FakeTokens:
+    """Tokens that can be read: `sid|sub|act|scopes`."""
+
+    def issue(self, session: SessionRecord, scopes: Sequence[str]) -> str:
+        return "|".join((session.id, session.user_id, session.actor or "", " ".join(scopes)))
+
+
+KNOWN_SCOPES = frozenset(
+    {
+        "analytics.read",
+        "catalog.read",
+        "catalog.write",
+        "identity.admin",
+        "identity.read",
+        "identity.write",
+        "inventory.read",
+        "mesh.operate",
+        "orders.read",
+        "orders.write",
+    }
+)
+
+
+@dataclass
+class World:
+    """The fakes of one test, and the ports over them."""
+
+    memory: Memory
+    clock: FakeClock
+    passwords: FakePasswords
+    transactions: FakeTransactions
+    ports: Ports
+
+    def facts(self) -> list[Any]:
+        """The payloads of the events that were committed."""
+        return [_payload(event) for event in self.memory.events]
+
+
+def make_world() -> World:
+    memory = Memory()
+    clock = FakeClock()
+    passwords = FakePasswords()
+    transactions = FakeTransactions(memory)
+
+    def append(tx: Transaction, events: Sequence[Event]) -> None:
+        memory.events.extend(events)
+
+    ports = Ports(
+        transactions=transactions,
+        users=FakeUsers(memory),
+        sessions=FakeSessions(memory),
+        passwords=passwords,
+        tokens=FakeTokens(),
+        append=append,
+        clock=clock,
+        known_scopes=KNOWN_SCOPES,
+    )
+    return World(memory, clock, passwords, transactions, ports)
+
+
+def make_call(
+    subject: str | None = "ann",
+    *,
+    scopes: Sequence[str] = ("identity.read", "identity.write"),
+    actor: str | None = None,
+    method: str = "/weft.identity.v1.IdentityService/Test",
+) -> CallContext:
+    """A call; `subject` None: nobody is signed in."""
+    principal = None
+    if subject is not None:
+        principal = Principal(subject=subject, scopes=frozenset(scopes), session="s", actor=actor, token="t")
+    return CallContext(
+        method=method,
+        principal=principal,
+        deadline=Deadline.after(30),
+        body_hash=b"",
+        is_active=lambda: True,
+    )
+
+
+def _payload(event: Event) -> Any:
+    envelope = Envelope.FromString(event.envelope)
+    fact = getattr(events_pb2, envelope.type.rpartition(".")[2])()
+    assert envelope.payload.Unpack(fact)
+    return fact

@@ -1,0 +1,83 @@
+"""A real SMTP server in this process, on a port of the system's choice, whose answers the test chooses."""
+
+import asyncio
+import email
+import email.policy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from typing import Any
+
+from aiosmtpd.smtp import SMTP
+
+from svc.chassis.config import Address
+
+
+class Inbox:
+    """The server's side: what it took, and what it answers instead of taking."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.sessions = 0
+        self.on_recipient = ""
+        self.on_data = ""
+        self.hangs_up_after_data = False
+        self.address = Address("127.0.0.1", 0)
+
+    async def handle_EHLO(  # noqa: N802 - the hook
+        self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        self.sessions += 1
+        session.host_name = hostname
+        return responses
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802 - the hook
+        if self.on_recipient:
+            return self.on_recipient
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - the hook
+        if self.on_data:
+            return self.on_data
+        self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        if self.hangs_up_after_data:
+            server.transport.abort()
+        return "250 OK"
+
+
+@contextmanager
+def smtp_server() -> Iterator[Inbox]:
+    """Serve until the end of the block."""
+    inbox = Inbox()
+    loop = asyncio.new_event_loop()
+    protocols: list[SMTP] = []
+
+    def protocol() -> SMTP:
+        protocols.append(SMTP(inbox, loop=loop, hostname="mail.test", ident="test"))
+        return protocols[-1]
+
+    server = loop.run_until_complete(loop.create_server(protocol, "127.0.0.1", 0))
+    inbox.address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    thread = threading.Thread(target=loop.run_forever, name="smtp")
+    thread.start()
+
+    async def close() -> None:
+        server.close()
+        for one in protocols:
+            if one.transport is not None:
+                one.transport.abort()
+        await asyncio.sleep(0)
+        handlers = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in handlers:
+            task.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+
+    try:
+        yield inbox
+    finally:
+        asyncio.run_coroutine_threadsafe(close(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()

@@ -1,0 +1,234 @@
+"""What the supervisor keeps on disk: layout, secrets, certificate, log files, record of processes."""
+
+import json
+import os
+import stat
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from deploy.supervisor import certificate, logfile, procfs
+from deploy.supervisor.account import Account
+from deploy.supervisor.errors import ConfigError
+from deploy.supervisor.layout import MARKER, Layout
+from deploy.supervisor.record import Entry, Record
+from deploy.supervisor.secrets import DATABASES, Secrets
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+class TestLayout:
+    def test_preparing_twice_is_preparing_once(self, tmp_path: Path) -> None:
+        layout = Layout(tmp_path / "data")
+        layout.prepare(None)
+        layout.prepare(None)
+
+        assert (0o711, 0o700, 0o700) == (mode(layout.root), mode(layout.secrets), mode(layout.log))
+
+    def test_a_directory_of_somebody_else_is_refused_and_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.txt").touch()
+
+        with pytest.raises(ConfigError, match="not Weft's"):
+            Layout(tmp_path).prepare(None)
+        assert ["thesis.txt"] == os.listdir(tmp_path)
+
+    def test_a_directory_without_the_marker_is_never_removed(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=MARKER):
+            Layout(tmp_path).remove()
+        assert tmp_path.exists()
+
+    def test_our_own_directory_is_removed_whole(self, tmp_path: Path) -> None:
+        layout = Layout(tmp_path / "data")
+        layout.prepare(None)
+
+        assert (True, False) == (layout.remove(), layout.remove())
+
+    def test_a_place_the_server_account_cannot_reach_is_refused_before_anything_is_made(self, tmp_path: Path) -> None:
+        closed = tmp_path / "closed"
+        closed.mkdir(mode=0o700)
+        stranger = Account("stranger", os.geteuid() + 54321, os.getegid() + 54321)
+
+        with pytest.raises(ConfigError, match="user stranger cannot enter"):
+            Layout(closed / "data").prepare(stranger)
+        assert [] == os.listdir(closed)
+
+    def test_a_path_too_long_for_a_socket_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="too long"):
+            Layout(tmp_path / ("x" * 100)).prepare(None)
+
+
+class TestSecrets:
+    def test_a_password_is_made_once(self, tmp_path: Path) -> None:
+        made = Secrets(tmp_path).password("operator")
+
+        assert made == Secrets(tmp_path).password("operator")
+        assert len(made) >= 32
+
+    def test_every_file_is_ours_alone(self, tmp_path: Path) -> None:
+        secrets = Secrets(tmp_path)
+        secrets.make_application_secrets()
+        secrets.write_database_urls(5432)
+        secrets.write_amqp_url(5672)
+        secrets.certificate()
+
+        assert {0o600} == {mode(path) for path in tmp_path.iterdir()}
+
+    def test_everything_that_processes_read_is_there(self, tmp_path: Path) -> None:
+        secrets = Secrets(tmp_path)
+        secrets.make_application_secrets()
+        secrets.write_database_urls(5432)
+        secrets.write_amqp_url(5672)
+        expected = {f"database-{name}.url" for name in DATABASES}
+        expected |= {"amqp.url", "etcd.password", "cache.key", "seal.key", "operator.password", "operator.email"}
+
+        assert expected <= set(os.listdir(tmp_path))
+
+    def test_keys_are_thirty_two_random_bytes_in_hex(self, tmp_path: Path) -> None:
+        Secrets(tmp_path).make_application_secrets()
+        keys = [bytes.fromhex((tmp_path / name).read_text()) for name in ("cache.key", "seal.key")]
+
+        assert [32, 32] == [len(key) for key in keys]
+        assert keys[0] != keys[1]
+
+    def test_a_new_port_changes_the_url_and_not_the_password(self, tmp_path: Path) -> None:
+        secrets = Secrets(tmp_path)
+
+        assert secrets.database_url("orders", 1).replace(":1/", ":2/") == secrets.database_url("orders", 2)
+
+    def test_a_secret_others_may_read_is_refused_with_the_fix(self, tmp_path: Path) -> None:
+        Secrets(tmp_path).password("operator")
+        (tmp_path / "operator.password").chmod(0o644)
+
+        with pytest.raises(ConfigError, match="chmod 600"):
+            Secrets(tmp_path)
+
+    def test_an_empty_secret_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "operator.password").touch(mode=0o600)
+
+        with pytest.raises(ConfigError, match="is empty"):
+            Secrets(tmp_path).password("operator")
+
+    def test_a_certificate_that_fits_is_kept_and_one_that_does_not_is_replaced(self, tmp_path: Path) -> None:
+        secrets = Secrets(tmp_path)
+        kept = secrets.certificate()[0].read_text()
+
+        assert kept == secrets.certificate()[0].read_text()
+        (tmp_path / "edge-tls.key").write_text(certificate.make(("x",), ()).key)
+        assert kept != secrets.certificate()[0].read_text()
+
+
+class TestCertificate:
+    def test_it_is_usable_until_it_is_about_to_expire(self) -> None:
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        made = certificate.make(("localhost",), ("127.0.0.1",), now=now)
+        pair = made.certificate.encode(), made.key.encode()
+
+        assert certificate.usable(*pair, now=now)
+        assert not certificate.usable(*pair, now=now + certificate.VALID - timedelta(days=1))
+
+    def test_garbage_is_not_usable(self) -> None:
+        assert not certificate.usable(b"", b"")
+
+    def test_its_key_is_never_shown(self) -> None:
+        assert "Made(certificate=..., key=...)" == repr(certificate.make(("x",), ()))
+
+
+class TestLogfile:
+    def test_the_tail_is_the_last_lines_since_a_position(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.log"
+        path.write_text("old\n")
+        since = logfile.size(path)
+        with path.open("a") as file:
+            file.write("one\ntwo\nthree\n")
+
+        assert ("two", "three") == logfile.tail(path, 2, since=since)
+        assert ("one", "two", "three") == logfile.tail(path, 9, since=since)
+
+    def test_a_log_that_is_not_there_has_no_lines(self, tmp_path: Path) -> None:
+        assert () == logfile.tail(tmp_path / "x.log", 5)
+
+    def test_a_writer_goes_on_after_its_log_was_rotated(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.log"
+        descriptor = logfile.open_for_append(path)
+        try:
+            os.write(descriptor, b"before\n")
+            rotated = logfile.rotate(path, size_max=3)
+            os.write(descriptor, b"after\n")
+        finally:
+            os.close(descriptor)
+
+        assert rotated
+        assert ("before\n", "after\n") == ((tmp_path / "x.log.1").read_text(), path.read_text())
+
+    def test_a_small_log_is_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "x.log").write_text("few")
+
+        assert not logfile.rotate(tmp_path / "x.log", size_max=3)
+
+    def test_following_gives_whole_lines_only(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.log"
+        path.write_text("seen\nnew\nhal")
+        lines = logfile.follow({path: 5})
+
+        assert (path, "new") == next(lines)
+        with path.open("a") as file:
+            file.write("f\n")
+        assert (path, "half") == next(lines)
+
+
+class TestRecord:
+    def entry(self, pid: int, start_time: int) -> Entry:
+        return Entry("orders-1", pid, start_time, stop_rank=1, stop_signal=15, grace_s=1.0)
+
+    def test_a_process_that_outlived_its_supervisor_is_an_orphan(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        Record(tmp_path / "p.json").put(self.entry(os.getpid(), own))
+
+        assert ["orders-1"] == [entry.name for entry in Record(tmp_path / "p.json").orphans()]
+
+    def test_our_own_children_are_no_orphans(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        record = Record(tmp_path / "p.json")
+        record.put(self.entry(os.getpid(), own))
+
+        assert [] == record.orphans()
+
+    def test_a_pid_that_was_used_again_is_left_alone(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        Record(tmp_path / "p.json").put(self.entry(os.getpid(), own - 1))
+
+        assert [] == Record(tmp_path / "p.json").orphans()
+
+    def test_a_process_that_ended_is_no_orphan(self, tmp_path: Path) -> None:
+        child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+        start = procfs.start_time(child.pid)
+        assert start is not None
+        Record(tmp_path / "p.json").put(self.entry(child.pid, start))
+        child.communicate()
+
+        assert [] == Record(tmp_path / "p.json").orphans()
+
+    def test_a_record_from_before_the_last_boot_is_void(self, tmp_path: Path) -> None:
+        path = tmp_path / "p.json"
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        Record(path).put(self.entry(os.getpid(), own))
+        path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
+
+        assert [] == Record(path).orphans()
+
+    def test_what_was_removed_is_forgotten(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        record = Record(tmp_path / "p.json")
+        record.put(self.entry(os.getpid(), own))
+        record.remove("orders-1")
+
+        assert [] == Record(tmp_path / "p.json").orphans()

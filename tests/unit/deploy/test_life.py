@@ -1,0 +1,106 @@
+"""The life of a part, as a pure machine, and the wait before it starts again."""
+
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from deploy.supervisor import backoff
+from deploy.supervisor.life import MISSES_MAX, REFUSING_MAX_S, Life, State, Verdict
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+
+
+def ready(at: float = 0.0) -> Life:
+    return Life(since=NOW).started(7, now=NOW).ready(at=at, now=NOW)
+
+
+def test_a_part_is_down_then_starting_then_ready() -> None:
+    life = Life(since=NOW)
+    states = [life.state, life.started(7, now=NOW).state, ready().state]
+
+    assert [State.DOWN, State.STARTING, State.READY] == states
+
+
+def test_the_first_start_is_no_restart() -> None:
+    once = ready()
+    twice = once.exited(at=1.0, now=NOW).started(8, now=NOW)
+
+    assert (0, 1) == (once.restarts, twice.restarts)
+
+
+def test_a_part_that_is_gone_has_no_pid() -> None:
+    gone = ready().exited(at=1.0, now=LATER)
+
+    assert (State.DOWN, None, LATER) == (gone.state, gone.pid, gone.since)
+
+
+def test_since_does_not_move_while_the_state_stays() -> None:
+    assert NOW == ready().ready(at=60.0, now=LATER).since
+
+
+def test_deaths_in_a_row_are_counted() -> None:
+    life = Life(since=NOW)
+    for pid in (1, 2, 3):
+        life = life.started(pid, now=NOW).exited(at=0.0, now=NOW)
+
+    assert 3 == life.failures
+
+
+def test_a_death_after_a_long_good_time_starts_counting_afresh() -> None:
+    shaky = ready().exited(at=1.0, now=NOW).started(8, now=NOW).ready(at=2.0, now=NOW)
+
+    assert 2 == shaky.exited(at=2.0 + backoff.STABLE_S - 1, now=NOW).failures
+    assert 1 == shaky.exited(at=2.0 + backoff.STABLE_S, now=NOW).failures
+
+
+def test_refusing_work_is_draining_and_ends_when_it_takes_work_again() -> None:
+    refusing = ready().refusing(at=1.0, now=LATER)
+
+    assert (State.DRAINING, LATER) == (refusing.state, refusing.since)
+    assert State.READY is refusing.ready(at=2.0, now=LATER).state
+
+
+def test_silence_counts_as_hung_only_when_it_lasts() -> None:
+    life = ready()
+    verdicts = []
+    for _ in range(MISSES_MAX):
+        life = life.missed()
+        verdicts.append(life.verdict(at=1.0))
+
+    assert [Verdict.KEEP, Verdict.KEEP, Verdict.HUNG] == verdicts
+
+
+@pytest.mark.parametrize("answer", ["ready", "refusing"])
+def test_any_answer_forgives_earlier_silence(answer: str) -> None:
+    silent = ready().missed().missed()
+    heard = silent.ready(at=1.0, now=NOW) if answer == "ready" else silent.refusing(at=1.0, now=NOW)
+
+    assert Verdict.KEEP is heard.missed().verdict(at=1.0)
+
+
+def test_refusing_work_for_too_long_counts_as_stuck() -> None:
+    refusing = ready().refusing(at=10.0, now=NOW).refusing(at=20.0, now=NOW)
+
+    assert Verdict.KEEP is refusing.verdict(at=10.0 + REFUSING_MAX_S)
+    assert Verdict.STUCK is refusing.verdict(at=10.1 + REFUSING_MAX_S)
+
+
+def test_a_new_process_is_not_blamed_for_the_old_one() -> None:
+    hung = ready().missed().missed().missed()
+
+    assert Verdict.KEEP is hung.exited(at=1.0, now=NOW).started(8, now=NOW).verdict(at=1000.0)
+
+
+def test_the_wait_doubles_up_to_a_ceiling_and_is_jittered() -> None:
+    rng = random.Random(1)
+    for failures in range(1, 40):
+        bound = min(backoff.CEILING_S, backoff.FIRST_S * 2 ** (failures - 1))
+        delay = backoff.delay_s(failures, rng)
+
+        assert bound / 2 <= delay <= bound
+
+
+def test_nothing_failed_means_no_wait() -> None:
+    assert 0.0 == backoff.delay_s(0, random.Random(1))

@@ -1,0 +1,89 @@
+"""Ports: kept over restarts, replaced when taken, free ones for tests."""
+
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+from deploy.supervisor.errors import ConfigError
+from deploy.supervisor.ports import FREE_FIRST, FREE_LAST, Ports, is_free
+
+
+def everything_free(_: int) -> bool:
+    return True
+
+
+def test_ports_come_from_the_base_on_and_never_twice(tmp_path: Path) -> None:
+    ports = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+
+    assert [21000, 21001, 21000] == [ports.get("a"), ports.get("b"), ports.get("a")]
+
+
+def test_a_part_keeps_its_port_over_restarts(tmp_path: Path) -> None:
+    first = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    first.get("a")
+    kept = first.get("b")
+    first.save()
+
+    assert kept == Ports(tmp_path / "ports.json", base=21000, is_free=everything_free).get("b")
+
+
+def test_a_part_that_is_not_asked_for_keeps_its_port_too(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    whole = Ports(path, base=21000, is_free=everything_free)
+    kept = whole.get("a")
+    whole.save()
+    partial = Ports(path, base=21000, is_free=everything_free)
+    other = partial.get("b")
+    partial.save()
+
+    assert kept != other
+    assert kept == Ports(path, base=21000, is_free=everything_free).get("a")
+
+
+def test_a_stored_port_that_somebody_took_meanwhile_is_replaced(tmp_path: Path) -> None:
+    first = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    first.get("a")
+    first.save()
+
+    assert 21001 == Ports(tmp_path / "ports.json", base=21000, is_free=lambda port: port != 21000).get("a")
+
+
+def test_a_fixed_port_that_is_taken_names_its_owner_and_the_variable(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        ports = Ports(tmp_path / "ports.json", base=21000)
+
+        with pytest.raises(ConfigError, match=rf"port {port} is taken by .*\(pid \d+\).*set WEFT_X"):
+            ports.fixed("gateway", port, variable="WEFT_X")
+
+
+def test_no_port_left_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="WEFT_PORT_BASE"):
+        Ports(tmp_path / "ports.json", base=21000, is_free=lambda _: False).get("a")
+
+
+def test_free_mode_stays_out_of_the_ephemeral_range(tmp_path: Path) -> None:
+    ports = Ports(tmp_path / "ports.json", base=21000, rng=random.Random(1), is_free=everything_free)
+    given = {ports.get(str(number)) for number in range(50)}
+
+    assert 50 == len(given)
+    assert all(FREE_FIRST <= port < FREE_LAST for port in given)
+
+
+def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text('{"a": 2')
+
+    assert 21000 == Ports(tmp_path / "ports.json", base=21000, is_free=everything_free).get("a")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_somebody_listens_on_is_not_free(address: str) -> None:
+    with socket.create_server((address, 0)) as listener:
+        assert not is_free(listener.getsockname()[1])
+
+
+def test_a_port_shared_by_so_reuseport_is_not_free() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
+        assert not is_free(listener.getsockname()[1])

@@ -1,0 +1,118 @@
+"""Configuration of the real servers, rendered."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+from deploy.supervisor.layout import Layout
+from deploy.supervisor.part import Command, Server
+from deploy.supervisor.servers import etcd, memcached, postgres, prometheus, python, rabbitmq
+
+
+def argv(server: Server) -> str:
+    return " ".join(server.command.argv)
+
+
+def test_every_listener_is_on_loopback(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+
+    assert "-l 127.0.0.1 -p 7 -U 0" in argv(memcached.server("m", layout, None, port=7))
+    assert "listen_addresses=127.0.0.1" in argv(postgres.server("p", layout, None, port=7, password="x"))
+    assert "--web.listen-address=127.0.0.1:7" in argv(prometheus.server("q", layout, None, port=7, targets=()))
+    assert "-port 7 -address 127.0.0.1" in argv(rabbitmq.epmd(layout, None, port=7))
+    assert "listeners.tcp.1 = 127.0.0.1:7\n" in rabbitmq.render(7, tmp_path)
+
+
+def test_etcd_is_given_every_url_so_that_it_takes_no_default_port(tmp_path: Path) -> None:
+    flags = argv(etcd.server("etcd-1", Layout(tmp_path), None, client_port=7, peer_port=8))
+
+    assert 2 == flags.count("http://127.0.0.1:7")
+    assert 3 == flags.count("http://127.0.0.1:8")
+    assert "--grpc-keepalive-min-time=1s" in flags
+
+
+def test_etcd_passwords_are_never_shown() -> None:
+    assert "Passwords(...)" == repr(etcd.Passwords("root", "user"))
+
+
+def test_postgres_is_stopped_by_sigint_and_keeps_its_socket_at_home(tmp_path: Path) -> None:
+    server = postgres.server("p", Layout(tmp_path), None, port=7, password="hunter2")
+
+    assert "SIGINT" == server.stop_signal.name
+    assert f"unix_socket_directories={tmp_path}" in argv(server)
+    assert "hunter2" not in argv(server)
+
+
+def test_only_an_ephemeral_postgres_gives_up_durability(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+
+    assert "fsync" not in argv(postgres.server("p", layout, None, port=7, password="x"))
+    assert "fsync=off" in argv(postgres.server("p", layout, None, port=7, password="x", durable=False))
+
+
+def test_the_broker_knows_one_user_by_a_salted_hash_only() -> None:
+    found = json.loads(rabbitmq.definitions("hunter2"))
+    raw = base64.b64decode(found["users"][0]["password_hash"])
+
+    assert ["weft"] == [user["name"] for user in found["users"]]
+    assert hashlib.sha256(raw[:4] + b"hunter2").digest() == raw[4:]
+    assert "hunter2" not in json.dumps(found)
+
+
+def test_the_broker_shares_nothing_with_a_system_wide_one(tmp_path: Path) -> None:
+    server = rabbitmq.server(
+        "r", Layout(tmp_path), None, port=7, distribution_port=8, epmd_port=9, password="hunter2"
+    )
+    env = server.command.env
+
+    assert ("9", "8", "/nonexistent") == (
+        env["ERL_EPMD_PORT"],
+        env["RABBITMQ_DIST_PORT"],
+        env["RABBITMQ_CONF_ENV_FILE"],
+    )
+    assert str(tmp_path) in env["HOME"]
+    assert ("epmd",) == server.after
+
+
+def test_prometheus_scrapes_each_process_under_its_own_name() -> None:
+    targets = [
+        prometheus.Target("orders-1", "orders", "service", 7),
+        prometheus.Target("gateway-1", "gateway", "gateway", 8, path="/stats/prometheus"),
+    ]
+    groups = prometheus.render_targets(targets)
+
+    assert [["127.0.0.1:7"], ["127.0.0.1:8"]] == [group["targets"] for group in groups]
+    assert {
+        "instance": "gateway-1",
+        "service": "gateway",
+        "kind": "gateway",
+        "__metrics_path__": "/stats/prometheus",
+    } == groups[1]["labels"]
+
+
+def test_prometheus_reads_targets_and_rules_from_its_own_directory(tmp_path: Path) -> None:
+    text = json.dumps(prometheus.render(tmp_path))
+
+    assert f"{tmp_path}/targets.json" in text
+    assert f"{tmp_path}/rules/*.yml" in text
+
+
+def test_a_sink_answers_on_its_http_port_first(tmp_path: Path) -> None:
+    server = python.sink(
+        "mail",
+        ("deploy.observability.mail",),
+        store=tmp_path / "mail.sqlite",
+        listen={"WEFT_LISTEN_SMTP": 25, "WEFT_LISTEN_HTTP": 80},
+        log_level="info",
+    )
+
+    assert (80, 25) == server.ports
+    assert "127.0.0.1:25" == server.command.env["WEFT_LISTEN_SMTP"]
+
+
+def test_modules_run_with_the_supervisors_own_interpreter() -> None:
+    command = python.command(("svc.orders", "serve"), {})
+
+    assert isinstance(command, Command)
+    assert ("-m", "svc.orders", "serve") == command.argv[1:]

@@ -1,0 +1,149 @@
+"""The stack as data: what is in it, what needs what, and what never shows up in argv or environment."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from deploy.supervisor.config import Settings
+from deploy.supervisor.desired import Desired
+from deploy.supervisor.layout import Layout
+from deploy.supervisor.part import Command, Kind, Part, Server, Task
+from deploy.supervisor.ports import Ports
+from deploy.supervisor.secrets import Secrets
+from deploy.supervisor.stack import Stack
+
+
+def build(folder: Path, *, sizes: dict[str, int] | None = None, only: tuple[str, ...] = ()) -> Stack:
+    layout = Layout(folder)
+    layout.prepare(None)
+    desired = Desired.of(Settings(data=folder), sizes=sizes, only=only)
+    ports = Ports(layout.ports, base=21000, is_free=lambda _: True)
+    return Stack(desired, layout, ports=ports, secrets=Secrets(layout.secrets), account=None)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> tuple[Part, ...]:
+    return build(tmp_path / "data").parts()
+
+
+def named(parts: tuple[Part, ...], name: str) -> Part:
+    return next(part for part in parts if part.name == name)
+
+
+def needs(parts: tuple[Part, ...], name: str) -> set[str]:
+    """Everything `name` waits for, directly or not."""
+    direct = set(named(parts, name).after)
+    return direct | {further for need in direct for further in needs(parts, need)}
+
+
+def environ(part: Part) -> dict[str, str]:
+    command = part.command if isinstance(part, Server) else part.run
+    assert isinstance(command, Command)
+    return dict(command.env)
+
+
+def test_the_default_mesh_is_the_documented_one(parts: tuple[Part, ...]) -> None:
+    expected = {
+        *("etcd-1", "memcached-1", "memcached-2", "epmd", "rabbitmq-1", "postgres-1", "prometheus", "traces", "mail"),
+        *("control-plane-1", "control-plane-2", "identity-1", "identity-2", "catalog-1", "catalog-2"),
+        *("orders-1", "orders-2", "analytics-1", "relay-1", "email-1", "audit-1", "analytics-worker-1"),
+        *("gateway-1", "gateway-2"),
+    }
+
+    assert expected == {part.name for part in parts if isinstance(part, Server)}
+
+
+def test_every_database_is_migrated_before_its_user_starts(parts: tuple[Part, ...]) -> None:
+    for user, name in (("orders-1", "orders"), ("email-1", "email"), ("analytics-worker-1", "analytics")):
+        assert f"migrate-{name}" in needs(parts, user)
+    assert {f"migrate-{name}" for name in ("identity", "catalog", "orders", "analytics")} <= needs(parts, "relay-1")
+
+
+def test_only_workers_wait_for_the_broker(parts: tuple[Part, ...]) -> None:
+    waiting = {part.kind for part in parts if isinstance(part, Server) and "rabbitmq-1" in needs(parts, part.name)}
+
+    assert {Kind.WORKER} == waiting
+
+
+def test_gateways_wait_for_contracts_control_planes_and_public_keys(parts: tuple[Part, ...]) -> None:
+    expected = {"publish", "bootstrap-gateway-1", "control-plane-1", "control-plane-2", "identity-1", "identity-2"}
+
+    assert expected <= needs(parts, "gateway-1")
+
+
+def test_nothing_signs_in_to_etcd_before_authentication_is_on(parts: tuple[Part, ...]) -> None:
+    for name in ("publish", "control-plane-1", "identity-1", "orders-2"):
+        assert "etcd-auth" in needs(parts, name)
+
+
+def test_no_two_parts_share_a_port_but_the_gateways(parts: tuple[Part, ...]) -> None:
+    ports = [
+        port for part in parts if isinstance(part, Server) for port in part.ports if port not in (8080, 8443)
+    ]
+
+    assert len(ports) == len(set(ports))
+    assert 2 == sum(8080 in part.ports and 8443 in part.ports for part in parts if isinstance(part, Server))
+
+
+def test_no_secret_is_in_argv_or_environment(tmp_path: Path) -> None:
+    stack = build(tmp_path / "data")
+    parts = stack.parts()
+    stack.write_secrets()
+    secrets = [path.read_text() for path in (tmp_path / "data" / "secrets").iterdir() if path.suffix != ".email"]
+    commands = [part.command if isinstance(part, Server) else part.run for part in parts]
+    shown = [
+        text
+        for command in commands
+        if isinstance(command, Command)
+        for text in itertools.chain(command.argv, command.env.values())
+    ]
+
+    assert secrets
+    assert [] == [text for text in shown for secret in secrets if secret in text]
+
+
+def test_a_process_gets_the_settings_of_the_brief(parts: tuple[Part, ...]) -> None:
+    env = environ(named(parts, "orders-1"))
+    expected = {
+        *("WEFT_INSTANCE", "WEFT_LISTEN", "WEFT_METRICS_PORT", "WEFT_ETCD", "WEFT_ETCD_USER", "WEFT_XDS"),
+        *("WEFT_CACHE", "WEFT_OTLP_ENDPOINT", "WEFT_TRACE_RATIO", "WEFT_SMTP", "WEFT_SECRETS", "WEFT_LOG_LEVEL"),
+    }
+
+    assert expected == {name for name in env if name.startswith("WEFT_")}
+    assert ("orders-1", 2, 2) == (env["WEFT_INSTANCE"], env["WEFT_XDS"].count(":"), env["WEFT_CACHE"].count(":"))
+
+
+def test_no_process_is_told_not_to_compile_itself(parts: tuple[Part, ...]) -> None:
+    commands = [part.command if isinstance(part, Server) else part.run for part in parts]
+
+    assert not any(isinstance(command, Command) and "PYTHONDONTWRITEBYTECODE" in command.env for command in commands)
+
+
+def test_sizes_are_obeyed_down_to_none(tmp_path: Path) -> None:
+    names = {part.name for part in build(tmp_path / "data", sizes={"orders": 3, "gateway": 0}).parts()}
+
+    assert {"orders-1", "orders-2", "orders-3"} <= names
+    assert not any(name.startswith(("gateway", "bootstrap")) for name in names)
+
+
+def test_a_part_of_the_mesh_brings_only_what_it_needs(tmp_path: Path) -> None:
+    names = [part.name for part in build(tmp_path / "data", only=("rabbitmq-1",)).parts()]
+
+    assert ["epmd", "rabbitmq-1"] == names
+
+
+def test_every_process_of_ours_is_watched_and_counted_as_heavy(parts: tuple[Part, ...]) -> None:
+    kinds = (Kind.SERVICE, Kind.WORKER, Kind.CONTROL_PLANE)
+    ours = [part for part in parts if isinstance(part, Server) and part.kind in kinds]
+
+    assert 13 == len(ours)
+    assert all(part.watched and part.heavy for part in ours)
+
+
+def test_tasks_come_before_what_needs_them(parts: tuple[Part, ...]) -> None:
+    seen: set[str] = set()
+    for part in parts:
+        assert set(part.after) <= seen
+        seen.add(part.name)
+    assert any(isinstance(part, Task) for part in parts)

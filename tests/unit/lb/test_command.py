@@ -1,0 +1,220 @@
+"""`python -m lb` as an operator meets it, over the fake etcd."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lb.__main__ import main
+from lb.config import EtcdSettings, host_port
+from lb.errors import SettingsError
+from lb.registry.agent import Agent
+from lb.registry.etcd import Client
+from lb.registry.keys import endpoint_key
+from tests.unit.lb import sample
+from tests.unit.lb.ads import Ads, request
+from tests.unit.lb.conftest import DEADLINE_S, eventually
+from tests.unit.lb.fake_etcd import FakeEtcd
+from tests.unit.lb.registry_suite import ask, settings_of
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def etcd() -> Iterator[FakeEtcd]:
+    running = FakeEtcd()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def lb(etcd: FakeEtcd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    monkeypatch.setenv("WEFT_ETCD", etcd.address)
+    monkeypatch.delenv("WEFT_SECRETS", raising=False)
+    monkeypatch.setenv("WEFT_LOG_LEVEL", "error")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = main(arguments)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., str]:
+    def write(*rows: sample.Row) -> str:
+        manifest, pieces = sample.compiled(rows or sample.rows())
+        (tmp_path / "blobs").mkdir(exist_ok=True)
+        (tmp_path / "manifest.json").write_bytes(manifest)
+        for digest, content in pieces.items():
+            (tmp_path / "blobs" / digest).write_bytes(content)
+        return str(tmp_path)
+
+    return write
+
+
+def test_a_bundle_is_published_once_and_rolled_back(lb: Run, written: Callable[..., str]) -> None:
+    _, first, _ = lb("publish", written(), "--json")
+    _, same, _ = lb("publish", written(), "--json")
+    _, second, _ = lb("publish", written(*sample.rows("catalog")), "--json")
+    code, back, _ = lb("rollback", "--json")
+
+    assert (True, False, True) == tuple(json.loads(each)["changed"] for each in (first, same, second))
+    assert (0, json.loads(first)["manifest"]) == (code, json.loads(back)["manifest"])
+
+
+def test_rolling_back_from_the_first_bundle_fails_with_one_line(lb: Run, written: Callable[..., str]) -> None:
+    lb("publish", written())
+    code, _, said = lb("rollback")
+
+    assert (1, 1) == (code, said.count("\n"))
+    assert "no earlier bundle" in said
+
+
+def test_a_damaged_bundle_is_not_published(lb: Run, etcd: FakeEtcd, written: Callable[..., str]) -> None:
+    directory = Path(written())
+    next((directory / "blobs").iterdir()).write_bytes(b"damaged")
+    code, out, said = lb("publish", str(directory))
+
+    assert (1, "") == (code, out)
+    assert "not what its name says" in said
+
+
+def test_a_manifest_cannot_point_out_of_its_directory(lb: Run, tmp_path: Path) -> None:
+    outside = tmp_path / "secret"
+    outside.write_text("secret")
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    row = {"audience": "all", "type_url": "t", "name": "n", "sha256": "../../secret"}
+    (bundle / "manifest.json").write_text(json.dumps({"format": 1, "resources": [row]}))
+
+    assert 1 == lb("publish", str(bundle))[0]
+
+
+def test_endpoints_are_a_json_list(lb: Run, etcd: FakeEtcd, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = Agent(settings_of(etcd.address))
+    agent.start()
+    agent.register(sample.endpoint("orders-1", 4711))
+    eventually(agent.registered)
+    capsys.readouterr()
+    _, everything, _ = lb("endpoints")
+    _, nothing, _ = lb("endpoints", "--service", "catalog", "--json")
+    agent.stop(5.0)
+
+    assert [("orders", "orders-1", "127.0.0.1", 4711)] == [
+        (row["service"], row["instance"], row["address"], row["port"]) for row in json.loads(everything)
+    ]
+    assert [] == json.loads(nothing)
+
+
+def test_an_etcd_that_does_not_answer_is_named(
+    lb: Run, monkeypatch: pytest.MonkeyPatch, written: Callable[..., str]
+) -> None:
+    monkeypatch.setenv("WEFT_ETCD", "127.0.0.1:1")
+    code, _, said = lb("publish", written(), "--timeout", "0.2")
+
+    assert 1 == code
+    assert "etcd at 127.0.0.1:1 did not answer within 0.2 s" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("unknown",), ("publish",), ("publish", "x", "--timeout", "0"), ("rollback", "--timeout", "soon")],
+)
+def test_wrong_arguments_are_a_usage_error(lb: Run, arguments: tuple[str, ...]) -> None:
+    assert 2 == lb(*arguments)[0]
+
+
+@pytest.mark.parametrize("command", ["control-plane", "publish", "rollback", "endpoints"])
+def test_help_shows_an_example(lb: Run, command: str) -> None:
+    code, out, _ = lb(command, "--help")
+
+    assert 0 == code
+    assert f"example: python -m lb {command}" in out
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("WEFT_ETCD", ""), ("WEFT_ETCD", "nowhere"), ("WEFT_ETCD", "h:99999"), ("WEFT_LOG_LEVEL", "loud")],
+)
+def test_a_wrong_setting_is_named(lb: Run, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    code, _, said = lb("endpoints")
+
+    assert 2 == code
+    assert variable in said
+
+
+def test_the_password_is_read_from_its_file_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "etcd.password").write_text("hunter2\n")
+    monkeypatch.setenv("WEFT_ETCD", "127.0.0.1:1, 127.0.0.1:2")
+    monkeypatch.setenv("WEFT_SECRETS", str(tmp_path))
+    settings = EtcdSettings.from_environ()
+
+    assert (("127.0.0.1:1", "127.0.0.1:2"), "weft", "hunter2") == (settings.endpoints, settings.user, settings.password)
+    assert "hunter2" not in repr(settings)
+
+
+def test_an_address_is_split_at_its_last_colon() -> None:
+    assert ("[::1]", 2379) == host_port("[::1]:2379", "X")
+    with pytest.raises(SettingsError, match="X"):
+        host_port(":2379", "X")
+
+
+def test_the_control_plane_process_serves_what_is_published_and_stops_on_sigterm(
+    lb: Run, etcd: FakeEtcd, written: Callable[..., str], tmp_path: Path
+) -> None:
+    port = _free_port()
+    environ = {"WEFT_ETCD": etcd.address, "WEFT_LISTEN": f"127.0.0.1:{port}", "WEFT_INSTANCE": "control-plane-1"}
+    log = (tmp_path / "log").open("wb")
+    process = subprocess.Popen([sys.executable, "-m", "lb", "control-plane"], env=environ, stderr=log)
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+
+            def status() -> int:
+                return int(check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S, wait_for_ready=True).status)
+
+            assert health_pb2.HealthCheckResponse.NOT_SERVING == status()
+            lb("publish", written())
+            eventually(lambda: status() == health_pb2.HealthCheckResponse.SERVING)
+            _connect_as_gateway(f"127.0.0.1:{port}", etcd)
+        process.send_signal(signal.SIGTERM)
+
+        assert 0 == process.wait(DEADLINE_S)
+    finally:
+        process.kill()
+        process.wait(DEADLINE_S)
+        log.close()
+
+
+def _connect_as_gateway(address: str, etcd: FakeEtcd) -> None:
+    ads = Ads(address)
+    ads.open(request("type.googleapis.com/envoy.config.cluster.v3.Cluster"))
+    key = endpoint_key("edge", "gateway-1")
+
+    async def there(client: Client) -> bool:
+        return await client.get(key) is not None
+
+    eventually(lambda: ask(etcd.address, there))
+    ads.close()
+    eventually(lambda: not ask(etcd.address, there))
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

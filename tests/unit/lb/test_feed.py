@@ -1,0 +1,232 @@
+"""From a compiled bundle, endpoints and keys to what is served."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from lb.errors import BundleRefusedError, SnapshotRefusedError
+from lb.xds.bundle import Reference, parse, pieces_of
+from lb.xds.feed import Feed
+from lb.xds.resources import JWT_FILTER, assignments, checked_keys
+from lb.xds.snapshot import Resource, Snapshot, build
+from lb.xds.stream import Response
+from lb.xds.types import CDS, ECDS, EDS, LDS, RDS, Kind
+from lb.xds.wire import encode
+from tests.unit.lb import sample
+from weft_protos.xds import envoy, message_class
+
+EVERYTHING = [*sample.rows(), *sample.gateway_rows()]
+
+
+def problems(manifest: bytes, pieces: dict[str, bytes]) -> str:
+    with pytest.raises(BundleRefusedError) as caught:
+        parse(manifest, pieces)
+    return "\n".join(caught.value.problems)
+
+
+def loaded(*rows: sample.Row) -> Feed:
+    feed = Feed()
+    feed.set_endpoints([sample.endpoint("orders-1", 4711)])
+    feed.set_bundle(sample.bundle(*rows))
+    return feed
+
+
+def served(feed: Feed, kind: Kind) -> Snapshot:
+    snapshot = feed.snapshot(kind)
+    assert snapshot is not None
+    return snapshot
+
+
+def token_filter_of(snapshot: Snapshot) -> Any:
+    content = snapshot.of(ECDS).resources[JWT_FILTER].content
+    extension = message_class("envoy.config.core.v3.TypedExtensionConfig").FromString(content)
+    name = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+    return message_class(name).FromString(extension.typed_config.value)  # type: ignore[attr-defined]
+
+
+def test_a_complete_bundle_is_taken() -> None:
+    bundle = sample.bundle(*EVERYTHING)
+
+    assert {"orders": "EDS"} == bundle.clusters
+    assert {(EDS, "orders"), (RDS, "gateway"), (ECDS, JWT_FILTER)} == {
+        (each.type_url, each.name) for each in bundle.references[Kind.ENVOY]
+    }
+
+
+def test_every_problem_of_a_bundle_is_told_at_once() -> None:
+    manifest, pieces = sample.compiled(EVERYTHING)
+    rows = json.loads(manifest)["resources"]
+    rows[0]["name"] = "other"
+    rows[1]["audience"] = "everyone"
+    rows[2]["type_url"] = "type.googleapis.com/google.protobuf.Any"
+    pieces[rows[3]["sha256"]] = b"changed"
+    del pieces[rows[4]["sha256"]]
+    found = problems(json.dumps({"format": 1, "resources": rows}).encode(), pieces)
+
+    for expected in ("another name inside", "audience", "not a type", "not what its name says", "is missing"):
+        assert expected in found
+
+
+def test_what_a_bundle_refers_to_must_be_in_it_for_the_same_audience() -> None:
+    listener_only = problems(*sample.compiled([("grpc", sample.api_listener("orders"))]))
+    wrong_audience = problems(
+        *sample.compiled([("grpc", sample.api_listener("orders")), ("envoy", sample.routes("orders", "orders"))])
+    )
+
+    assert "listener 'orders' needs RouteConfiguration 'orders' (grpc)" == listener_only
+    assert listener_only == wrong_audience
+
+
+def test_a_resource_is_there_once_for_each_audience() -> None:
+    assert "twice for grpc" in problems(
+        *sample.compiled([("all", sample.cluster("orders")), ("grpc", sample.cluster("orders"))])
+    )
+
+
+def test_endpoints_do_not_come_from_a_bundle() -> None:
+    content = envoy("config.endpoint.v3.ClusterLoadAssignment", cluster_name="orders").SerializeToString()
+    digest = hashlib.sha256(content).hexdigest()
+    row = {"audience": "all", "type_url": EDS, "name": "orders", "sha256": digest}
+    manifest = json.dumps({"format": 1, "resources": [row]}).encode()
+
+    assert "come from the registry" in problems(manifest, {digest: content})
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        *(b"", b"\xff", b"[]", b"[" * 100_000, b'{"format": 2}', b'{"format": 1}', b'{"format": 1, "resources": []}'),
+        *(b'{"format": 1, "resources": [1]}', b'{"format": 1, "resources": [{"audience": "all"}]}'),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(manifest: bytes) -> None:
+    with pytest.raises(BundleRefusedError):
+        pieces_of(manifest)
+
+
+def test_a_snapshot_that_names_what_it_does_not_hold_is_refused() -> None:
+    reference = Reference(EDS, "orders", "cluster 'orders'")
+    with pytest.raises(SnapshotRefusedError, match="needs ClusterLoadAssignment 'orders'"):
+        build([], [reference], withheld=frozenset())
+
+    assert Snapshot({}) == build([], [reference], withheld=frozenset({(EDS, "orders")}))
+
+
+def test_versions_follow_the_content_and_nothing_else() -> None:
+    def version(*endpoints: Any) -> str:
+        return build(assignments(endpoints, ["orders"]), [], withheld=frozenset()).of(EDS).version
+
+    one, two = sample.endpoint("orders-1", 1), sample.endpoint("orders-2", 2)
+
+    assert version(one, two) == version(two, one)
+    assert version(one) != version(one, two)
+
+
+def test_endpoints_have_what_grpc_asks_for() -> None:
+    resources = {each.name: each for each in assignments([sample.endpoint("orders-1", 4711)], ["orders", "catalog"])}
+    message: Any = message_class("envoy.config.endpoint.v3.ClusterLoadAssignment")
+    orders = message.FromString(resources["orders"].content)
+    (locality,) = orders.endpoints
+    (endpoint,) = locality.lb_endpoints
+
+    assert {"orders", "catalog", "edge"} == resources.keys()
+    assert [] == list(message.FromString(resources["catalog"].content).endpoints)
+    assert locality.HasField("locality")
+    assert 1 == locality.load_balancing_weight.value
+    assert ("127.0.0.1", 4711) == (
+        endpoint.endpoint.address.socket_address.address,
+        endpoint.endpoint.address.socket_address.port_value,
+    )
+
+
+def test_nothing_is_served_before_bundle_and_endpoints_are_both_known() -> None:
+    feed = Feed()
+    heard: list[None] = []
+    feed.subscribe(lambda: heard.append(None))
+    feed.set_bundle(sample.bundle())
+    feed.set_keys(sample.KEYS.encode())
+    assert (False, None, []) == (feed.loaded, feed.snapshot(Kind.GRPC), heard)
+
+    feed.set_endpoints([])
+
+    assert feed.loaded
+    assert 1 == len(heard)
+
+
+def test_listeners_hear_of_changes_only_until_they_unsubscribe() -> None:
+    feed = loaded()
+    heard: list[None] = []
+    unsubscribe = feed.subscribe(lambda: heard.append(None))
+    feed.set_endpoints([sample.endpoint("orders-1", 4711)])
+    assert [] == heard
+    feed.set_endpoints([sample.endpoint("orders-1", 4712)])
+    unsubscribe()
+    feed.set_endpoints([sample.endpoint("orders-1", 4713)])
+
+    assert 1 == len(heard)
+
+
+def test_the_token_filter_is_withheld_until_there_are_keys_and_then_carries_them() -> None:
+    feed = loaded(*EVERYTHING)
+    assert {} == served(feed, Kind.ENVOY).of(ECDS).resources
+    assert ["gateway"] == list(served(feed, Kind.ENVOY).of(LDS).resources)
+
+    feed.set_keys(sample.KEYS.encode())
+
+    assert sample.KEYS == token_filter_of(served(feed, Kind.ENVOY)).providers["weft"].local_jwks.inline_string
+    assert {} == served(feed, Kind.GRPC).of(ECDS).resources
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *(b"", b"\xff", b"[]", b"{}", b'{"keys": []}', b'{"keys": [1]}', b'{"keys": [{"kty": "EC"}]}', b"[" * 100_000),
+        json.dumps({"keys": [{"kty": "EC", "kid": "k", "d": "secret"}]}).encode(),
+        json.dumps({"keys": [{"kty": "oct", "kid": "k", "k": "secret"}]}).encode(),
+    ],
+)
+def test_damaged_or_private_keys_are_refused_and_the_last_good_ones_stay(document: bytes) -> None:
+    feed = loaded(*EVERYTHING)
+    feed.set_keys(sample.KEYS.encode())
+    before = REGISTRY.get_sample_value("weft_xds_refused_total", {"source": "keys"}) or 0.0
+    feed.set_keys(document)
+
+    assert sample.KEYS == token_filter_of(served(feed, Kind.ENVOY)).providers["weft"].local_jwks.inline_string
+    assert before + 1 == REGISTRY.get_sample_value("weft_xds_refused_total", {"source": "keys"})
+
+
+def test_a_refusal_of_keys_does_not_repeat_the_secret() -> None:
+    with pytest.raises(ValueError, match="private") as caught:
+        checked_keys(json.dumps({"keys": [{"kty": "EC", "kid": "k", "d": "hunter2"}]}).encode())
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_cluster_never_changes_its_type_under_one_name() -> None:
+    feed = loaded()
+    static = sample.cluster("orders", type="STATIC", eds_cluster_config=None)
+    with pytest.raises(BundleRefusedError, match="give it another name"):
+        feed.set_bundle(sample.bundle(("all", static), *sample.rows()[1:]))
+
+    assert ["orders"] == list(served(feed, Kind.GRPC).of(CDS).resources)
+
+
+def test_endpoint_counts_are_exposed_and_fall_to_zero() -> None:
+    feed = loaded()
+    assert 1 == REGISTRY.get_sample_value("weft_endpoints", {"service": "orders"})
+    feed.set_endpoints([])
+
+    assert 0 == REGISTRY.get_sample_value("weft_endpoints", {"service": "orders"})
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 300_000])
+def test_a_response_put_together_from_bytes_is_the_message(size: int) -> None:
+    resource = Resource.of(CDS, "orders", b"x" * size)
+    encoded = encode(Response(CDS, "v1", "7", (resource, resource)))
+    message: Any = message_class("envoy.service.discovery.v3.DiscoveryResponse").FromString(encoded)
+
+    assert ("v1", "7", CDS) == (message.version_info, message.nonce, message.type_url)
+    assert [(CDS, resource.content)] * 2 == [(each.type_url, each.value) for each in message.resources]

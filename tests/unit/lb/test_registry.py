@@ -1,0 +1,91 @@
+"""The registry over the fake etcd: the common suite, and what only a fake can do to it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lb.config import EtcdSettings
+from lb.errors import RevisionCompactedError
+from lb.registry.agent import Agent
+from lb.registry.directory import Directory
+from lb.registry.etcd import Client, Dialer, KeyRange, Put
+from lb.registry.keys import DOCUMENTS, document_key
+from lb.registry.publication import publish
+from tests.unit.lb import sample
+from tests.unit.lb.conftest import eventually
+from tests.unit.lb.fake_etcd import FakeEtcd
+from tests.unit.lb.registry_suite import *  # noqa: F403
+from tests.unit.lb.registry_suite import (
+    Following,
+    _empty,  # noqa: F401 - a fixture for every test
+    ask,
+    endpoints_of,
+    follower_of,
+    names,
+)
+
+
+@pytest.fixture
+def etcd_process() -> Iterator[FakeEtcd]:
+    running = FakeEtcd()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def etcd(etcd_process: FakeEtcd) -> str:
+    return etcd_process.address
+
+
+def test_a_wiped_etcd_is_filled_again_and_no_endpoint_is_missed_meanwhile(
+    etcd: str, etcd_process: FakeEtcd, settings: EtcdSettings, agents: Callable[..., Agent], following: Any
+) -> None:
+    agent = agents()
+    agent.register(sample.endpoint("orders-1", 4711))
+    agent.publish("jwks", b"keys")
+    bundle = sample.compiled(sample.rows())
+    ask(etcd, lambda client: publish(client, *bundle))
+    endpoints, bundles = following(endpoints_of(settings)), following(follower_of(settings))
+    endpoints.until(lambda seen: seen == ["orders-1"])
+    bundles.until(lambda seen: seen == bundle)
+    eventually(lambda: ask(etcd, lambda client: client.get(document_key("jwks"))) is not None)
+
+    etcd_process.wipe()
+
+    eventually(lambda: ["orders/orders-1:4711"] == names(etcd))
+    eventually(lambda: ask(etcd, lambda client: client.get(document_key("jwks"))) is not None)
+    eventually(lambda: not ask(etcd, lambda client: publish(client, *bundle)).changed)
+    assert [["orders-1"]] == endpoints.seen
+
+
+def test_a_watch_that_fell_silent_is_found_out_by_the_next_list(
+    etcd: str, etcd_process: FakeEtcd, settings: EtcdSettings, following: Any
+) -> None:
+    follow: Following = following(
+        lambda it: Directory(
+            Dialer(settings),
+            KeyRange.prefix(DOCUMENTS),
+            on_change=lambda records: it.seen.append([record.value for record in records.values()]),
+            resync_s=0.2,
+        )
+    )
+    follow.until(lambda seen: seen == [])
+    eventually(lambda: etcd_process.watches == 1)
+    etcd_process.deafen()
+    ask(etcd, lambda client: client.put(Put(document_key("a"), b"1")))
+
+    follow.until(lambda seen: seen == [b"1"])
+    eventually(lambda: etcd_process.watches > 1)
+
+
+def test_a_watch_from_a_compacted_revision_says_so(etcd: str, etcd_process: FakeEtcd) -> None:
+    ask(etcd, lambda client: client.put(Put(document_key("a"), b"1")))
+    etcd_process.compact()
+
+    async def watch(client: Client) -> None:
+        async for _ in client.watch(KeyRange.prefix(DOCUMENTS), start_revision=1):
+            pass
+
+    with pytest.raises(RevisionCompactedError):
+        ask(etcd, watch)

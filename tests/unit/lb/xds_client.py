@@ -1,0 +1,38 @@
+"""A gRPC client of the mesh in a process of its own: gRPC reads its xDS bootstrap once per process.
+
+Reads commands from standard input and answers each with one line of JSON.
+`call SECONDS` makes one call to the service; `wait SECONDS` waits until the channel is ready.
+"""
+
+import json
+import os
+import sys
+
+import grpc
+
+from lb import bootstrap, channel
+
+
+def main() -> None:
+    control_planes, service = sys.argv[1].split(","), sys.argv[2]
+    bootstrap.install(os.environ, control_planes, instance="client-1", service="client")  # noqa: TID251
+    connection = channel.open(service)
+    ask = connection.unary_unary("/weft.test.Who/Ask")
+    for line in sys.stdin:
+        verb, seconds = line.split()
+        answer: dict[str, str] = {}
+        try:
+            if verb == "wait":
+                grpc.channel_ready_future(connection).result(timeout=float(seconds))
+                answer = {"answer": "ready"}
+            else:
+                answer = {"answer": ask(b"", timeout=float(seconds)).decode()}
+        except grpc.RpcError as error:
+            answer = {"code": error.code().name, "details": error.details() or ""}
+        except grpc.FutureTimeoutError:
+            answer = {"code": "NOT_READY"}
+        print(json.dumps(answer), flush=True)
+    connection.close()
+
+
+main()

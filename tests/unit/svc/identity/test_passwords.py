@@ -1,0 +1,58 @@
+"""Passwords: argon2id with OWASP's parameters, and one amount of work for known and unknown users."""
+
+import threading
+
+import pytest
+
+from svc.chassis.context import Deadline
+from svc.chassis.errors import ResourceExhausted
+from svc.identity.passwords import Passwords
+
+DEADLINE = Deadline.after(60)
+
+
+@pytest.fixture(scope="module")
+def passwords() -> Passwords:
+    return Passwords()
+
+
+def test_the_hash_is_argon2id_with_the_parameters_of_owasp(passwords: Passwords) -> None:
+    assert passwords.hash("correct horse", deadline=DEADLINE).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def test_two_hashes_of_one_password_differ(passwords: Passwords) -> None:
+    first, second = (passwords.hash("correct horse", deadline=DEADLINE) for _ in range(2))
+
+    assert first != second
+
+
+def test_only_the_right_password_is_verified(passwords: Passwords) -> None:
+    hashed = passwords.hash("corréct\x00 horse", deadline=DEADLINE)
+
+    assert passwords.verify("corréct\x00 horse", hashed, deadline=DEADLINE)
+    assert not passwords.verify("corréct", hashed, deadline=DEADLINE)
+
+
+def test_nothing_is_verified_where_there_is_no_user(passwords: Passwords) -> None:
+    assert not passwords.verify("", None, deadline=DEADLINE)
+
+
+def test_a_damaged_hash_is_no_match(passwords: Passwords) -> None:
+    assert not passwords.verify("correct horse", "$argon2id$nonsense", deadline=DEADLINE)
+
+
+def test_whoever_finds_no_turn_before_the_deadline_is_refused_and_told_when_to_return() -> None:
+    passwords = Passwords(concurrent_max=1)
+    with passwords._slots:
+        refusals: list[ResourceExhausted] = []
+
+        def attempt() -> None:
+            with pytest.raises(ResourceExhausted) as refusal:
+                passwords.verify("x", None, deadline=Deadline.after(0.01))
+            refusals.append(refusal.value)
+
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join(10)
+
+    assert [1.0] == [refusal.retry_after for refusal in refusals]

@@ -1,0 +1,40 @@
+"""The seal of a record."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.fakes.worker import event, order_placed
+from worker.delivery import Event
+from worker.handlers.audit.log import GENESIS, record_hash
+
+RECORD = replace(event(order_placed(), event_id="7f0c0c52-3f35-4f6b-9d0a-111111111111"), subject="ada", actor="op")
+SEAL = record_hash(GENESIS, 1, RECORD)
+
+
+def test_the_same_record_has_the_same_seal() -> None:
+    assert SEAL == record_hash(GENESIS, 1, replace(RECORD))
+    assert 32 == len(SEAL)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(RECORD, id="7f0c0c52-3f35-4f6b-9d0a-111111111112"),
+        replace(RECORD, type="weft.orders.v1.OrderCancelled"),
+        replace(RECORD, source="catalog"),
+        replace(RECORD, subject="eve"),
+        replace(RECORD, actor=""),
+        replace(RECORD, subject="adao", actor="p"),
+        replace(RECORD, occur_time=RECORD.occur_time + timedelta(microseconds=1)),
+        replace(RECORD, envelope=RECORD.envelope + b"\0"),
+    ],
+    ids=lambda record: record.subject + record.actor + record.type[-6:],
+)
+def test_no_column_can_change_without_the_seal(changed: Event) -> None:
+    assert SEAL != record_hash(GENESIS, 1, changed)
+
+
+def test_the_seal_holds_the_place_in_the_chain() -> None:
+    assert len({SEAL, record_hash(GENESIS, 2, RECORD), record_hash(SEAL, 1, RECORD)}) == 3

@@ -1,0 +1,162 @@
+"""The consumer loop: what becomes of a batch, whatever its handler, its ladder and its queue do."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from svc.chassis import metrics, telemetry
+from tests.fakes.worker import (
+    TRACEPARENT,
+    FakeHandler,
+    FakeLadder,
+    FakeSource,
+    deliveries,
+    delivery,
+    envelope,
+    garbage,
+    order_placed,
+)
+from worker.delivery import DeadLetter, Retry
+from worker.errors import Permanent, Transient
+from worker.runner import Runner
+
+QUEUE = "weft.test"
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.source, self.ladder, self.handler = FakeSource(), FakeLadder(), FakeHandler()
+        self.runner = Runner(self.source, self.ladder, self.handler, queue=QUEUE, batch_max=10)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry._Current, "tracer", provider.get_tracer("test"))
+    yield exporter
+    provider.shutdown()
+
+
+def handled(outcome: str, *, event_type: str = "weft.orders.v1.OrderPlaced") -> float:
+    return metrics.EVENTS_HANDLED.labels(QUEUE, event_type, outcome)._value.get()
+
+
+def test_a_batch_is_handled_as_a_whole_and_acknowledged_once(scene: Scene) -> None:
+    batch = deliveries(order_placed(), order_placed(), order_placed())
+    before = handled("ack")
+
+    scene.runner.settle(batch)
+
+    assert [[one.message_id for one in batch]] == scene.handler.batches
+    assert [3] == scene.source.acknowledged
+    assert 3 == handled("ack") - before
+
+
+def test_garbage_is_a_dead_letter_at_its_first_delivery_and_the_rest_is_handled(scene: Scene) -> None:
+    good = delivery(order_placed(), tag=2)
+
+    scene.runner.settle([garbage(tag=1), good])
+
+    assert [(1, DeadLetter("body is not an envelope"))] == scene.ladder.moved
+    assert [[good.message_id]] == scene.handler.batches
+    assert [2] == scene.source.acknowledged
+    assert 1 <= handled("deadletter", event_type="unknown")
+
+
+def test_garbage_alone_never_reaches_the_handler(scene: Scene) -> None:
+    scene.runner.settle([garbage()])
+
+    assert ([], [1]) == (scene.handler.batches, scene.source.acknowledged)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Transient("not yet"), Retry(2.0)),
+        (Permanent("never"), DeadLetter("never")),
+        (ZeroDivisionError(), Retry(2.0)),
+    ],
+)
+def test_one_event_that_fails_costs_its_neighbours_nothing(scene: Scene, error: Exception, outcome: object) -> None:
+    batch = deliveries(order_placed(), order_placed(), order_placed())
+    scene.handler.errors = {str(batch[1].message_id): error}
+
+    scene.runner.settle(batch)
+
+    ids = [one.message_id for one in batch]
+    assert [ids, [ids[0]], [ids[1]], [ids[2]]] == scene.handler.batches
+    assert [(2, outcome)] == scene.ladder.moved
+    assert [3] == scene.source.acknowledged
+
+
+def test_an_outage_is_waited_out_and_counts_no_attempt(scene: Scene) -> None:
+    batch = deliveries(order_placed(), order_placed())
+    scene.handler.outages = 2
+
+    scene.runner.settle(batch)
+
+    assert 3 == len(scene.handler.batches)
+    assert ([], [2]) == (scene.ladder.moved, scene.source.acknowledged)
+
+
+def test_a_copy_that_the_broker_did_not_confirm_is_sent_again_before_the_acknowledgement(scene: Scene) -> None:
+    scene.ladder.outages = 2
+
+    scene.runner.settle([garbage(tag=1), delivery(order_placed(), tag=2)])
+
+    assert [1] == [tag for tag, _ in scene.ladder.moved]
+    assert 1 == len(scene.handler.batches)
+    assert [2] == scene.source.acknowledged
+
+
+def test_a_batch_that_the_queue_took_back_is_left_alone(scene: Scene) -> None:
+    scene.handler.outages = 5
+    scene.source.lost = True
+
+    scene.runner.settle(deliveries(order_placed()))
+
+    assert (1, []) == (len(scene.handler.batches), scene.source.acknowledged)
+
+
+def test_stopping_during_an_outage_gives_the_batch_back(scene: Scene) -> None:
+    waiting = threading.Event()
+    scene.handler.outages = 10**6
+    scene.handler.during_outage = waiting.set
+    scene.source.batches = deque([deliveries(order_placed())])
+
+    scene.runner.start()
+    assert waiting.wait(10)
+    scene.runner.stop(10)
+
+    assert not scene.runner.alive()
+    assert (True, []) == (scene.source.cancelled, scene.source.acknowledged)
+
+
+def test_each_event_has_a_span_below_the_one_of_its_message(scene: Scene, spans: InMemorySpanExporter) -> None:
+    first, second = delivery(order_placed(), tag=1), delivery(envelope(order_placed()), tag=2)
+    scene.handler.errors = {str(second.message_id): Transient("not yet")}
+
+    scene.runner.settle([first, second])
+
+    made = {span.attributes["messaging.message.id"]: span for span in spans.get_finished_spans()}
+    assert {first.message_id, second.message_id} == set(made)
+    trace_id, span_id = TRACEPARENT.split("-")[1:3]
+    for span in made.values():
+        assert (int(trace_id, 16), int(span_id, 16)) == (span.context.trace_id, span.parent.span_id)
+        assert "weft.test process" == span.name
+    assert ("ack", "retry") == (
+        made[first.message_id].attributes["outcome"],
+        made[second.message_id].attributes["outcome"],
+    )
+    assert [made[first.message_id].context.span_id] == [link.context.span_id for link in made[second.message_id].links]

@@ -1,0 +1,47 @@
+"""`python -m worker relay|email|audit|analytics`, `python -m worker migrate email|audit`, `python -m worker facts`."""
+
+import argparse
+import json
+import sys
+
+from svc.chassis import lifecycle, migrate
+from svc.chassis.config import ConfigError, Secrets, Settings, read
+from svc.chassis.errors import AppError
+from worker import wiring
+from worker.errors import Outage
+
+
+def main() -> int:
+    """Returns the exit code."""
+    arguments = _arguments()
+    command: str = arguments.command
+    if command in wiring.BUILDERS:
+        return lifecycle.run_worker(Settings.from_environ(), name=wiring.NAMES[command], build=wiring.BUILDERS[command])
+    try:
+        secrets = read(Secrets)
+        if command == "migrate":
+            migrate.upgrade(secrets.database_url(arguments.database), str(wiring.MIGRATIONS[arguments.database]))
+        else:
+            print(json.dumps(wiring.facts(secrets)))
+    except ConfigError as error:
+        print(f"weft: {error}", file=sys.stderr)
+        return lifecycle.EXIT_CONFIG
+    except (AppError, Outage) as error:
+        print(f"weft: {error}", file=sys.stderr)
+        return lifecycle.EXIT_FAILED
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Who reacts to events.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for worker in wiring.BUILDERS:
+        commands.add_parser(worker, help=f"be the {worker} worker until SIGTERM")
+    migration = commands.add_parser("migrate", help="bring a worker's database up to its newest migration")
+    migration.add_argument("database", choices=sorted(wiring.MIGRATIONS))
+    commands.add_parser("facts", help="print what workers have done as one line of JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

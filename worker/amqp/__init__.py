@@ -1,0 +1,1 @@
+"""The one door to RabbitMQ: nothing outside this package imports pika."""

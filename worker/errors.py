@@ -1,0 +1,25 @@
+"""Why an event could not take effect; the type says what is to become of it.
+
+    Permanent            the event itself is at fault: no repetition can help it
+    Transient            this event may succeed later, others are not affected
+      Outage             something that every event needs is away: nobody's attempt is counted, work waits
+
+Raised by decoding, by handlers and by the doors to broker, database and SMTP; `worker.retry` turns the first two into
+outcomes, the loops wait an outage out.
+"""
+
+# ruff: noqa: N818 - they read as the answer they ask for: `raise Transient(...)`.
+
+from __future__ import annotations
+
+
+class Permanent(Exception):
+    """The event can never be handled; the text becomes the reason at its dead letter."""
+
+
+class Transient(Exception):
+    """The event cannot be handled yet."""
+
+
+class Outage(Transient):
+    """Broker, database or SMTP server cannot be used at the moment."""

@@ -1,0 +1,1 @@
+"""The sales roll-up."""

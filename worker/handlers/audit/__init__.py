@@ -1,0 +1,1 @@
+"""The audit log: every event once, in a chain of hashes."""

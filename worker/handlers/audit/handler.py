@@ -1,0 +1,24 @@
+"""The audit worker's handler: every event of every type becomes one record of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from svc.chassis.database import Database
+from worker import inbox
+from worker.delivery import Event
+from worker.handlers.audit import log
+
+CONSUMER: Final = "audit"
+
+
+class AuditHandler:
+    """Appends events to the audit log, each once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def handle(self, events: Sequence[Event]) -> None:
+        """Append a batch in one transaction: the price of a commit is paid once."""
+        inbox.once(self._database, CONSUMER, events, log.append)

@@ -1,0 +1,1 @@
+"""E-mail to customers: who they are, what was sent, and the sending."""

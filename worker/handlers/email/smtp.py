@@ -1,0 +1,79 @@
+"""The door to the SMTP server: one connection, kept open from mail to mail.
+
+Its answers become what the runner understands: a mail that the server will never take is Permanent, one that it may
+take later Transient, and a server that cannot be talked to an Outage. Used from one thread.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import time
+from email.message import EmailMessage
+from typing import Final
+
+import structlog
+
+from svc.chassis.config import Address
+from worker.errors import Outage, Permanent, Transient
+
+TIMEOUT_S: Final = 4.0
+
+#: Servers drop silent connections after some minutes; one that idled longer than this is replaced before use, since a
+#: connection that breaks in the middle of a mail leaves open whether the mail is out.
+IDLE_MAX_S: Final = 30.0
+
+_SERVICE_CLOSING: Final = 421
+
+log = structlog.get_logger(__name__)
+
+
+class Smtp:
+    """Hands mails to an SMTP server."""
+
+    def __init__(self, server: Address, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._server = server
+        self._timeout_s = timeout_s
+        self._connection: smtplib.SMTP | None = None
+        self._used = 0.0
+
+    def send(self, mail: EmailMessage) -> None:
+        """Return when the server has taken responsibility for the mail."""
+        try:
+            self._open().send_message(mail)
+        except smtplib.SMTPRecipientsRefused as error:
+            self.close()
+            raise _refusal(min(code for code, _ in error.recipients.values())) from error
+        except smtplib.SMTPResponseException as error:
+            self.close()
+            raise _refusal(error.smtp_code) from error
+        except smtplib.SMTPNotSupportedError as error:
+            self.close()
+            raise Permanent("the mail server does not support an address like this") from error
+        except (smtplib.SMTPException, OSError) as error:
+            self.close()
+            raise Outage(f"mail server: {type(error).__name__}") from error
+        self._used = time.monotonic()
+
+    def close(self) -> None:
+        """Close the connection; the next mail opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Not quit(): it would wait for an answer of a server that may be gone.
+            connection.close()
+
+    def _open(self) -> smtplib.SMTP:
+        if self._connection is not None and time.monotonic() - self._used > IDLE_MAX_S:
+            self.close()
+        if self._connection is None:
+            self._connection = smtplib.SMTP(self._server.host, self._server.port, timeout=self._timeout_s)
+            self._used = time.monotonic()
+            log.info("smtp_connected", server=str(self._server))
+        return self._connection
+
+
+def _refusal(code: int) -> Exception:
+    if code == _SERVICE_CLOSING:
+        return Outage(f"mail server: {code}")
+    if code >= 500:
+        return Permanent(f"the mail server refused the mail with {code}")
+    return Transient(f"the mail server refused the mail for now with {code}")

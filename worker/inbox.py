@@ -1,0 +1,63 @@
+"""The inbox: the record of a message is written in the transaction of its effect, so each takes effect once.
+
+Handlers whose effect lies in their own database wrap it with `once`; the broker may then deliver an event as often as
+it likes. `transaction` is the door to the database for all handlers: it says which failures are outages.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from svc.chassis.context import Deadline
+from svc.chassis.database import Database, Transaction
+from svc.chassis.errors import Aborted, DeadlineExceeded, Unavailable
+from worker.delivery import Event
+from worker.errors import Outage
+
+T = TypeVar("T")
+
+#: Longest a handler's transaction may take, its repetitions included. Nobody waits for it but the queue.
+TRANSACTION_S: Final = 10.0
+
+# Both databases know unnest; the array is sorted, so that two workers lock index entries in one order.
+_CLAIM: Final = (
+    "INSERT INTO inbox (consumer, message_id) SELECT %s::text, id FROM unnest(%s::uuid[]) AS claimed (id) "
+    "ON CONFLICT DO NOTHING RETURNING message_id"
+)
+
+
+def claim(tx: Transaction, consumer: str, message_ids: Sequence[str]) -> frozenset[str]:
+    """Record messages as handled; the ids among them that were not before."""
+    ids = sorted({uuid.UUID(one) for one in message_ids})
+    return frozenset(str(row.message_id) for row in tx.exec_driver_sql(_CLAIM, (consumer, ids)))
+
+
+def once(
+    database: Database,
+    consumer: str,
+    events: Sequence[Event],
+    effect: Callable[[Transaction, Sequence[Event]], None],
+) -> None:
+    """Let those events take effect that have not yet, in their order, all in one transaction."""
+
+    def work(tx: Transaction) -> None:
+        unclaimed = {event.id: event for event in events}
+        new = claim(tx, consumer, list(unclaimed))
+        fresh = [event for event in unclaimed.values() if event.id in new]
+        if fresh:
+            effect(tx, fresh)
+
+    transaction(database, work)
+
+
+def transaction(database: Database, work: Callable[[Transaction], T]) -> T:
+    """Run work in a serializable transaction.
+
+    An unknown outcome of the commit is an outage like the others: the events come again, and the claim tells.
+    """
+    try:
+        return database.serializable(work, deadline=Deadline.after(TRANSACTION_S))
+    except (Unavailable, Aborted, DeadlineExceeded) as error:
+        raise Outage(f"database: {error.message}") from error

@@ -1,0 +1,138 @@
+"""Which parts make up each worker: the only place that names concrete doors. Called by `worker.__main__`.
+
+Parts stop in the reverse of the order they are listed in: a runner finishes its batch while its broker connections
+are still there, the consumer sends the last acknowledgements, the publisher goes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from svc.chassis.config import Secrets
+from svc.chassis.context import Deadline
+from svc.chassis.database import Database, Transaction
+from svc.chassis.lifecycle import Background
+from svc.chassis.resources import Resources
+from worker import config
+from worker.amqp import topology
+from worker.amqp.consumer import Consumer
+from worker.amqp.depth import DepthProbe, Depths
+from worker.amqp.ladder import Ladder
+from worker.amqp.publisher import Publisher
+from worker.handlers.analytics import handler as sales
+from worker.handlers.analytics.handler import AnalyticsHandler
+from worker.handlers.audit import log as audit_log
+from worker.handlers.audit.handler import AuditHandler
+from worker.handlers.email import deliveries, templates
+from worker.handlers.email.handler import EmailHandler
+from worker.handlers.email.smtp import Smtp
+from worker.relay import Relay
+from worker.runner import Handler, Runner
+
+T = TypeVar("T")
+Facts = Mapping[str, "int | Facts"]
+
+#: Name of the process in traces and logs, by the verb that starts it: the analytics service has the plain name.
+NAMES: Final = {"relay": "relay", "email": "email", "audit": "audit", "analytics": "analytics-worker"}
+
+#: Where the migrations of the databases lie that belong to workers.
+MIGRATIONS: Final = {
+    name: Path(__file__).parent / "handlers" / name / "migrations" for name in (deliveries.DATABASE, audit_log.DATABASE)
+}
+
+# Counting every row of a large table takes its time.
+_FACTS_S: Final = 60.0
+# A worker's loop uses one connection; the other is there when that one was found dead.
+_CONNECTIONS: Final = 2
+
+
+def relay(resources: Resources) -> Sequence[Background]:
+    """The relay: one publisher, and a loop for each database with an outbox."""
+    publisher = Publisher(resources.settings.secrets.amqp_url(), name=resources.settings.process.instance)
+    loops = [
+        Relay(_database(resources, name), publisher, name=name, routing_keys=topology.routing_keys())
+        for name in config.OUTBOXES
+    ]
+    return [publisher, *loops]
+
+
+def email(resources: Resources) -> Sequence[Background]:
+    """The e-mail worker."""
+    smtp = Smtp(config.Mail.read().smtp)
+    resources.add_background("smtp", lambda: None, smtp.close)
+    handler = EmailHandler(deliveries.Deliveries(_database(resources, deliveries.DATABASE)), smtp)
+    return _consuming(resources, "email", handler, batch_max=config.MAIL_BATCH)
+
+
+def audit(resources: Resources) -> Sequence[Background]:
+    """The audit worker."""
+    handler = AuditHandler(_database(resources, audit_log.DATABASE))
+    return _consuming(resources, "audit", handler, batch_max=config.TRANSACTION_BATCH)
+
+
+def analytics(resources: Resources) -> Sequence[Background]:
+    """The analytics worker."""
+    handler = AnalyticsHandler(_database(resources, sales.DATABASE))
+    return _consuming(resources, "analytics", handler, batch_max=config.TRANSACTION_BATCH)
+
+
+#: What each verb runs.
+BUILDERS: Final[Mapping[str, Callable[[Resources], Sequence[Background]]]] = {
+    "relay": relay,
+    "email": email,
+    "audit": audit,
+    "analytics": analytics,
+}
+
+
+def facts(secrets: Secrets) -> Facts:
+    """What workers have done, and what lies in the queues, as numbers to be compared with other parts of the mesh."""
+    mails = _read(secrets, deliveries.DATABASE, deliveries.counts)
+    totals = _read(secrets, sales.DATABASE, sales.totals)
+    queues = topology.work_queues()
+    depths = Depths(secrets.amqp_url(), [name for queue in queues for name in queue.names])
+    try:
+        lying = depths.read()
+    finally:
+        depths.close()
+    return {
+        "audit": _read(secrets, audit_log.DATABASE, audit_log.counts),
+        "email": {
+            "confirmations": mails.sent.get(templates.ORDER_PLACED, 0),
+            "cancellations": mails.sent.get(templates.ORDER_CANCELLED, 0),
+            "pending": mails.pending,
+        },
+        "rollup": {
+            "orders": totals.orders,
+            "cancellations": totals.cancellations,
+            "revenue": totals.revenue_minor,
+        },
+        "dead": {queue.name: lying[queue.dead] for queue in queues},
+        "queued": {queue.name: lying[queue.name] + lying[queue.retry] for queue in queues},
+    }
+
+
+def _consuming(resources: Resources, worker: str, handler: Handler, *, batch_max: int) -> Sequence[Background]:
+    queue = topology.work_queue(worker)
+    url, instance = resources.settings.secrets.amqp_url(), resources.settings.process.instance
+    # Two connections: a broker that blocks publishers must not keep acknowledgements from coming through.
+    publisher = Publisher(url, name=instance)
+    consumer = Consumer(url, queue=queue.name, name=instance)
+    runner = Runner(consumer, Ladder(publisher, queue), handler, queue=queue.name, batch_max=batch_max)
+    return [publisher, consumer, DepthProbe(Depths(url, queue.names)), runner]
+
+
+def _database(resources: Resources, name: str) -> Database:
+    database = Database(resources.settings.secrets.database_url(name), pool_size=_CONNECTIONS, name=name)
+    resources.add_background(f"database-{name}", lambda: None, database.close)
+    return database
+
+
+def _read(secrets: Secrets, name: str, query: Callable[[Transaction], T]) -> T:
+    database = Database(secrets.database_url(name), pool_size=1, name=name)
+    try:
+        return database.read(query, deadline=Deadline.after(_FACTS_S))
+    finally:
+        database.close()
