@@ -20,6 +20,7 @@ from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodE
 from weft_protos.xds import XdsDescriptorsMissingError, to_dict
 
 PORT_MAX: Final = 65_535
+SOCKET_PATH_MAX: Final = 107
 _EXAMPLES: Final = """examples:
   python -m gateway check
   python -m gateway compile --out build/bundle --port 8080 --tls-port 8443
@@ -153,7 +154,7 @@ def _add_bootstrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--otlp", type=_address, help="collector of spans; without it they are dropped")
     command.add_argument("--tls-cert", type=Path, required=True, help="certificate chain, PEM")
     command.add_argument("--tls-key", type=Path, required=True, help="private key, PEM")
-    command.add_argument("--admin-socket", type=Path, required=True, help="path of Envoy's admin socket")
+    command.add_argument("--admin-socket", type=_socket, required=True, help="path of Envoy's admin socket")
     command.add_argument("--out", type=Path, required=True, help="FILE.pb (binary) or FILE.json")
     command.set_defaults(run=_bootstrap)
 
@@ -162,7 +163,8 @@ def _add(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, example: str
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=summary, description=summary, epilog=f"example: {example}")
-    command.add_argument("--descriptors", type=Path, help="descriptor set to read (protos/gen/contracts.binpb)")
+    if name != "bootstrap":
+        command.add_argument("--descriptors", type=Path, help="descriptor set to read (protos/gen/contracts.binpb)")
     return command
 
 
@@ -177,6 +179,15 @@ def _address(text: str) -> Address:
     if not separator or not host:
         raise argparse.ArgumentTypeError(f"{text!r} is not host:port")
     return Address(host.strip("[]"), _port(port))
+
+
+def _socket(text: str) -> Path:
+    path = Path(text).absolute()
+    if len(str(path)) > SOCKET_PATH_MAX:
+        raise argparse.ArgumentTypeError(
+            f"{path} is longer than the {SOCKET_PATH_MAX} bytes that a socket's path may have"
+        )
+    return path
 
 
 def _percent(text: str) -> float:

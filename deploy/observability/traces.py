@@ -36,8 +36,8 @@ _log: Final = structlog.get_logger(__name__)
 
 _SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
 # Exports that wait for the writer; an exporter sends up to 512 spans in one.
-QUEUE_EXPORTS: Final = 1024
-_EXPORT_BYTES_MAX: Final = 8 * 1024 * 1024
+QUEUE_EXPORTS: Final = 256
+_EXPORT_BYTES_MAX: Final = 4 * 1024 * 1024
 # Exports written in one transaction.
 _BATCH: Final = 100
 _PRUNE_EVERY_S: Final = 30.0

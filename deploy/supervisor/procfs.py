@@ -4,6 +4,7 @@ Read straight from /proc: a full psutil walk costs milliseconds per process, and
 A pid alone is no identity, since it is used again; a pid with its start time (and the boot it counts from) is.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def start_time(pid: int) -> int | None:
 
 
 def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in os.scandir(PROC) if entry.name.isdigit())
+    return (int(name) for name in os.listdir(PROC) if name.isdigit())
 
 
 def session_members(session: int) -> list[int]:
@@ -80,13 +81,11 @@ def listener_inodes(port: int) -> set[str]:
 def _sockets(pid: int) -> set[str]:
     folder = PROC / str(pid) / "fd"
     found = set()
-    try:
-        for entry in os.scandir(folder):
-            target = os.readlink(entry.path)
+    with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to somebody else: then it is not ours
+        for name in os.listdir(folder):
+            target = os.readlink(folder / name)
             if target.startswith("socket:["):
                 found.add(target[8:-1])
-    except OSError:
-        return found  # it ended meanwhile, or belongs to somebody else: then it is not ours
     return found
 
 

@@ -21,6 +21,11 @@ local REASONS = {
   [12] = "METHOD_UNKNOWN", [13] = "INTERNAL", [14] = "UNAVAILABLE", [16] = "TOKEN_INVALID",
 }
 
+-- HTTP status by gRPC code, for a gRPC answer whose first status is not known any more.
+local STATUSES = {
+  [3] = 400, [4] = 504, [5] = 404, [7] = 403, [8] = 429, [10] = 409, [12] = 404, [13] = 500, [14] = 503, [16] = 401,
+}
+
 -- Protobuf encoding -------------------------------------------------------------------------------------------
 
 local function varint(number)
@@ -272,11 +277,20 @@ local function note_wire(handle)
   handle:streamInfo():dynamicMetadata():set(SELF, "wire", wire)
 end
 
+-- The HTTP status before it was turned into a gRPC one.
+local function http_of(headers)
+  local http = tonumber(headers:get(STATUS) or "") or tonumber(headers:get(":status") or "") or 500
+  if http >= 400 then return http end
+  local code = tonumber(headers:get("grpc-status") or "") or 0
+  if code == 0 then return http end
+  return STATUSES[code] or 500
+end
+
 local function explain(handle)
   local headers = handle:headers()
   local why = headers:get(WHY)
   if why == nil then return end
-  local http = tonumber(headers:get(STATUS) or "") or tonumber(headers:get(":status")) or 500
+  local http = http_of(headers)
   if http < 400 then return end
   local mark = headers:get(REASON) or ""
   local code, status, reason, message = classify(why, mark, http)

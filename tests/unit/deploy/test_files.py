@@ -22,33 +22,33 @@ def mode(path: Path) -> int:
 
 
 class TestLayout:
-    def test_preparing_twice_is_preparing_once(self, tmp_path: Path) -> None:
-        layout = Layout(tmp_path / "data")
+    def test_preparing_twice_is_preparing_once(self, folder: Path) -> None:
+        layout = Layout(folder / "data")
         layout.prepare(None)
         layout.prepare(None)
 
         assert (0o711, 0o700, 0o700) == (mode(layout.root), mode(layout.secrets), mode(layout.log))
 
-    def test_a_directory_of_somebody_else_is_refused_and_left_alone(self, tmp_path: Path) -> None:
-        (tmp_path / "thesis.txt").touch()
+    def test_a_directory_of_somebody_else_is_refused_and_left_alone(self, folder: Path) -> None:
+        (folder / "thesis.txt").touch()
 
         with pytest.raises(ConfigError, match="not Weft's"):
-            Layout(tmp_path).prepare(None)
-        assert ["thesis.txt"] == os.listdir(tmp_path)
+            Layout(folder).prepare(None)
+        assert ["thesis.txt"] == os.listdir(folder)
 
-    def test_a_directory_without_the_marker_is_never_removed(self, tmp_path: Path) -> None:
+    def test_a_directory_without_the_marker_is_never_removed(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match=MARKER):
-            Layout(tmp_path).remove()
-        assert tmp_path.exists()
+            Layout(folder).remove()
+        assert folder.exists()
 
-    def test_our_own_directory_is_removed_whole(self, tmp_path: Path) -> None:
-        layout = Layout(tmp_path / "data")
+    def test_our_own_directory_is_removed_whole(self, folder: Path) -> None:
+        layout = Layout(folder / "data")
         layout.prepare(None)
 
         assert (True, False) == (layout.remove(), layout.remove())
 
-    def test_a_place_the_server_account_cannot_reach_is_refused_before_anything_is_made(self, tmp_path: Path) -> None:
-        closed = tmp_path / "closed"
+    def test_a_place_the_server_account_cannot_reach_is_refused_before_anything_is_made(self, folder: Path) -> None:
+        closed = folder / "closed"
         closed.mkdir(mode=0o700)
         stranger = Account("stranger", os.geteuid() + 54321, os.getegid() + 54321)
 
@@ -56,9 +56,9 @@ class TestLayout:
             Layout(closed / "data").prepare(stranger)
         assert [] == os.listdir(closed)
 
-    def test_a_path_too_long_for_a_socket_is_refused(self, tmp_path: Path) -> None:
+    def test_a_path_too_long_for_a_socket_is_refused(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match="too long"):
-            Layout(tmp_path / ("x" * 100)).prepare(None)
+            Layout(folder / ("x" * 100)).prepare(None)
 
 
 class TestSecrets:

@@ -61,9 +61,7 @@ def test_the_broker_knows_one_user_by_a_salted_hash_only() -> None:
 
 
 def test_the_broker_shares_nothing_with_a_system_wide_one(tmp_path: Path) -> None:
-    server = rabbitmq.server(
-        "r", Layout(tmp_path), None, port=7, distribution_port=8, epmd_port=9, password="hunter2"
-    )
+    server = rabbitmq.server("r", Layout(tmp_path), None, port=7, distribution_port=8, epmd_port=9, password="hunter2")
     env = server.command.env
 
     assert ("9", "8", "/nonexistent") == (

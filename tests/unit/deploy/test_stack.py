@@ -23,8 +23,8 @@ def build(folder: Path, *, sizes: dict[str, int] | None = None, only: tuple[str,
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> tuple[Part, ...]:
-    return build(tmp_path / "data").parts()
+def parts(folder: Path) -> tuple[Part, ...]:
+    return build(folder).parts()
 
 
 def named(parts: tuple[Part, ...], name: str) -> Part:
@@ -78,19 +78,17 @@ def test_nothing_signs_in_to_etcd_before_authentication_is_on(parts: tuple[Part,
 
 
 def test_no_two_parts_share_a_port_but_the_gateways(parts: tuple[Part, ...]) -> None:
-    ports = [
-        port for part in parts if isinstance(part, Server) for port in part.ports if port not in (8080, 8443)
-    ]
+    ports = [port for part in parts if isinstance(part, Server) for port in part.ports if port not in (8080, 8443)]
 
     assert len(ports) == len(set(ports))
     assert 2 == sum(8080 in part.ports and 8443 in part.ports for part in parts if isinstance(part, Server))
 
 
-def test_no_secret_is_in_argv_or_environment(tmp_path: Path) -> None:
-    stack = build(tmp_path / "data")
+def test_no_secret_is_in_argv_or_environment(folder: Path) -> None:
+    stack = build(folder)
     parts = stack.parts()
     stack.write_secrets()
-    secrets = [path.read_text() for path in (tmp_path / "data" / "secrets").iterdir() if path.suffix != ".email"]
+    secrets = [path.read_text() for path in (folder / "secrets").iterdir() if path.suffix != ".email"]
     commands = [part.command if isinstance(part, Server) else part.run for part in parts]
     shown = [
         text
@@ -120,15 +118,15 @@ def test_no_process_is_told_not_to_compile_itself(parts: tuple[Part, ...]) -> No
     assert not any(isinstance(command, Command) and "PYTHONDONTWRITEBYTECODE" in command.env for command in commands)
 
 
-def test_sizes_are_obeyed_down_to_none(tmp_path: Path) -> None:
-    names = {part.name for part in build(tmp_path / "data", sizes={"orders": 3, "gateway": 0}).parts()}
+def test_sizes_are_obeyed_down_to_none(folder: Path) -> None:
+    names = {part.name for part in build(folder, sizes={"orders": 3, "gateway": 0}).parts()}
 
     assert {"orders-1", "orders-2", "orders-3"} <= names
     assert not any(name.startswith(("gateway", "bootstrap")) for name in names)
 
 
-def test_a_part_of_the_mesh_brings_only_what_it_needs(tmp_path: Path) -> None:
-    names = [part.name for part in build(tmp_path / "data", only=("rabbitmq-1",)).parts()]
+def test_a_part_of_the_mesh_brings_only_what_it_needs(folder: Path) -> None:
+    names = [part.name for part in build(folder, only=("rabbitmq-1",)).parts()]
 
     assert ["epmd", "rabbitmq-1"] == names
 

@@ -103,6 +103,10 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
         {"name": "size", "headers": _local_reply("request_payload_too_large", 413, **{"grpc-status": "2"})},
         {"name": "down", "headers": _local_reply("no_healthy_upstream", 503)},
         {"name": "late", "headers": _local_reply("response_timeout", 504)},
+        {
+            "name": "unmarked",
+            "headers": {":status": "200", "grpc-status": "14", names.WHY: "no_healthy_upstream", names.STATUS: "-"},
+        },
     ]
 
     report = run(refusal, "envoy_on_response", [{"dynamic": dict(grpc), "route": route} | case for case in cases])
@@ -126,7 +130,15 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
     assert "a%25 ?" == report["token"]["header grpc-message"]
 
     codes = {name: found["header grpc-status"] for name, found in report.items()}
-    assert {"scope": "7", "limit": "8", "token": "16", "size": "8", "down": "14", "late": "4"} == codes
+    assert {
+        "scope": "7",
+        "limit": "8",
+        "token": "16",
+        "size": "8",
+        "down": "14",
+        "late": "4",
+        "unmarked": "14",
+    } == codes
     assert {"200"} == {found["header :status"] for found in report.values()}
     assert "RATE_LIMITED" == report["limit"]["noted reason"]
 

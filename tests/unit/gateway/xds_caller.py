@@ -4,7 +4,6 @@ Called by test_proxyless with methods in argv; prints the status code of one cal
 """
 
 import sys
-
 from typing import Any
 
 import grpc

@@ -31,7 +31,10 @@ class _State:
 class FakeEtcd:
     """Started at construction. `kill` and `restart` keep the data, `wipe` loses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, password: str | None = None) -> None:
+        """With a password, nothing is done for who has not signed in since the last start."""
+        self._password = password
+        self._starts = 0
         self._state = _State(cluster=1)
         self._changed: asyncio.Event = asyncio.Event()
         self._frozen = False
@@ -88,9 +91,11 @@ class FakeEtcd:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_S)
 
     async def _start(self) -> None:
+        self._starts += 1
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers(
             (
+                _service("Auth", Authenticate=self._authenticate),
                 _service("KV", Range=self._range, Put=self._put, Txn=self._txn),
                 _service("Lease", LeaseGrant=self._grant, LeaseRevoke=self._revoke, LeaseKeepAlive=self._keep_alive),
                 _service("Watch", Watch=self._watch),
@@ -150,13 +155,33 @@ class FakeEtcd:
             gone = rpc.KeyValue(key=key, mod_revision=self._state.revision)
             self._state.events.append(rpc.Event(type=rpc.Event.DELETE, kv=gone))
 
+    @property
+    def _token(self) -> str:
+        return f"token-{self._starts}"
+
+    async def _authenticate(self, request: Any, context: Any) -> Any:
+        if request.password != self._password:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: authentication failed, invalid user ID or password"
+            )
+        return rpc.AuthenticateResponse(header=self._header(), token=self._token)
+
+    def _signed_in(self, context: Any) -> bool:
+        return self._password is None or ("token", self._token) in context.invocation_metadata()
+
+    async def _admit(self, context: Any) -> None:
+        if not self._signed_in(context):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "etcdserver: invalid auth token")
+
     async def _range(self, request: Any, context: Any) -> Any:
+        await self._admit(context)
         kvs = [kv for key, kv in sorted(self._state.keys.items()) if _within(key, request)]
         if request.keys_only:
             kvs = [rpc.KeyValue(key=kv.key, mod_revision=kv.mod_revision) for kv in kvs]
         return rpc.RangeResponse(header=self._header(), kvs=kvs, count=len(kvs))
 
     async def _put(self, request: Any, context: Any) -> Any:
+        await self._admit(context)
         if request.lease and request.lease not in self._state.leases:
             await context.abort(grpc.StatusCode.NOT_FOUND, "etcdserver: requested lease not found")
         self._state.revision += 1
@@ -212,6 +237,11 @@ class FakeEtcd:
     async def _watch(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         self.watches += 1
         create = (await anext(aiter(requests))).create_request
+        if not self._signed_in(context):
+            yield rpc.WatchResponse(
+                header=self._header(), created=True, canceled=True, cancel_reason="etcdserver: permission denied"
+            )
+            return
         yield rpc.WatchResponse(header=self._header(), created=True)
         if create.start_revision <= self._state.compacted:
             yield rpc.WatchResponse(header=self._header(), canceled=True, compact_revision=self._state.compacted)
@@ -237,6 +267,7 @@ def _within(key: bytes, request: Any) -> bool:
 
 
 _TYPES = {
+    "Authenticate": (rpc.AuthenticateRequest, rpc.AuthenticateResponse, False),
     "Range": (rpc.RangeRequest, rpc.RangeResponse, False),
     "Put": (rpc.PutRequest, rpc.PutResponse, False),
     "Txn": (rpc.TxnRequest, rpc.TxnResponse, False),

@@ -1,19 +1,22 @@
 """The registry over the fake etcd: the common suite, and what only a fake can do to it."""
 
+import asyncio
+import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from lb.config import EtcdSettings
-from lb.errors import RevisionCompactedError
+from lb.errors import EtcdRefusedError, EtcdUnavailableError, RevisionCompactedError
 from lb.registry.agent import Agent
 from lb.registry.directory import Directory
 from lb.registry.etcd import Client, Dialer, KeyRange, Put
 from lb.registry.keys import DOCUMENTS, document_key
 from lb.registry.publication import publish
 from tests.unit.lb import sample
-from tests.unit.lb.conftest import eventually
+from tests.unit.lb.conftest import DEADLINE_S, eventually
 from tests.unit.lb.fake_etcd import FakeEtcd
 from tests.unit.lb.registry_suite import *  # noqa: F403
 from tests.unit.lb.registry_suite import (
@@ -89,3 +92,49 @@ def test_a_watch_from_a_compacted_revision_says_so(etcd: str, etcd_process: Fake
 
     with pytest.raises(RevisionCompactedError):
         ask(etcd, watch)
+
+
+@pytest.fixture
+def guarded() -> Iterator[FakeEtcd]:
+    running = FakeEtcd(password="secret")
+    yield running
+    running.close()
+
+
+def test_a_signed_in_agent_signs_in_again_after_a_restart(guarded: FakeEtcd, agents: Callable[..., Agent]) -> None:
+    settings = EtcdSettings((guarded.address,), user="weft", password="secret", lease_ttl_s=2)
+    agent, seen = agents(settings=settings), []
+    agent.watch("jwks", seen.append)
+    agent.register(sample.endpoint("orders-1", 4711))
+    agent.publish("jwks", b"one")
+    eventually(lambda: agent.registered() and seen == [b"one"])
+
+    guarded.kill()
+    eventually(lambda: not agent.registered())
+    guarded.restart()
+    agent.publish("jwks", b"two")
+
+    eventually(lambda: agent.registered() and seen == [b"one", b"two"], lambda: seen)
+
+
+def test_a_wrong_password_is_a_refusal_and_is_not_repeated_in_it(guarded: FakeEtcd) -> None:
+    async def sign_in() -> None:
+        settings = EtcdSettings((guarded.address,), user="weft", password="hunter2", lease_ttl_s=2)
+        async with Dialer(settings).session():
+            pass
+
+    with pytest.raises(EtcdRefusedError, match="authentication failed") as caught:
+        asyncio.run(sign_in())
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_etcd_that_hangs_is_given_up_in_time() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        began = time.monotonic()
+        with pytest.raises(EtcdUnavailableError):
+            ask(f"127.0.0.1:{listener.getsockname()[1]}", lambda client: client.get(b"x"))
+
+    assert time.monotonic() - began < DEADLINE_S / 2

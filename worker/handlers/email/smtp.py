@@ -38,17 +38,18 @@ class Smtp:
 
     def send(self, mail: EmailMessage) -> None:
         """Return when the server has taken responsibility for the mail."""
+        # Not send_message(): it copies and reads the whole mail again to learn what is known here.
+        [sender], [recipient] = mail["From"].addresses, mail["To"].addresses
+        if not recipient.addr_spec.isascii():
+            raise Permanent("the recipient's address is not ASCII")
         try:
-            self._open().send_message(mail)
+            self._open().sendmail(sender.addr_spec, [recipient.addr_spec], mail.as_bytes())
         except smtplib.SMTPRecipientsRefused as error:
             self.close()
             raise _refusal(min(code for code, _ in error.recipients.values())) from error
         except smtplib.SMTPResponseException as error:
             self.close()
             raise _refusal(error.smtp_code) from error
-        except smtplib.SMTPNotSupportedError as error:
-            self.close()
-            raise Permanent("the mail server does not support an address like this") from error
         except (smtplib.SMTPException, OSError) as error:
             self.close()
             raise Outage(f"mail server: {type(error).__name__}") from error

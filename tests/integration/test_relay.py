@@ -1,0 +1,254 @@
+"""The relay against a real database, and a real broker where the broker matters."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from svc.chassis import metrics, outbox, tables
+from svc.chassis.bounded import parse_url
+from svc.chassis.context import Deadline
+from svc.chassis.database import Database
+from tests.fakes.worker import FakePublisher, order_cancelled, order_placed
+from worker.amqp import topology
+from worker.amqp.depth import Depths
+from worker.amqp.publisher import Publisher
+from worker.delivery import Outgoing
+from worker.errors import Outage
+from worker.relay import Relay, backlog
+
+ORDERS = "orders"
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
+    """Whether the condition comes true in time."""
+    deadline, pause = Deadline.after(within_s), threading.Event()
+    while not condition():
+        if deadline.expired():
+            return False
+        pause.wait(0.05)
+    return True
+
+
+class Outbox:
+    """One database with an outbox."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = sa.create_engine(parse_url(url))
+        with self.engine.begin() as connection:
+            tables.outbox.create(connection)
+        self.database = Database(url, pool_size=4, name=ORDERS)
+
+    def append(self, keys: Sequence[str]) -> list[str]:
+        """Append one event a key, each in a transaction of its own; their ids."""
+        events = [outbox.event(order_placed(key), source=ORDERS, call=None) for key in keys]
+        for one in events:
+            self.database.serializable(lambda tx, one=one: outbox.append(tx, [one]), deadline=Deadline.after(10))
+        return [one.id for one in events]
+
+    def pending(self) -> int:
+        return self.database.read_committed(backlog, deadline=Deadline.after(10))[0]
+
+    def relay(self, publisher: Any) -> Relay:
+        return Relay(self.database, publisher, name=ORDERS, routing_keys=topology.routing_keys())
+
+    def close(self) -> None:
+        self.database.close()
+        self.engine.dispose()
+
+
+@pytest.fixture
+def box(postgres_url: Callable[[str], str]) -> Iterator[Outbox]:
+    opened = Outbox(postgres_url(ORDERS))
+    yield opened
+    opened.close()
+
+
+class FlakyPublisher(FakePublisher):
+    """Takes most of what it gets, from several threads, and keeps it in the order it was taken."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._random = Random(seed)
+        self._lock = threading.Lock()
+
+    def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> list[bool]:
+        with self._lock:
+            if self._random.random() < 0.1:
+                raise Outage("broker away")
+            taken = [self._random.random() > 0.05 for _ in messages]
+            self.published += [message for message, was in zip(messages, taken, strict=True) if was]
+            return taken
+
+
+def test_rows_are_published_in_the_order_of_their_keys_and_marked(box: Outbox) -> None:
+    publisher = FakePublisher()
+    ids = box.append(["orders/1", "orders/2", "orders/1"])
+
+    published = box.relay(publisher).drain_once()
+
+    assert 3 == published
+    assert [ids[0], ids[1], ids[2]] == [message.message_id for message in publisher.published]
+    assert {"weft.events"} == {message.exchange for message in publisher.published}
+    assert {"orders.order.placed"} == {message.routing_key for message in publisher.published}
+    assert 0 == box.pending()
+    assert 0 == box.relay(publisher).drain_once()
+
+
+def test_what_was_refused_or_unknown_stays(box: Outbox) -> None:
+    ids = box.append(["orders/1", "orders/1", "orders/2"])
+    publisher = FakePublisher(refused={ids[0]})
+
+    assert 1 == box.relay(publisher).drain_once()
+    assert [ids[0], ids[2]] == [message.message_id for message in publisher.published]
+    assert 2 == box.pending()
+
+    publisher.refused = set()
+    publisher.outages = 1
+    with pytest.raises(Outage):
+        box.relay(publisher).drain_once()
+    assert 2 == box.pending()
+    assert 2 == box.relay(publisher).drain_once()
+
+
+def test_a_row_that_another_relay_holds_keeps_the_later_rows_of_its_key_back(box: Outbox) -> None:
+    ids = box.append(["orders/1", "orders/2", "orders/1"])
+    publisher = FakePublisher()
+
+    with box.engine.begin() as other:
+        other.execute(sa.text("SELECT id FROM outbox ORDER BY sequence LIMIT 1 FOR UPDATE"))
+        assert 1 == box.relay(publisher).drain_once()
+
+    assert [ids[1]] == [message.message_id for message in publisher.published]
+    assert 2 == box.relay(publisher).drain_once()
+    assert [ids[1], ids[0], ids[2]] == [message.message_id for message in publisher.published]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_relays_beside_each_other_and_a_bad_broker_lose_nothing_and_keep_every_keys_order(
+    box: Outbox, seed: int
+) -> None:
+    publisher = FlakyPublisher(seed)
+    keys = [f"orders/{Random(n).randrange(7)}" for n in range(600)]
+    relays = [box.relay(publisher) for _ in range(3)]
+    ids: list[str] = []
+    try:
+        for relay in relays:
+            relay.start()
+        for start in range(0, len(keys), 50):
+            ids += box.append(keys[start : start + 50])
+        assert eventually(lambda: box.pending() == 0)
+    finally:
+        for relay in relays:
+            relay.stop(20)
+
+    first_sent: dict[str | None, int] = {}
+    for position, message in enumerate(publisher.published):
+        first_sent.setdefault(message.message_id, position)
+    assert set(ids) == set(first_sent)
+    by_key: defaultdict[str, list[int]] = defaultdict(list)
+    for key, event_id in zip(keys, ids, strict=True):
+        by_key[key].append(first_sent[event_id])
+    assert {key: sorted(positions) for key, positions in by_key.items()} == by_key
+
+
+def test_the_backlog_is_measured_while_the_broker_is_away(box: Outbox) -> None:
+    box.append(["orders/1", "orders/2"])
+    relay = box.relay(FakePublisher(is_ready=False))
+    relay.start()
+    try:
+        assert eventually(lambda: metrics.OUTBOX_PENDING.labels(ORDERS)._value.get() == 2)
+        assert eventually(lambda: metrics.OUTBOX_OLDEST.labels(ORDERS)._value.get() > 0)
+    finally:
+        relay.stop(20)
+
+    assert 2 == box.pending()
+
+
+def test_a_database_that_is_away_stops_only_its_own_relay(box: Outbox) -> None:
+    nowhere = Database("postgresql+psycopg://nobody@127.0.0.1:1/none", pool_size=1, name="catalog")
+    publisher = FakePublisher()
+    relays = [Relay(nowhere, publisher, name="catalog", routing_keys={}), box.relay(publisher)]
+    try:
+        for relay in relays:
+            relay.start()
+        box.append(["orders/1"])
+        assert eventually(lambda: box.pending() == 0)
+        assert [True, True] == [relay.alive() for relay in relays]
+    finally:
+        for relay in relays:
+            relay.stop(20)
+        nowhere.close()
+
+
+@pytest.fixture
+def publisher(amqp_url: str) -> Iterator[Publisher]:
+    opened = Publisher(amqp_url, name="test")
+    opened.start()
+    yield opened
+    opened.stop(10)
+    assert not opened.alive()
+
+
+def depth(url: str, queue: str) -> int:
+    depths = Depths(url, [queue])
+    try:
+        return depths.read()[queue]
+    except Outage:
+        return -1
+    finally:
+        depths.close()
+
+
+def test_an_event_reaches_the_queues_its_contract_names(box: Outbox, publisher: Publisher, amqp_url: str) -> None:
+    assert publisher.ready(60)
+    box.append(["orders/1"])
+    cancelled = outbox.event(order_cancelled(), source=ORDERS, call=None)
+    box.database.serializable(lambda tx: outbox.append(tx, [cancelled]), deadline=Deadline.after(10))
+
+    assert 2 == box.relay(publisher).drain_once()
+
+    for queue in ("weft.audit", "weft.email", "weft.analytics"):
+        assert eventually(lambda queue=queue: depth(amqp_url, queue) == 2), queue
+
+
+def test_a_message_that_no_queue_takes_is_not_published(publisher: Publisher) -> None:
+    assert publisher.ready(60)
+    nowhere = Outgoing("", "weft.no-such-queue", b"", "one", "t")
+    somewhere = Outgoing("", "weft.email.dead", b"", "two", "t")
+
+    assert [False, True] == publisher.publish([nowhere, somewhere], timeout_s=20)
+
+
+def test_more_than_one_window_is_confirmed_in_order(publisher: Publisher, amqp_url: str) -> None:
+    assert publisher.ready(60)
+    messages = [Outgoing("", "weft.email.dead", b"", str(n), "t") for n in range(1000)]
+
+    assert [True] * 1000 == publisher.publish(messages, timeout_s=60)
+    assert eventually(lambda: depth(amqp_url, "weft.email.dead") == 1000)
+
+
+def test_the_outbox_drains_by_itself_after_the_broker_was_away(
+    box: Outbox, publisher: Publisher, amqp_url: str, rabbitmq: Any
+) -> None:
+    assert publisher.ready(60)
+    relay = box.relay(publisher)
+    relay.start()
+    try:
+        restarting = threading.Thread(target=rabbitmq.restart)
+        restarting.start()
+        for _ in range(20):
+            box.append([f"orders/{n}" for n in range(10)])
+        restarting.join()
+        assert eventually(lambda: box.pending() == 0, within_s=120)
+        assert relay.alive()
+    finally:
+        relay.stop(20)
+
+    # More than 200 where the broker went away between taking and confirming.
+    assert eventually(lambda: depth(amqp_url, "weft.audit") >= 200)

@@ -1,0 +1,449 @@
+"""Handlers against real databases, the consumer loop against a real broker, and mail over real SMTP."""
+
+import json
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pika
+import pytest
+import sqlalchemy as sa
+
+from svc.chassis import migrate, tables
+from svc.chassis.bounded import parse_url
+from svc.chassis.context import Deadline
+from svc.chassis.database import Database, Transaction
+from tests.fakes.worker import (
+    USER,
+    FakeDeliveries,
+    FakeHandler,
+    envelope,
+    event,
+    order_cancelled,
+    order_placed,
+    user_created,
+)
+from tests.fakes.worker_smtp import smtp_server
+from worker import wiring
+from worker.amqp.consumer import Consumer
+from worker.amqp.depth import Depths
+from worker.amqp.ladder import Ladder
+from worker.amqp.publisher import Publisher
+from worker.amqp.topology import work_queue
+from worker.delivery import EXCHANGE, DeadLetter, Delivery, Event, Outgoing
+from worker.errors import Outage, Permanent, Transient
+from worker.handlers.analytics import handler as sales
+from worker.handlers.analytics.handler import AnalyticsHandler, Totals
+from worker.handlers.audit import log
+from worker.handlers.audit.handler import AuditHandler
+from worker.handlers.email import deliveries
+from worker.handlers.email.deliveries import Counts, Deliveries, Mail, Recipient
+from worker.handlers.email.handler import EmailHandler
+from worker.handlers.email.smtp import Smtp
+from worker.handlers.email.templates import message_id
+from worker.runner import Handler, Runner
+
+ROOT = Path(__file__).resolve().parents[2]
+MIGRATIONS = {**wiring.MIGRATIONS, "analytics": ROOT / "svc" / "analytics" / "migrations"}
+STATED = {"audit": log.METADATA, "email": deliveries.METADATA, "analytics": sales.METADATA}
+ADA = Recipient(USER, "Ada", "ada@example.org")
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
+    """Whether the condition comes true in time."""
+    deadline, pause = Deadline.after(within_s), threading.Event()
+    while not condition():
+        if deadline.expired():
+            return False
+        pause.wait(0.05)
+    return True
+
+
+class Migrated:
+    """A migrated database of one kind of worker."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.url = url
+        migrate.upgrade(url, str(MIGRATIONS[name]))
+        migrate.upgrade(url, str(MIGRATIONS[name]))
+        self.database = Database(url, pool_size=4, name=name)
+        self.engine = sa.create_engine(parse_url(url))
+
+    def read(self, query: Callable[[Transaction], Any]) -> Any:
+        return self.database.read(query, deadline=Deadline.after(10))
+
+    def close(self) -> None:
+        self.database.close()
+        self.engine.dispose()
+
+
+@pytest.fixture
+def migrated(postgres_url: Callable[[str], str]) -> Iterator[Callable[[str], Migrated]]:
+    opened: list[Migrated] = []
+
+    def make(name: str) -> Migrated:
+        opened.append(Migrated(postgres_url(name), name))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+@pytest.mark.parametrize("name", sorted(STATED))
+def test_the_tables_that_a_worker_states_are_those_it_finds(migrated: Callable[[str], Migrated], name: str) -> None:
+    inspector = sa.inspect(migrated(name).engine)
+
+    for table in [*STATED[name].sorted_tables, tables.inbox]:
+        found = {
+            column["name"]: (column["type"]._type_affinity, column["nullable"])
+            for column in inspector.get_columns(table.name)
+        }
+        assert {column.name: (column.type._type_affinity, column.nullable) for column in table.columns} == found
+        key = inspector.get_pk_constraint(table.name)["constrained_columns"]
+        assert [column.name for column in table.primary_key] == key
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    """Do the work that many times at once; the first failure is the test's."""
+    failures: list[BaseException] = []
+
+    def guarded(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def through_outages(handler: Handler, events: Sequence[Event]) -> None:
+    """Handle a batch as the runner does: again until no outage stops it."""
+    for _ in range(200):
+        try:
+            return handler.handle(events)
+        except Outage:
+            continue
+    raise AssertionError("the outage does not end")
+
+
+def test_several_audit_workers_write_one_gap_free_chain(migrated: Callable[[str], Migrated]) -> None:
+    audit = migrated("audit")
+    events = [event(order_placed(f"orders/{n}")) for n in range(300)]
+
+    def append(number: int) -> None:
+        handler, mine = AuditHandler(audit.database), list(events)
+        Random(number).shuffle(mine)
+        for start in range(0, len(mine), 25):
+            through_outages(handler, mine[start : start + 25])
+
+    in_threads(3, append)
+
+    with audit.engine.connect() as connection:
+        rows = connection.execute(sa.select(log.audit_log).order_by(log.audit_log.c.sequence)).all()
+        head = connection.execute(sa.select(log.audit_head)).one()
+    assert list(range(1, 301)) == [row.sequence for row in rows]
+    assert {one.id for one in events} == {str(row.event_id) for row in rows}
+    by_id = {one.id: one for one in events}
+    previous = log.GENESIS
+    for row in rows:
+        assert previous == bytes(row.previous_hash)
+        previous = log.record_hash(previous, row.sequence, by_id[str(row.event_id)])
+        assert previous == bytes(row.hash)
+    assert (300, previous) == (head.sequence, bytes(head.hash))
+    assert {"weft.orders.v1.OrderPlaced": 300} == audit.read(log.counts)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_log SET actor = 'eve'",
+        "DELETE FROM audit_log",
+        "TRUNCATE audit_log",
+        "UPDATE audit_log SET actor = 'eve' WHERE sequence = 99",
+    ],
+)
+def test_the_audit_log_refuses_to_be_changed(migrated: Callable[[str], Migrated], statement: str) -> None:
+    audit = migrated("audit")
+    AuditHandler(audit.database).handle([event(order_placed())])
+
+    with audit.engine.connect() as connection, pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        connection.execute(sa.text(statement))
+
+
+def test_the_roll_up_counts_every_event_once_however_often_it_comes(migrated: Callable[[str], Migrated]) -> None:
+    analytics = migrated("analytics")
+    events = [event(order_placed(minor=100)) for _ in range(60)] + [event(order_cancelled(minor=10)) for _ in range(20)]
+
+    def add(number: int) -> None:
+        handler, mine = AnalyticsHandler(analytics.database), events * 2
+        Random(number).shuffle(mine)
+        for start in range(0, len(mine), 20):
+            through_outages(handler, mine[start : start + 20])
+
+    in_threads(3, add)
+
+    assert Totals(orders=60, cancellations=20, revenue_minor={"GBP": 5800}) == analytics.read(sales.totals)
+
+
+def test_an_effect_that_fails_leaves_no_claim(migrated: Callable[[str], Migrated]) -> None:
+    analytics = migrated("analytics")
+    good, bad = event(order_placed(minor=100)), event(user_created())
+    handler = AnalyticsHandler(analytics.database)
+
+    with pytest.raises(Permanent):
+        handler.handle([good, bad])
+    handler.handle([good])
+
+    assert 1 == analytics.read(sales.totals).orders
+
+
+def test_a_database_that_is_away_is_an_outage() -> None:
+    nowhere = Database("postgresql+psycopg://nobody@127.0.0.1:1/none", pool_size=1, name="audit")
+
+    with pytest.raises(Outage):
+        AuditHandler(nowhere).handle([event(order_placed())])
+    nowhere.close()
+
+
+@pytest.fixture(params=["fake", "real"])
+def remembered(request: pytest.FixtureRequest) -> Any:
+    """What the e-mail worker remembers: the fake and the real tables go through the same tests."""
+    if request.param == "fake":
+        return FakeDeliveries()
+    return Deliveries(request.getfixturevalue("migrated")("email").database)
+
+
+def mails(*ids: str, user: str = USER) -> list[Mail]:
+    return [Mail(one, "order-placed", user) for one in ids]
+
+
+def test_a_mail_is_open_until_it_is_marked(remembered: Any) -> None:
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    remembered.remember({str(uuid.uuid4()): ADA})
+
+    assert {first: ADA} == remembered.reserve(mails(first, first))
+    assert {first: ADA, second: ADA} == remembered.reserve(mails(first, second))
+    remembered.mark_sent([first])
+    assert {second: ADA} == remembered.reserve(mails(first, second))
+    remembered.mark_sent([first, second])
+    assert {} == remembered.reserve(mails(first, second))
+
+
+def test_nothing_is_reserved_while_an_address_is_missing(remembered: Any) -> None:
+    known, unknown = str(uuid.uuid4()), str(uuid.uuid4())
+    remembered.remember({str(uuid.uuid4()): ADA})
+
+    with pytest.raises(Transient):
+        remembered.reserve(mails(known) + mails(unknown, user="users/bob"))
+
+    assert {known: ADA} == remembered.reserve(mails(known))
+
+
+def test_an_address_that_is_told_twice_is_the_first(remembered: Any) -> None:
+    told, mail = str(uuid.uuid4()), str(uuid.uuid4())
+    remembered.remember({told: ADA})
+    remembered.remember({told: Recipient(USER, "Ada", "forged@example.org")})
+
+    assert {mail: ADA} == remembered.reserve(mails(mail))
+
+
+def test_orders_become_mail(migrated: Callable[[str], Migrated]) -> None:
+    tables_ = migrated("email")
+    placed, cancelled = event(order_placed()), event(order_cancelled())
+    with smtp_server() as inbox:
+        smtp = Smtp(inbox.address)
+        handler = EmailHandler(Deliveries(tables_.database), smtp)
+        handler.handle([event(user_created()), placed])
+        handler.handle([cancelled, placed])
+        smtp.close()
+
+    assert [message_id(placed.id), message_id(cancelled.id)] == [mail["Message-ID"] for mail in inbox.mails]
+    assert Counts(sent={"order-placed": 1, "order-cancelled": 1}, pending=0) == tables_.read(deliveries.counts)
+
+
+class Pipeline:
+    """One queue with its consumer loop, on a real broker."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.handler = FakeHandler()
+        self.publisher = Publisher(url, name="test")
+        self.consumer = Consumer(url, queue="weft.email", name="test")
+        ladder = Ladder(self.publisher, work_queue("email"))
+        self.runner = Runner(self.consumer, ladder, self.handler, queue="weft.email", batch_max=20)
+        self.parts: Sequence[Any] = [self.publisher, self.consumer, self.runner]
+
+    def __enter__(self) -> "Pipeline":
+        self.publisher.start()
+        assert self.publisher.ready(60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for part in reversed(self.parts):
+            part.stop(10)
+
+    def consume(self) -> None:
+        self.consumer.start()
+        self.runner.start()
+
+    def send(self, *payloads: Any, **changes: Any) -> list[str]:
+        """Publish events as the relay does; their ids."""
+        sealed = [envelope(payload) for payload in payloads]
+        messages = [
+            Outgoing(EXCHANGE, "orders.order.placed", changes.get("body", one.SerializeToString()), one.id, one.type)
+            for one in sealed
+        ]
+        assert all(self.publisher.publish(messages, timeout_s=20))
+        return [one.id for one in sealed]
+
+    def depth(self, suffix: str = "") -> int:
+        depths = Depths(self.url, [f"weft.email{suffix}"])
+        try:
+            return sum(depths.read().values())
+        finally:
+            depths.close()
+
+    def dead(self) -> list[tuple[str, Any, bytes]]:
+        """Take every dead letter: message id, headers, body."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.url))
+        channel, found = connection.channel(), []
+        while (got := channel.basic_get("weft.email.dead", auto_ack=True))[0] is not None:
+            found.append((got[1].message_id, got[1].headers, got[2]))
+        connection.close()
+        return found
+
+    def handled(self) -> Counter[str]:
+        return Counter(one for batch in self.handler.batches for one in batch)
+
+
+@pytest.fixture
+def pipeline(amqp_url: str) -> Iterator[Pipeline]:
+    with Pipeline(amqp_url) as running:
+        yield running
+
+
+def test_every_delivery_is_handled_and_acknowledged(pipeline: Pipeline) -> None:
+    ids = pipeline.send(*(order_placed() for _ in range(500)))
+    pipeline.consume()
+
+    assert eventually(lambda: len(pipeline.handled()) == 500)
+    for part in (pipeline.runner, pipeline.consumer):
+        part.stop(10)
+
+    assert dict.fromkeys(ids, 1) == pipeline.handled()
+    assert 0 == pipeline.depth()
+
+
+def test_garbage_is_dead_at_once_with_its_bytes_and_a_reason_and_others_flow(pipeline: Pipeline) -> None:
+    pipeline.consume()
+    [poison] = pipeline.send(order_placed(), body=b"\xff\xff")
+    [good] = pipeline.send(order_placed())
+
+    assert eventually(lambda: pipeline.handled()[good] == 1)
+    assert eventually(lambda: pipeline.depth(".dead") == 1)
+
+    [(dead, headers, body)] = pipeline.dead()
+    assert (poison, b"\xff\xff", "body is not an envelope") == (dead, body, headers["x-weft-reason"])
+    assert 0 == pipeline.handled()[poison]
+
+
+def test_what_fails_for_now_comes_back_after_a_while(pipeline: Pipeline) -> None:
+    [late] = pipeline.send(order_placed())
+    pipeline.handler.errors = {late: Transient("not yet")}
+    pipeline.consume()
+    assert eventually(lambda: pipeline.handled()[late] == 1)
+
+    pipeline.handler.errors = {}
+
+    assert eventually(lambda: pipeline.handled()[late] == 2)
+    assert eventually(lambda: pipeline.depth(".retry") == 0)
+    assert [] == pipeline.dead()
+
+
+def test_what_always_fails_is_dead_after_five_deliveries(pipeline: Pipeline) -> None:
+    [poison] = pipeline.send(order_placed())
+    pipeline.handler.errors = {poison: Transient("never")}
+    pipeline.consume()
+
+    assert eventually(lambda: pipeline.depth(".dead") == 1)
+
+    assert 5 == pipeline.handled()[poison]
+    [(dead, headers, _)] = pipeline.dead()
+    assert (poison, "failed 5 times, the last time: never") == (dead, headers["x-weft-reason"])
+
+
+def test_what_was_not_acknowledged_comes_again_to_the_next_worker(amqp_url: str) -> None:
+    with Pipeline(amqp_url) as first:
+        ids = first.send(*(order_placed() for _ in range(5)))
+        first.consumer.start()
+        assert eventually(lambda: len(first.consumer.take(1, timeout_s=1)) == 1)
+
+    with Pipeline(amqp_url) as second:
+        second.consume()
+        assert eventually(lambda: set(second.handled()) == set(ids))
+
+
+def test_a_worker_survives_its_broker(pipeline: Pipeline, rabbitmq: Any) -> None:
+    pipeline.consume()
+    before = pipeline.send(order_placed())
+
+    rabbitmq.restart()
+    assert pipeline.publisher.ready(120)
+    after = pipeline.send(order_placed())
+
+    assert eventually(lambda: set(before + after) <= set(pipeline.handled()), within_s=120)
+    assert [True, True, True] == [part.alive() for part in pipeline.parts]
+
+
+def test_facts_are_what_workers_have_done(
+    migrated: Callable[[str], Migrated], pipeline: Pipeline, amqp_url: str, tmp_path: Path
+) -> None:
+    audit, email, analytics = (migrated(name) for name in ("audit", "email", "analytics"))
+    for one in (audit, email, analytics):
+        secret(tmp_path / f"database-{one.database._name}.url", one.url)
+    secret(tmp_path / "amqp.url", amqp_url)
+    sold: list[Event] = [event(order_placed(minor=250)), event(order_cancelled(minor=125))]
+    AuditHandler(audit.database).handle(sold)
+    AnalyticsHandler(analytics.database).handle(sold)
+    with smtp_server() as inbox:
+        smtp = Smtp(inbox.address)
+        EmailHandler(Deliveries(email.database), smtp).handle([event(user_created()), *sold])
+        smtp.close()
+    received = Delivery(queue="weft.email", body=b"", message_id=None, type=None)
+    Ladder(pipeline.publisher, work_queue("email")).move(received, DeadLetter("no"))
+    assert eventually(lambda: pipeline.depth(".dead") == 1)
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "worker", "facts"],
+        cwd=ROOT,
+        env={"WEFT_SECRETS": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert (0, "") == (ran.returncode, ran.stderr)
+    assert {
+        "audit": {"weft.orders.v1.OrderPlaced": 1, "weft.orders.v1.OrderCancelled": 1},
+        "email": {"confirmations": 1, "cancellations": 1, "pending": 0},
+        "rollup": {"orders": 1, "cancellations": 1, "revenue": {"GBP": 125}},
+        "dead": {"weft.analytics": 0, "weft.audit": 0, "weft.email": 1},
+        "queued": {"weft.analytics": 0, "weft.audit": 0, "weft.email": 0},
+    } == json.loads(ran.stdout)
+
+
+def secret(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o600)

@@ -1,0 +1,129 @@
+"""The command line: one clear line on standard error for a wrong argument, and the status object others rely on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.cli import mesh
+from deploy.cli.__main__ import run
+from deploy.supervisor import messages
+from deploy.supervisor.config import Settings
+from deploy.supervisor.messages import Event, Process, Status
+
+STATUS = Status(
+    gateway="http://127.0.0.1:8080",
+    urls={"console": None, "traces": "http://127.0.0.1:1/"},
+    processes=(
+        Process("orders-1", "service", "orders", 7, "127.0.0.1:2", "ready", 0, "2026-01-01T00:00:00.000Z", "member"),
+        Process("relay-1", "worker", "relay", None, "127.0.0.1:3", "down", 3, "2026-01-01T00:00:00.000Z", "member"),
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory on which nothing runs."""
+    monkeypatch.setenv("WEFT_DATA", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["bogus"], 2, "No such command"),
+        (["up", "--frob"], 2, "--frob"),
+        (["kill"], 2, "Missing argument"),
+        (["kill", "orders-1", "--signal", "LOUD"], 2, "LOUD is not a signal"),
+        (["kill", "orders-1", "--signal", "99"], 2, "99 is not a signal"),
+        (["logs", "ghost"], 2, "ghost"),
+        (["logs", "-n", "-1"], 2, "-n"),
+        (["status"], 3, "no mesh runs here"),
+        (["status", "--json"], 3, "no mesh runs here"),
+        (["kill", "any"], 3, "no mesh runs here"),
+    ],
+)
+def test_what_is_wrong_is_one_line_on_standard_error(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code == run(arguments)
+    said = capsys.readouterr()
+
+    assert "" == said.out
+    assert message in said.err
+    assert (1, True) == (said.err.count("\n"), said.err.startswith("weft: "))
+
+
+def test_a_misspelt_setting_is_exit_two(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WEFT_GATEWAY_PROT", "1")
+
+    assert 2 == run(["up"])
+    assert "did you mean WEFT_GATEWAY_PORT" in capsys.readouterr().err
+
+
+def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 0 == run(["down"])
+    assert "nothing runs\n" == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["up", "down", "status", "logs", "kill"])
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 0 == run([verb, "--help"])
+    assert "Example:" in capsys.readouterr().out
+
+
+def test_logs_of_a_service_are_those_of_its_instances(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "log").mkdir()
+    for name in ("orders-1", "orders-2", "analytics-1", "analytics-worker-1"):
+        (data / "log" / f"{name}.log").write_text(f"line of {name}\n")
+
+    assert 0 == run(["logs", "orders"])
+    assert ["orders-1", "orders-2"] == [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert 0 == run(["logs", "analytics"])
+    assert "line of analytics-1\n" == capsys.readouterr().out
+
+
+def test_the_status_object_has_the_promised_shape() -> None:
+    found = json.loads(STATUS.to_json())
+
+    assert {"gateway", "urls", "processes"} == set(found)
+    assert ["name", "kind", "service", "pid", "address", "state", "restarts", "since", "role"] == list(
+        found["processes"][0]
+    )
+
+
+def test_a_status_survives_the_socket() -> None:
+    assert STATUS == messages.status_of(messages.decode(STATUS.to_json().encode()))
+
+
+def test_an_event_survives_the_socket() -> None:
+    event = Event("failed", part="orders-1", detail="exited", log=("one", "two"))
+
+    assert event == messages.event_of(messages.decode(messages.encode_event(event)))
+
+
+def test_a_mesh_is_ready_when_all_of_it_is() -> None:
+    assert not STATUS.ready
+    assert Status(STATUS.gateway, {}, STATUS.processes[:1]).ready
+
+
+def test_places_leave_out_what_there_is_not(folder: Path) -> None:
+    shown = mesh.places(STATUS, Settings(data=folder))
+
+    assert "console" not in shown
+    assert "http://127.0.0.1:1/" in shown
+
+
+def test_each_part_is_one_line_with_its_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    for event in (
+        Event("part", part="etcd-1", state="starting"),
+        Event("part", part="etcd-1", state="ready", seconds=0.31),
+        Event("part", part="orders-1", state="down", detail="exited early with exit code 1"),
+        Event("up"),
+    ):
+        mesh.show_event(event)
+    lines = capsys.readouterr().out.splitlines()
+
+    assert ["etcd-1", "ready", "0.3", "s"] == lines[0].split()
+    assert lines[1].endswith("exited early with exit code 1; starting it again")
+    assert 2 == len(lines)

@@ -1,0 +1,121 @@
+"""Real child processes: spawned, watched, stopped, and nothing of them left."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.supervisor import process, procfs
+from deploy.supervisor.config import child_environ
+from deploy.supervisor.part import Command
+
+DEADLINE_S = 10.0
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+FAMILY = "import subprocess, sys, time; subprocess.Popen(['/bin/sleep', '60']); print('on', flush=True); time.sleep(60)"
+
+
+def command(*argv: str) -> Command:
+    return Command(argv, child_environ(), Path("/"))
+
+
+async def written(log: Path) -> None:
+    """Wait until the child has written something."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not (log.exists() and log.stat().st_size):
+            await asyncio.sleep(0.01)
+
+
+def test_a_child_writes_its_own_log_and_leads_its_own_session(tmp_path: Path) -> None:
+    async def scenario() -> tuple[int, bool]:
+        child = process.spawn(command("/bin/cat"), log=tmp_path / "x.log", dies_with_us=False)
+        leads = os.getsid(child.pid) == child.pid if child.exit_code is None else True
+        code = await child.wait()
+        return code, leads
+
+    assert (0, True) == asyncio.run(scenario())
+    assert 0o600 == (tmp_path / "x.log").stat().st_mode & 0o777
+
+
+def test_its_output_is_in_the_log(tmp_path: Path) -> None:
+    async def scenario() -> int:
+        return await process.run(
+            command("/bin/sh", "-c", "echo out; echo err >&2; exit 3"),
+            log=tmp_path / "x.log",
+            timeout_s=DEADLINE_S,
+            dies_with_us=True,
+        )
+
+    assert 3 == asyncio.run(scenario())
+    assert "out\nerr\n" == (tmp_path / "x.log").read_text()
+
+
+def test_a_child_that_ignores_the_polite_signal_is_killed_after_its_grace(tmp_path: Path) -> None:
+    async def scenario() -> int:
+        log = tmp_path / "x.log"
+        child = process.spawn(command(sys.executable, "-c", STUBBORN), log=log, dies_with_us=True)
+        await written(log)
+        return await child.stop(signal.SIGTERM, grace_s=0.1)
+
+    assert -signal.SIGKILL == asyncio.run(scenario())
+
+
+def test_nothing_of_a_childs_session_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "REMAINS_GRACE_S", 0.1)
+
+    async def scenario() -> list[int]:
+        log = tmp_path / "x.log"
+        child = process.spawn(command(sys.executable, "-c", FAMILY), log=log, dies_with_us=True)
+        await written(log)
+        before = procfs.session_members(child.pid)
+        await child.stop(signal.SIGTERM, grace_s=DEADLINE_S)
+        return [len(before), len(procfs.session_members(child.pid))]
+
+    assert [2, 0] == asyncio.run(scenario())
+
+
+def test_a_task_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        await process.run(command("/bin/sleep", "60"), log=tmp_path / "x.log", timeout_s=0.1, dies_with_us=True)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(scenario())
+
+
+def test_a_program_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        process.spawn(command("/no/such/program"), log=tmp_path / "x.log", dies_with_us=False)
+
+    with pytest.raises(OSError, match="No such file"):
+        asyncio.run(scenario())
+
+
+def test_a_process_of_another_supervisor_is_stopped_by_its_identity(tmp_path: Path) -> None:
+    async def scenario() -> int:
+        child = process.spawn(command("/bin/sleep", "60"), log=tmp_path / "x.log", dies_with_us=True)
+        assert child.start_time is not None
+        await process.stop_foreign(child.pid, child.start_time, signal.SIGTERM, grace_s=DEADLINE_S)
+        return await child.wait()
+
+    assert -signal.SIGTERM == asyncio.run(scenario())
+
+
+def test_a_pid_with_another_start_time_is_not_touched(tmp_path: Path) -> None:
+    async def scenario() -> bool:
+        child = process.spawn(command("/bin/sleep", "60"), log=tmp_path / "x.log", dies_with_us=True)
+        assert child.start_time is not None
+        still = procfs.start_time(child.pid)
+        await process.stop_foreign(child.pid + 10_000_000, child.start_time, signal.SIGKILL, grace_s=0.1)
+        untouched = procfs.start_time(child.pid) == still
+        await child.stop(signal.SIGKILL, grace_s=0.0)
+        return untouched
+
+    assert asyncio.run(scenario())
+
+
+def test_a_name_with_spaces_and_parentheses_does_not_confuse_the_reader() -> None:
+    assert procfs.start_time(os.getpid()) is not None
+    assert os.getpid() in procfs.session_members(os.getsid(0))

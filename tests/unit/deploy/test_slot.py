@@ -1,0 +1,270 @@
+"""A slot keeps one process alive: a tiny real HTTP server, killed, stopped and told to refuse in many ways."""
+
+import asyncio
+import random
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deploy.supervisor import probe, readiness, slot
+from deploy.supervisor.config import child_environ
+from deploy.supervisor.errors import Refused, StartFailed
+from deploy.supervisor.layout import Layout
+from deploy.supervisor.life import State
+from deploy.supervisor.messages import Event
+from deploy.supervisor.part import Command, Kind, Part, Server, Task
+from deploy.supervisor.record import Record
+from deploy.supervisor.slot import Host, Slot
+from deploy.supervisor.supervisor import Supervisor
+
+DEADLINE_S = 20.0
+
+SERVER = """
+import http.server, os, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(503 if os.path.exists(sys.argv[2]) else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def web(folder: Path, *, port: int | None = None, source: str = SERVER, name: str = "web-1") -> Server:
+    port = port or free_port()
+    argv = (sys.executable, "-S", "-c", source, str(port), str(folder / "refuse"))
+    return Server(
+        name=name,
+        kind=Kind.SERVICE,
+        service="web",
+        command=Command(argv, child_environ(), folder),
+        probe=readiness.Http(port, "/"),
+        ports=(port,),
+        watched=True,
+        heavy=True,
+        grace_s=5.0,
+        start_timeout_s=DEADLINE_S,
+    )
+
+
+def host(folder: Path, events: list[Event]) -> Host:
+    layout = Layout(folder)
+    layout.prepare(None)
+    return Host(
+        layout=layout,
+        record=Record(layout.processes),
+        heavy=asyncio.Semaphore(1),
+        emit=events.append,
+        now=lambda: datetime.now(UTC),
+        rng=random.Random(1),
+        dies_with_us=True,
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def live(folder: Path, server: Server, scenario: Callable[[Slot], Awaitable[None]]) -> list[Event]:
+    """Run one slot around a scenario and stop it; what it said."""
+    events: list[Event] = []
+
+    async def run() -> None:
+        one = Slot(server, host(folder, events))
+        life = asyncio.create_task(one.run())
+        try:
+            await scenario(one)
+        finally:
+            await one.stop()
+            await life
+
+    asyncio.run(run())
+    return events
+
+
+def test_a_process_that_is_killed_is_started_again(folder: Path) -> None:
+    async def scenario(one: Slot) -> None:
+        await one.ready_once
+        first = one.life.pid
+        one.send(signal.SIGKILL)
+        await until(lambda: one.life.restarts == 1 and one.life.state is State.READY)
+        assert first != one.life.pid
+
+    states = [event.state for event in live(folder, web(folder), scenario)]
+
+    assert ["starting", "ready", "down", "starting", "ready", "down"] == states
+
+
+def test_a_process_that_hangs_is_killed_and_started_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (probe, readiness, slot):
+        monkeypatch.setattr(module, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(slot, "WATCH_INTERVAL_S", 0.05)
+
+    async def scenario(one: Slot) -> None:
+        await one.ready_once
+        one.send(signal.SIGSTOP)
+        await until(lambda: one.life.restarts == 1 and one.life.state is State.READY)
+
+    details = [event.detail for event in live(folder, web(folder), scenario) if event.detail]
+
+    assert ["does not answer any more"] == details
+
+
+def test_a_process_that_refuses_work_is_draining_and_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot, "WATCH_INTERVAL_S", 0.05)
+
+    async def scenario(one: Slot) -> None:
+        await one.ready_once
+        (folder / "refuse").touch()
+        await until(lambda: one.life.state is State.DRAINING)
+        (folder / "refuse").unlink()
+        await until(lambda: one.life.state is State.READY)
+        assert 0 == one.life.restarts
+
+    live(folder, web(folder), scenario)
+
+
+def test_a_process_that_dies_early_fails_with_its_last_words(folder: Path) -> None:
+    async def scenario(one: Slot) -> None:
+        with pytest.raises(StartFailed, match="exited early with exit code 7") as caught:
+            await one.ready_once
+        assert ("no luck today",) == caught.value.log
+
+    live(folder, web(folder, source="import sys; print('no luck today'); sys.exit(7)"), scenario)
+
+
+def test_a_process_that_never_answers_times_out_with_the_obstacle(folder: Path) -> None:
+    server = web(folder, source="import time; time.sleep(60)")
+    impatient = Server(
+        server.name, server.kind, server.service, server.command, server.probe, server.ports, start_timeout_s=0.3
+    )
+
+    async def scenario(one: Slot) -> None:
+        with pytest.raises(StartFailed, match=rf"timed out after 0 s: nothing listens on port {server.ports[0]}"):
+            await one.ready_once
+
+    live(folder, impatient, scenario)
+
+
+def test_a_port_that_belongs_to_somebody_else_is_not_taken_for_ours(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        server = web(folder, port=foreign.getsockname()[1], source="import time; time.sleep(60)")
+        impatient = Server(
+            server.name, server.kind, server.service, server.command, server.probe, server.ports, start_timeout_s=0.3
+        )
+
+        async def scenario(one: Slot) -> None:
+            with pytest.raises(StartFailed, match=r"belongs to .* \(pid \d+\)"):
+                await one.ready_once
+
+        live(folder, impatient, scenario)
+
+
+def test_a_program_that_cannot_be_started_is_said_to_be_so(folder: Path) -> None:
+    server = web(folder)
+    missing = Server(
+        server.name, server.kind, server.service, Command(("/no/such",), {}, folder), server.probe, server.ports
+    )
+
+    async def scenario(one: Slot) -> None:
+        with pytest.raises(StartFailed):
+            await one.ready_once
+
+    live(folder, missing, scenario)
+
+
+def supervise(folder: Path, parts: list[Part], scenario: Callable[[Supervisor], Awaitable[None]]) -> list[Event]:
+    events: list[Event] = []
+
+    async def run() -> None:
+        supervisor = Supervisor(parts, host(folder, events))
+        try:
+            await supervisor.start()
+            await scenario(supervisor)
+        finally:
+            await supervisor.stop()
+
+    asyncio.run(run())
+    return events
+
+
+async def nothing(_: Supervisor) -> None:
+    return None
+
+
+def test_what_a_part_needs_is_done_before_it_starts(folder: Path) -> None:
+    order: list[str] = []
+
+    async def prepare() -> None:
+        order.append("prepared")
+
+    first = Task(name="first", run=prepare)
+    second = Task(name="second", run=Command(("/bin/true",), {}, Path("/")), after=("first",))
+    events = supervise(folder, [second, first], nothing)
+
+    assert ["prepared"] == order
+    assert ["first", "second"] == [event.part for event in events if event.state == "done"]
+
+
+def test_a_task_that_fails_fails_the_start_and_what_waits_for_it_never_starts(folder: Path) -> None:
+    broken = Task(name="broken", run=Command(("/bin/sh", "-c", "echo why; exit 4"), {}, Path("/")))
+    waiting = Task(name="waiting", run=Command(("/bin/touch", str(folder / "ran")), {}, Path("/")), after=("broken",))
+
+    with pytest.raises(StartFailed, match="broken: ended with exit code 4") as caught:
+        supervise(folder, [broken, waiting], nothing)
+    assert "why" in caught.value.log
+    assert not (folder / "ran").exists()
+
+
+def test_a_task_gets_a_second_try(folder: Path) -> None:
+    tries: list[int] = []
+
+    async def shaky() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionRefusedError("not yet")
+
+    supervise(folder, [Task(name="shaky", run=shaky)], nothing)
+
+    assert 2 == len(tries)
+
+
+def test_a_restart_waits_for_the_successor(folder: Path) -> None:
+    async def scenario(supervisor: Supervisor) -> None:
+        before = supervisor.processes()[0]
+        killed = await supervisor.restart("web-1")
+        after = supervisor.processes()[0]
+        assert (before.pid, "ready", 1) == (killed.pid, after.state, after.restarts)
+
+    supervise(folder, [web(folder)], scenario)
+
+
+def test_any_is_one_of_the_services_and_workers(folder: Path) -> None:
+    async def scenario(supervisor: Supervisor) -> None:
+        assert "web-1" == supervisor.kill("any", signal.SIGCONT).name
+
+    supervise(folder, [web(folder)], scenario)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("web", "its instances are web-1"), ("w", "known are web-1")])
+def test_an_unknown_name_is_refused_with_the_names_there_are(folder: Path, name: str, hint: str) -> None:
+    async def scenario(supervisor: Supervisor) -> None:
+        with pytest.raises(Refused, match=hint):
+            supervisor.kill(name, signal.SIGTERM)
+
+    supervise(folder, [web(folder)], scenario)
