@@ -245,7 +245,10 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
         loop.add_signal_handler(number, stop.set)
 
     if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr="127.0.0.1")
+        try:
+            start_http_server(settings.metrics_port, addr="127.0.0.1")
+        except OSError as error:
+            raise SettingsError(f"WEFT_METRICS_PORT: {settings.metrics_port}: {error.strerror}") from error
     try:
         port = await server.start(settings.listen)
     except RuntimeError as error:

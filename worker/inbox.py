@@ -10,11 +10,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+from sqlalchemy.exc import DataError, OperationalError, ProgrammingError
+
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import Aborted, DeadlineExceeded, Unavailable
 from worker.delivery import Event
-from worker.errors import Outage
+from worker.errors import Outage, Permanent
 
 T = TypeVar("T")
 
@@ -53,11 +55,16 @@ def once(
 
 
 def transaction(database: Database, work: Callable[[Transaction], T]) -> T:
-    """Run work in a serializable transaction.
+    """Run work in a serializable transaction, and say of a failure whether the event or the database is at fault.
 
-    An unknown outcome of the commit is an outage like the others: the events come again, and the claim tells.
+    An unknown outcome of the commit is an outage like the others: the events come again, and the claim tells. So is
+    a database without our tables or rights: that is mended from outside, and no event may be put aside for it.
     """
     try:
         return database.serializable(work, deadline=Deadline.after(TRANSACTION_S))
     except (Unavailable, Aborted, DeadlineExceeded) as error:
         raise Outage(f"database: {error.message}") from error
+    except DataError as error:
+        raise Permanent("a value in the event is none that the database can hold") from error
+    except (OperationalError, ProgrammingError) as error:
+        raise Outage(f"database: {type(error.orig).__name__}") from error

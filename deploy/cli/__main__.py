@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy.cli.app import app
-from deploy.supervisor.errors import ConfigError, NotRunning, SupervisorError
+from deploy.supervisor.errors import ConfigError, NotRunningError, SupervisorError
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
         return _fail(error.format_message(), error.exit_code)
     except ConfigError as error:
         return _fail(str(error), 2)
-    except NotRunning as error:
+    except NotRunningError as error:
         return _fail(f"{error}; start it with `weft up` or `make up`", 3)
     except SupervisorError as error:
         return _fail(str(error), 1)

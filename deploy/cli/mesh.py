@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from deploy.supervisor import logfile
 from deploy.supervisor.config import Settings
-from deploy.supervisor.errors import StartFailed
+from deploy.supervisor.errors import StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Event, Status
@@ -22,6 +19,7 @@ RUNNING_TIMEOUT_S = 60.0
 """How long `up` waits for a running mesh that is just recovering from something."""
 LINES_ONE, LINES_EACH = 50, 5
 NAME_WIDTH = 22
+GREEN, RED, RESET = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 
 def up() -> None:
@@ -37,7 +35,7 @@ def up() -> None:
     running = mesh.running()
     try:
         status = mesh.start(None if running else show_event)
-    except StartFailed as error:
+    except StartError as error:
         _explain(error, settings.data)
         raise typer.Exit(1) from error
     if running:
@@ -74,7 +72,7 @@ def status(
     if as_json:
         print(found.to_json(indent=2))
         return
-    Console().print(_table(found))
+    print(_table(found, colour=sys.stdout.isatty()))
     print(places(found, settings))
 
 
@@ -138,29 +136,28 @@ def places(found: Status, settings: Settings) -> str:
     return "\n".join(f"  {name:<10} {place}" for name, place in rows)
 
 
-def _explain(error: StartFailed, data: Path) -> None:
+def _explain(error: StartError, data: Path) -> None:
     for line in error.log:
         print(f"  {error.part} | {line}", file=sys.stderr)
     place = Layout(data).log_of(error.part)
     print(f"weft: {error}; everything is stopped again; its log is {place}", file=sys.stderr)
 
 
-def _table(found: Status) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for column in ("NAME", "KIND", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE"):
-        table.add_column(column, no_wrap=True, justify="right" if column in ("PID", "RESTARTS") else "left")
+def _table(found: Status, *, colour: bool) -> str:
+    """One line per process, columns as wide as their widest entry, whatever the terminal's width."""
+    rows = [("NAME", "KIND", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE")]
     for process in found.processes:
-        colour = "green" if process.state == "ready" else "red"
-        table.add_row(
-            process.name,
-            process.kind,
-            f"[{colour}]{process.state}[/{colour}]",
-            str(process.pid or "-"),
-            process.address,
-            str(process.restarts),
-            process.since,
+        pid = "-" if process.pid is None else str(process.pid)
+        since = process.since.partition(".")[0]
+        rows.append(
+            (process.name, process.kind, process.state, pid, process.address, str(process.restarts), f"{since}Z")
         )
-    return table
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if colour:
+        tones = [GREEN if process.state == "ready" else RED for process in found.processes]
+        lines = lines[:1] + [f"{tone}{line}{RESET}" for tone, line in zip(tones, lines[1:], strict=True)]
+    return "\n".join(lines)
 
 
 def _log_files(folder: Path, name: str) -> list[Path]:

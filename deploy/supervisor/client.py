@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.supervisor import messages
-from deploy.supervisor.errors import NotRunning, Refused
+from deploy.supervisor.errors import NotRunningError, RefusedError
 from deploy.supervisor.messages import Event, Killed, Status
 
 ANSWER_TIMEOUT_S = 120.0
@@ -14,7 +14,7 @@ ANSWER_TIMEOUT_S = 120.0
 
 
 class Client:
-    """Talks to the daemon behind one socket. Every method raises NotRunning when there is none."""
+    """Talks to the daemon behind one socket. Every method raises NotRunningError when there is none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -24,20 +24,20 @@ class Client:
         try:
             with self._connect(1.0):
                 return True
-        except NotRunning:
+        except NotRunningError:
             return False
 
     def status(self) -> Status:
-        """What runs now. Raises Refused while the daemon is still reading its desired state."""
+        """What runs now. Raises RefusedError while the daemon is still reading its desired state."""
         return messages.status_of(self._ask({"op": "status"})["status"])
 
     def kill(self, name: str, number: int) -> Killed:
-        """Send a signal to a process, or to `any`. Raises Refused."""
+        """Send a signal to a process, or to `any`. Raises RefusedError."""
         answer = self._ask({"op": "kill", "name": name, "signal": number})
         return Killed(answer["name"], answer["pid"])
 
     def restart(self, name: str) -> Killed:
-        """Stop one process politely and wait for its successor. Raises Refused."""
+        """Stop one process politely and wait for its successor. Raises RefusedError."""
         answer = self._ask({"op": "restart", "name": name})
         return Killed(answer["name"], answer["pid"])
 
@@ -55,10 +55,10 @@ class Client:
             stream.flush()
             line = stream.readline()
         if not line:
-            raise NotRunning("the supervisor has just stopped")
+            raise NotRunningError("the supervisor has just stopped")
         answer = messages.decode(line)
         if "error" in answer:
-            raise Refused(answer["error"])
+            raise RefusedError(answer["error"])
         return answer
 
     def _stream(self, request: Mapping[str, object], timeout_s: float | None) -> Iterator[Event]:
@@ -75,5 +75,5 @@ class Client:
             connection.connect(str(self._path))
         except OSError as error:
             connection.close()
-            raise NotRunning(f"no mesh runs here ({self._path})") from error
+            raise NotRunningError(f"no mesh runs here ({self._path})") from error
         return connection

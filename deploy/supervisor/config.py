@@ -65,7 +65,7 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Settings of this process's environment. Raises ConfigError, one line: what, where, what to do."""
-        env = os.environ if environ is None else environ
+        env = os.environ if environ is None else environ  # noqa: TID251 - the one door
         _refuse_unknown(env)
         data = Path(env.get("WEFT_DATA") or default_data(env))
         if not data.is_absolute():
@@ -100,8 +100,9 @@ def child_environ() -> dict[str, str]:
     Nothing else of the caller's shell: a proxy variable would send loopback gRPC to the proxy, and
     PYTHONDONTWRITEBYTECODE would make every start compile everything again.
     """
-    path = os.environ.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
-    return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+    env = os.environ  # noqa: TID251 - the one door
+    path = env.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
+    return {"PATH": path, "HOME": env.get("HOME", "/"), "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:

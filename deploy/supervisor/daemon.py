@@ -16,7 +16,7 @@ import structlog
 
 from deploy.supervisor import account, messages
 from deploy.supervisor.desired import Desired
-from deploy.supervisor.errors import ConfigError, Refused, StartFailed
+from deploy.supervisor.errors import ConfigError, RefusedError, StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Event
 from deploy.supervisor.orphans import stop_orphans
@@ -84,7 +84,7 @@ class Daemon:
             await asyncio.wait((asyncio.ensure_future(stop), broken), return_when=asyncio.FIRST_COMPLETED)
             if broken.done():
                 await broken
-        except StartFailed as error:
+        except StartError as error:
             await self._fail(Event("failed", part=error.part, detail=error.reason, log=error.log))
             return 1
         except ConfigError as error:
@@ -182,7 +182,7 @@ class Daemon:
                 await self._send_events(writer, stop=request["op"] == "down")
                 return
             answer = await self._answer(request)
-        except (Refused, KeyError, TypeError, ValueError) as error:
+        except (RefusedError, KeyError, TypeError, ValueError) as error:
             answer = {"error": str(error)}
         writer.write(messages.encode(answer))
         await writer.drain()
@@ -190,7 +190,7 @@ class Daemon:
     async def _answer(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         supervisor, stack = self._supervisor, self._stack
         if supervisor is None or stack is None:
-            raise Refused("the mesh is only beginning to start")
+            raise RefusedError("the mesh is only beginning to start")
         match request["op"]:
             case "status":
                 status = messages.Status(stack.gateway_url(), stack.urls(), supervisor.processes())
@@ -200,7 +200,7 @@ class Daemon:
             case "restart":
                 killed = await supervisor.restart(str(request["name"]))
             case other:
-                raise Refused(f"no operation is called {other}")
+                raise RefusedError(f"no operation is called {other}")
         return {"name": killed.name, "pid": killed.pid}
 
     async def _send_events(self, writer: asyncio.StreamWriter, *, stop: bool) -> None:

@@ -26,7 +26,7 @@ from deploy.supervisor.account import server_account
 from deploy.supervisor.client import Client
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.desired import Desired
-from deploy.supervisor.errors import ConfigError, NotRunning, Refused, StartFailed, SupervisorError
+from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
 from deploy.supervisor.layout import PROJECT, Layout
 from deploy.supervisor.messages import Event, Killed, Status
 from deploy.supervisor.orphans import stop_orphans
@@ -91,7 +91,7 @@ class Mesh:
     def start(self, progress: Progress | None = None, *, timeout_s: float = START_TIMEOUT_S) -> Status:
         """Start it, or join a start that is under way, and wait until everything is ready.
 
-        Raises ConfigError or StartFailed; then, and when it is interrupted, nothing that was started runs any more.
+        Raises ConfigError or StartError; then, and when it is interrupted, nothing that was started runs any more.
         """
         if not self.running():
             self._spawn()
@@ -108,26 +108,26 @@ class Mesh:
             for event in self._client.down(timeout_s=STOP_TIMEOUT_S):
                 if progress is not None:
                     progress(event)
-        except NotRunning:
+        except NotRunningError:
             self._reap()
             return bool(asyncio.run(stop_orphans(Record(self._layout.processes))))
         self._reap()
         return True
 
     def status(self) -> Status:
-        """What runs now. Raises NotRunning, or Refused in the first moments of a start."""
+        """What runs now. Raises NotRunningError, or RefusedError in the first moments of a start."""
         return self._client.status()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> Killed:
-        """Send a signal to a process by name, or to `any` service instance or worker. Raises Refused."""
+        """Send a signal to a process by name, or to `any` service instance or worker. Raises RefusedError."""
         return self._client.kill(name, number)
 
     def restart(self, name: str) -> Killed:
-        """Stop one process in an orderly way and wait until its successor is ready. Raises Refused."""
+        """Stop one process in an orderly way and wait until its successor is ready. Raises RefusedError."""
         return self._client.restart(name)
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> Status:
-        """Wait until every process is ready. Raises Refused when that takes longer."""
+        """Wait until every process is ready. Raises RefusedError when that takes longer."""
         deadline = time.monotonic() + timeout_s
         while True:
             status = self.status()
@@ -135,7 +135,7 @@ class Mesh:
                 return status
             if time.monotonic() > deadline:
                 late = ", ".join(process.name for process in status.processes if process.state != "ready")
-                raise Refused(f"not ready after {timeout_s:.0f} s: {late}")
+                raise RefusedError(f"not ready after {timeout_s:.0f} s: {late}")
             threading.Event().wait(POLL_S)
 
     def log_tail(self, name: str, lines: int = 20) -> tuple[str, ...]:
@@ -152,7 +152,8 @@ class Mesh:
         try:
             self._daemon = subprocess.Popen(
                 argv,
-                env=child_environ(),
+                # It asks over gRPC and forks; its children exec at once, so gRPC has nothing to prepare for a fork.
+                env={**child_environ(), "GRPC_ENABLE_FORK_SUPPORT": "0"},
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -164,7 +165,7 @@ class Mesh:
         deadline = time.monotonic() + DAEMON_TIMEOUT_S
         while not self.running():
             if self._daemon.poll() is not None or time.monotonic() > deadline:
-                raise StartFailed("supervisor", "does not come up", log=self.log_tail("supervisor"))
+                raise StartError("supervisor", "does not come up", log=self.log_tail("supervisor"))
             threading.Event().wait(POLL_S)
 
     def _follow(self, progress: Progress | None, timeout_s: float) -> None:
@@ -178,12 +179,12 @@ class Mesh:
                 if event.event == "failed":
                     raise _failure(event)
                 if event.event == "stopped":
-                    raise StartFailed("mesh", "was stopped by somebody else while it started")
+                    raise StartError("mesh", "was stopped by somebody else while it started")
                 if time.monotonic() > deadline:
                     raise TimeoutError
         except TimeoutError as error:
-            raise StartFailed("mesh", f"is not up after {timeout_s:.0f} s") from error
-        raise StartFailed("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
+            raise StartError("mesh", f"is not up after {timeout_s:.0f} s") from error
+        raise StartError("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
 
     def _reap(self) -> None:
         """Wait for the daemon itself, which ends right after it has said goodbye."""
@@ -199,4 +200,4 @@ class Mesh:
 def _failure(event: Event) -> SupervisorError:
     if event.config:
         return ConfigError(event.detail)
-    return StartFailed(event.part, event.detail, log=event.log)
+    return StartError(event.part, event.detail, log=event.log)

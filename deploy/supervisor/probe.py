@@ -17,7 +17,7 @@ class Answer(StrEnum):
     REFUSING = "refusing"
 
 
-class NoAnswer(Exception):
+class NoAnswerError(Exception):
     """Nothing, or nothing sensible, came back in time."""
 
 
@@ -25,7 +25,7 @@ class Probe(Protocol):
     """One question to one server."""
 
     async def check(self) -> Answer:
-        """Ask. Raises NoAnswer."""
+        """Ask. Raises NoAnswerError."""
         ...
 
     async def close(self) -> None:

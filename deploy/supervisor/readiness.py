@@ -1,6 +1,6 @@
 """Questions that tell whether a server is ready, each in the server's own protocol. Used by `slot.py`.
 
-A probe answers READY or REFUSING (it is there, but takes no work yet), or raises `NoAnswer`.
+A probe answers READY or REFUSING (it is there, but takes no work yet), or raises `NoAnswerError`.
 Whether the listener really is our own child is not asked here: `procfs.py` knows, and `slot.py` asks it first.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, NoAnswer
+from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, NoAnswerError
 
 
 async def exchange(port: int, request: bytes, *, reply_bytes: int) -> bytes:
-    """Send `request` to a loopback port and return the first `reply_bytes` bytes of the reply. Raises NoAnswer."""
+    """Send `request` to a loopback port and return the first `reply_bytes` bytes of the reply. Raises NoAnswerError."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             reader, writer = await asyncio.open_connection(HOST, port)
@@ -29,7 +29,7 @@ async def exchange(port: int, request: bytes, *, reply_bytes: int) -> bytes:
     except asyncio.IncompleteReadError as error:
         return error.partial
     except (OSError, TimeoutError) as error:
-        raise NoAnswer(f"port {port}: {error or 'no answer in time'}") from error
+        raise NoAnswerError(f"port {port}: {error or 'no answer in time'}") from error
 
 
 def http_get(port: int, path: str) -> int:
@@ -54,7 +54,7 @@ class Http:
         try:
             status = await asyncio.to_thread(http_get, self.port, self.path)
         except (OSError, http.client.HTTPException) as error:
-            raise NoAnswer(f"GET http://{HOST}:{self.port}{self.path}: {error}") from error
+            raise NoAnswerError(f"GET http://{HOST}:{self.port}{self.path}: {error}") from error
         return Answer.READY if status == 200 else Answer.REFUSING
 
     async def close(self) -> None:
@@ -142,7 +142,7 @@ class GrpcHealth:
             reply = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             await self.close()
-            raise NoAnswer(f"{self.address}: {error.code().name}") from error
+            raise NoAnswerError(f"{self.address}: {error.code().name}") from error
         return Answer.READY if reply.status == health_pb2.HealthCheckResponse.SERVING else Answer.REFUSING
 
     async def close(self) -> None:

@@ -44,7 +44,7 @@ class Servers:
 
 @contextmanager
 def started(folder: Path, *names: str) -> Iterator[Servers]:
-    """These parts, and what they need, on free ports; stopped at the end. Raises StartFailed."""
+    """These parts, and what they need, on free ports; stopped at the end. Raises StartError."""
     with Mesh(folder, ports="free", only=names, ephemeral=True) as mesh:
         mesh.start()
         yield Servers(mesh)

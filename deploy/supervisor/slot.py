@@ -14,12 +14,12 @@ import structlog
 
 from deploy.supervisor import graph, logfile, process, procfs
 from deploy.supervisor.backoff import delay_s
-from deploy.supervisor.errors import StartFailed, SupervisorError
+from deploy.supervisor.errors import StartError, SupervisorError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.life import Life, Verdict
 from deploy.supervisor.messages import Event
 from deploy.supervisor.part import Server
-from deploy.supervisor.probe import TIMEOUT_S, Answer, NoAnswer
+from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, NoAnswerError
 from deploy.supervisor.record import Entry, Record
 
 log = structlog.get_logger()
@@ -172,6 +172,9 @@ class Slot:
 
     async def _obstacle(self, pid: int) -> str:
         """What keeps the process from being ready; empty when nothing does."""
+        # A refused connection costs nothing, the kernel's table of sockets some milliseconds: so in this order.
+        if not await accepts(self.server.ports[0]):
+            return f"nothing listens on port {self.server.ports[0]}"
         for port in self.server.ports:
             owned = procfs.owns_listener(pid, port)
             if owned is None:
@@ -180,7 +183,7 @@ class Slot:
                 return f"port {port} belongs to {procfs.listener_name(port)}"
         try:
             answer = await self.server.probe.check()
-        except NoAnswer as error:
+        except NoAnswerError as error:
             return str(error)
         return "" if answer is Answer.READY else "answers that it is not ready"
 
@@ -215,7 +218,7 @@ class Slot:
         asked = loop.time()
         try:
             answer = await self.server.probe.check()
-        except NoAnswer:
+        except NoAnswerError:
             if loop.time() - asked < TIMEOUT_S + LAG_MAX_S:
                 self.life = self.life.missed()
             return
@@ -246,7 +249,7 @@ class Slot:
         self._emit("down", 0.0, detail=reason)
         if not self.ready_once.done() and (self._hopeless or self.life.failures >= FIRST_ATTEMPTS_MAX):
             lines = logfile.tail(self._log_path, LOG_LINES, since=self._log_start)
-            self.ready_once.set_exception(StartFailed(self.server.name, reason, log=lines))
+            self.ready_once.set_exception(StartError(self.server.name, reason, log=lines))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -256,6 +259,17 @@ class Slot:
 
     def _emit(self, state: str, seconds: float, *, detail: str = "") -> None:
         self._host.emit(Event("part", part=self.server.name, state=state, seconds=seconds, detail=detail))
+
+
+async def accepts(port: int) -> bool:
+    """Whether anybody accepts connections on a loopback port."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            _, writer = await asyncio.open_connection(HOST, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 def describe(code: int | None) -> str:

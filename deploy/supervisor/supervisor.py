@@ -10,7 +10,7 @@ import psycopg
 import structlog
 
 from deploy.supervisor import graph, logfile, process
-from deploy.supervisor.errors import Refused, StartFailed, SupervisorError
+from deploy.supervisor.errors import RefusedError, StartError, SupervisorError
 from deploy.supervisor.messages import Event, Killed, Process
 from deploy.supervisor.part import Command, Kind, Part, Server, Task
 from deploy.supervisor.probe import HOST
@@ -40,7 +40,7 @@ class Supervisor:
         """Fails when a slot's own loop ended by an error: then nobody keeps that part alive, and the mesh must stop."""
 
     async def start(self) -> None:
-        """Start everything, as parallel as the graph allows. Raises StartFailed for the first part that fails."""
+        """Start everything, as parallel as the graph allows. Raises StartError for the first part that fails."""
         self._rotation = asyncio.create_task(self._rotate_logs())
         for part in self._parts:
             self._done[part.name] = asyncio.create_task(self._bring_up(part), name=part.name)
@@ -62,16 +62,16 @@ class Supervisor:
         return tuple(_describe_slot(slot) for slot in self._slots.values())
 
     def kill(self, name: str, number: int) -> Killed:
-        """Send a signal to one process; `any` is a random service instance or worker. Raises Refused."""
+        """Send a signal to one process; `any` is a random service instance or worker. Raises RefusedError."""
         slot = self._slot(self._random_name() if name == "any" else name)
         pid = slot.send(number)
         if pid is None:
-            raise Refused(f"{slot.server.name} has no process at the moment")
+            raise RefusedError(f"{slot.server.name} has no process at the moment")
         log.info("signal_sent", part=slot.server.name, pid=pid, signal=number)
         return Killed(slot.server.name, pid)
 
     async def restart(self, name: str) -> Killed:
-        """Stop one process in an orderly way and wait until its successor is ready. Raises Refused."""
+        """Stop one process in an orderly way and wait until its successor is ready. Raises RefusedError."""
         slot = self._slot(name)
         starts = slot.life.starts
         killed = self.kill(name, slot.server.stop_signal)
@@ -80,21 +80,21 @@ class Supervisor:
                 while slot.life.starts == starts or slot.life.state != "ready":
                     await asyncio.sleep(KILL_POLL_S)
         except TimeoutError as error:
-            raise Refused(f"{name} was stopped but is not ready again after {RESTART_TIMEOUT_S:.0f} s") from error
+            raise RefusedError(f"{name} was stopped but is not ready again after {RESTART_TIMEOUT_S:.0f} s") from error
         return killed
 
     def _slot(self, name: str) -> Slot:
         if name not in self._slots:
             same = [slot.server.name for slot in self._slots.values() if slot.server.service == name]
             hint = f"its instances are {', '.join(same)}" if same else f"known are {', '.join(self._slots)}"
-            raise Refused(f"no process is called {name}; {hint}")
+            raise RefusedError(f"no process is called {name}; {hint}")
         return self._slots[name]
 
     def _random_name(self) -> str:
         kinds = (Kind.SERVICE, Kind.WORKER)
         names = [slot.server.name for slot in self._slots.values() if slot.server.kind in kinds and slot.life.pid]
         if not names:
-            raise Refused("no service instance and no worker runs at the moment")
+            raise RefusedError("no service instance and no worker runs at the moment")
         return self._host.rng.choice(names)
 
     async def _bring_up(self, part: Part) -> None:
@@ -136,7 +136,7 @@ class Supervisor:
                 log.info("task_done", part=task.name, seconds=round(loop.time() - began, 3))
                 return
             log.warning("task_failed", part=task.name, reason=reason)
-        raise StartFailed(task.name, reason, log=logfile.tail(path, LOG_LINES, since=since))
+        raise StartError(task.name, reason, log=logfile.tail(path, LOG_LINES, since=since))
 
     async def _attempt(self, task: Task) -> str:
         """Run a task once; what went wrong, or nothing."""

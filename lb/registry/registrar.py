@@ -14,6 +14,7 @@ from typing import NoReturn
 import structlog
 
 from lb.errors import LeaseLostError
+from lb.registry.backoff import MINIMUM_S
 from lb.registry.etcd import Client, Delete, Dialer, Expect, ExpectLease, Put, Record
 from lb.registry.session import keep_trying
 
@@ -107,6 +108,7 @@ class Registrar:
                 self._stored.clear()
                 self._on_renewal("lost")
                 self._report()
+                await asyncio.sleep(MINIMUM_S)
                 continue
             self._report()
             try:

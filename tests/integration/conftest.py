@@ -1,16 +1,23 @@
-"""Real servers for the tests of this folder: started once, on free ports, with data of their own, stopped at the end."""
+"""Real servers for the tests of this folder: started once, on free ports, with their own data, stopped at the end."""
 
+import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pika
 import pytest
 
+from deploy.cli.gateway_client import GatewayClient
 from deploy.supervisor import single
 from deploy.supervisor.account import server_account
+from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.single import Servers
 from deploy.supervisor.workspace import temporary
 from tests.integration.etcd_server import EtcdServer
+from worker.amqp import topology
+from worker.delivery import EXCHANGE
 
 _numbers = itertools.count(1)
 
@@ -62,3 +69,53 @@ def etcd(etcd_process: EtcdServer) -> str:
     """`host:port` of that etcd, running."""
     etcd_process.restart()
     return etcd_process.address
+
+
+@pytest.fixture(scope="session")
+def mesh() -> Iterator[Mesh]:
+    """A whole mesh of the suite's own. WEFT_TEST_MESH names the data directory of a running one to use instead."""
+    running = os.environ.get("WEFT_TEST_MESH")
+    if running:
+        yield Mesh(Path(running))
+        return
+    with temporary() as folder, Mesh(folder, ports="free", ephemeral=True) as started:
+        started.start()
+        yield started
+
+
+@pytest.fixture(scope="session")
+def operator(mesh: Mesh) -> Iterator[GatewayClient]:
+    """A client of the gateway with the operator's credentials."""
+    client = GatewayClient.for_operator(mesh.gateway, mesh.secrets)
+    yield client
+    client.close()
+
+
+class Broker:
+    """The broker, which a test may start anew."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    def restart(self) -> None:
+        """Stop it in an orderly way and start it again; returns when it answers."""
+        self._mesh.restart("rabbitmq-1")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(real_servers: Servers) -> Broker:
+    """The broker behind `amqp_url`."""
+    return Broker(real_servers.mesh)
+
+
+@pytest.fixture
+def amqp_url(real_servers: Servers) -> str:
+    """URL of a broker without any queue or exchange of ours."""
+    url = real_servers.amqp_url()
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
+        channel = connection.channel()
+        for work in topology.work_queues():
+            for name in work.names:
+                channel.queue_delete(name)
+        channel.exchange_delete(EXCHANGE)
+    return url

@@ -12,7 +12,7 @@ from psycopg import sql
 from deploy.supervisor import process
 from deploy.supervisor.account import Account
 from deploy.supervisor.config import child_environ
-from deploy.supervisor.errors import ConfigError, StartFailed
+from deploy.supervisor.errors import ConfigError, StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Kind, Server
 from deploy.supervisor.probe import HOST
@@ -124,7 +124,7 @@ async def _initialise(name: str, layout: Layout, account: Account | None, *, pas
     finally:
         password_file.unlink()
     if code != 0:
-        raise StartFailed(name, f"initdb ended with code {code}")
+        raise StartError(name, f"initdb ended with code {code}")
     draft.rename(home / "cluster")
 
 

@@ -114,6 +114,15 @@ def test_places_leave_out_what_there_is_not(folder: Path) -> None:
     assert "http://127.0.0.1:1/" in shown
 
 
+def test_the_table_is_cut_nowhere_and_coloured_only_for_people() -> None:
+    plain, coloured = mesh._table(STATUS, colour=False), mesh._table(STATUS, colour=True)
+
+    assert ["relay-1", "worker", "down", "-", "127.0.0.1:3", "3", "2026-01-01T00:00:00Z"] == plain.splitlines()[
+        2
+    ].split()
+    assert (False, True) == ("\x1b" in plain, "\x1b" in coloured)
+
+
 def test_each_part_is_one_line_with_its_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     for event in (
         Event("part", part="etcd-1", state="starting"),

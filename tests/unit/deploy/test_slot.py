@@ -13,7 +13,7 @@ import pytest
 
 from deploy.supervisor import probe, readiness, slot
 from deploy.supervisor.config import child_environ
-from deploy.supervisor.errors import Refused, StartFailed
+from deploy.supervisor.errors import RefusedError, StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.life import State
 from deploy.supervisor.messages import Event
@@ -141,7 +141,7 @@ def test_a_process_that_refuses_work_is_draining_and_left_alone(folder: Path, mo
 
 def test_a_process_that_dies_early_fails_with_its_last_words(folder: Path) -> None:
     async def scenario(one: Slot) -> None:
-        with pytest.raises(StartFailed, match="exited early with exit code 7") as caught:
+        with pytest.raises(StartError, match="exited early with exit code 7") as caught:
             await one.ready_once
         assert ("no luck today",) == caught.value.log
 
@@ -155,7 +155,7 @@ def test_a_process_that_never_answers_times_out_with_the_obstacle(folder: Path) 
     )
 
     async def scenario(one: Slot) -> None:
-        with pytest.raises(StartFailed, match=rf"timed out after 0 s: nothing listens on port {server.ports[0]}"):
+        with pytest.raises(StartError, match=rf"timed out after 0 s: nothing listens on port {server.ports[0]}"):
             await one.ready_once
 
     live(folder, impatient, scenario)
@@ -169,7 +169,7 @@ def test_a_port_that_belongs_to_somebody_else_is_not_taken_for_ours(folder: Path
         )
 
         async def scenario(one: Slot) -> None:
-            with pytest.raises(StartFailed, match=r"belongs to .* \(pid \d+\)"):
+            with pytest.raises(StartError, match=r"belongs to .* \(pid \d+\)"):
                 await one.ready_once
 
         live(folder, impatient, scenario)
@@ -182,7 +182,7 @@ def test_a_program_that_cannot_be_started_is_said_to_be_so(folder: Path) -> None
     )
 
     async def scenario(one: Slot) -> None:
-        with pytest.raises(StartFailed):
+        with pytest.raises(StartError):
             await one.ready_once
 
     live(folder, missing, scenario)
@@ -225,7 +225,7 @@ def test_a_task_that_fails_fails_the_start_and_what_waits_for_it_never_starts(fo
     broken = Task(name="broken", run=Command(("/bin/sh", "-c", "echo why; exit 4"), {}, Path("/")))
     waiting = Task(name="waiting", run=Command(("/bin/touch", str(folder / "ran")), {}, Path("/")), after=("broken",))
 
-    with pytest.raises(StartFailed, match="broken: ended with exit code 4") as caught:
+    with pytest.raises(StartError, match="broken: ended with exit code 4") as caught:
         supervise(folder, [broken, waiting], nothing)
     assert "why" in caught.value.log
     assert not (folder / "ran").exists()
@@ -264,7 +264,7 @@ def test_any_is_one_of_the_services_and_workers(folder: Path) -> None:
 @pytest.mark.parametrize(("name", "hint"), [("web", "its instances are web-1"), ("w", "known are web-1")])
 def test_an_unknown_name_is_refused_with_the_names_there_are(folder: Path, name: str, hint: str) -> None:
     async def scenario(supervisor: Supervisor) -> None:
-        with pytest.raises(Refused, match=hint):
+        with pytest.raises(RefusedError, match=hint):
             supervisor.kill(name, signal.SIGTERM)
 
     supervise(folder, [web(folder)], scenario)

@@ -82,6 +82,11 @@ def test_a_connection_that_idled_is_replaced_before_it_is_used(
     assert (2, 2) == (len(inbox.mails), inbox.sessions)
 
 
+def test_an_address_that_smtp_cannot_carry_is_refused(door: Smtp) -> None:
+    with pytest.raises(Permanent, match="ASCII"):
+        door.send(templates.order_placed("e7", NOON, order_placed(), Recipient("users/zoe", "Zoë", "zoe@exämple.org")))
+
+
 def test_no_server_is_an_outage() -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]

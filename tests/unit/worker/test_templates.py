@@ -47,11 +47,21 @@ def test_a_cancellation_says_whether_anything_stands(whole: bool, subject: str) 
     assert "You get back: 1.25 GBP" in text(mail)
 
 
-def test_the_same_event_makes_the_same_mail_up_to_the_boundary() -> None:
-    first, second = (templates.order_placed("e7", NOON, order_placed(), ADA) for _ in range(2))
+def test_the_same_event_makes_the_same_bytes() -> None:
+    first, second = (templates.order_placed("e7", NOON, order_placed(), ADA).as_bytes() for _ in range(2))
 
-    assert first.items() == second.items()
-    assert text(first) == text(second)
+    assert first == second
+    assert first.count(b"\n") == first.count(b"\r\n")
+
+
+def test_no_text_ends_the_part_it_is_in() -> None:
+    placed = order_placed()
+    placed.items[0].display_name = "--=_weft--"
+
+    mail = sent(templates.order_placed("e7", NOON, placed, ADA))
+
+    assert "2 x --=_weft--, 1.25 GBP each" in text(mail)
+    assert ["text/plain", "text/html"] == [part.get_content_type() for part in mail.iter_parts()]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """The mails: an event and a recipient in, a complete message out. Pure.
 
 The same event makes the same bytes, and the Message-ID is made from its id: a mail that is sent a second time says so
-itself. Names and addresses
-come from users: whatever they contain, they end up as text of one header or one line.
+itself. Names and addresses come from users: whatever they contain, they end up as text of one header or one line.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from google.type.money_pb2 import Money
 
@@ -82,14 +81,19 @@ def _mail(event_id: str, occur_time: datetime, kind: str, recipient: Recipient) 
 class _Headers(HeaderRegistry):
     """The library makes a class for each header it sees; a mail has nine, and they are always the same."""
 
-    @cache
-    def __getitem__(self, name: str) -> type:  # noqa: B019 - there is one registry, see below
-        return super().__getitem__(name)
+    def __init__(self) -> None:
+        super().__init__()
+        self._classes: dict[str, type] = {}
+
+    def __getitem__(self, name: str) -> type:
+        if name not in self._classes:
+            self._classes[name] = super().__getitem__(name)
+        return self._classes[name]
 
 
 @cache
-def _policy() -> EmailPolicy:
-    return email.policy.SMTP.clone(header_factory=_Headers())
+def _policy() -> EmailPolicy[EmailMessage]:
+    return email.policy.SMTP.clone(message_factory=EmailMessage, header_factory=_Headers())
 
 
 @cache
