@@ -136,6 +136,7 @@ class _Life:
                 log.error("setting_refused", reason=str(error))
                 code = EXIT_CONFIG
             except Exception:
+                # The process ends, but in order: what is registered leaves, what was traced is sent.
                 metrics.UNEXPECTED_ERRORS.labels(place="start").inc()
                 log.exception("process_failed")
                 code = EXIT_FAILED

@@ -108,6 +108,7 @@ def _guard(call: Call) -> Iterator[None]:
     try:
         yield
     except Exception:
+        # Counted, logged with its stack, answered INTERNAL without a word of it.
         metrics.UNEXPECTED_ERRORS.labels(place="interceptors").inc()
         call.refusal = status.refuse_unexpected()
         log.exception("interceptor_failed", method=call.method.name)
