@@ -24,6 +24,9 @@ from weft_protos import policy
 #: Exit codes: the books are not even, or a call failed; a wrong argument; the mesh or the machine is not ready.
 EXIT_UNEVEN, EXIT_USAGE, EXIT_ENVIRONMENT = 1, 2, 3
 
+#: Into a pipe a line stays a line.
+LINE_WIDTH = 120
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Customers served at the same time.")]
 
@@ -123,7 +126,7 @@ def _run(work: plan.Plan, *, concurrency: int, speed: float | None, as_json: boo
     if as_json:
         print(json.dumps(result))
     else:
-        report.show(result, Console())
+        report.show(result, Console(width=None if sys.stdout.isatty() else LINE_WIDTH))
     if not result["even"]:
         fail(EXIT_UNEVEN, "the balance is not even")
     return {name: url for name, url in status.urls.items() if url is not None}

@@ -19,6 +19,7 @@ RUNNING_TIMEOUT_S = 60.0
 """How long `up` waits for a running mesh that is just recovering from something."""
 LINES_ONE, LINES_EACH = 50, 5
 NAME_WIDTH = 22
+LINE_WIDTH = 160
 GREEN, RED, RESET = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 
