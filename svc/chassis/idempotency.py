@@ -20,9 +20,16 @@ _CLAIM: Final = (
     "ON CONFLICT (principal, method, request_id) DO NOTHING RETURNING 1"
 )
 _RECALL: Final = "SELECT body_hash, response FROM idempotency WHERE principal = %s AND method = %s AND request_id = %s"
+# An upsert and not an UPDATE: it finds its row by the unique index without a mark that it was read. Under SERIALIZABLE
+# an UPDATE marks the whole index page (the whole table while that is small) as read, and calls that have nothing in
+# common abort each other. It never inserts: where nothing was claimed, `complete` sees its own body hash and refuses.
 _COMPLETE: Final = (
-    "UPDATE idempotency SET response = %s WHERE principal = %s AND method = %s AND request_id = %s AND response IS NULL"
+    "INSERT INTO idempotency (principal, method, request_id, body_hash, response) VALUES (%s, %s, %s, %s, %s) "
+    "ON CONFLICT (principal, method, request_id) DO UPDATE SET response = excluded.response "
+    "WHERE idempotency.response IS NULL RETURNING body_hash"
 )
+# No digest: what a row has that `complete` made itself.
+_UNCLAIMED: Final = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,10 @@ def claim(tx: Connection, key: Key) -> bytes | None:
 
 
 def complete(tx: Connection, key: Key, response: bytes) -> None:
-    """Keep the answer, in the transaction that claimed the key."""
-    if tx.exec_driver_sql(_COMPLETE, (response, *_identity(key))).rowcount != 1:
+    """Keep the answer, in the transaction that claimed the key.
+
+    Raises Internal where that transaction did not claim it; it must then fail.
+    """
+    row = tx.exec_driver_sql(_COMPLETE, (*_identity(key), _UNCLAIMED, response)).first()
+    if row is None or bytes(row.body_hash) == _UNCLAIMED:
         raise Internal(f"{key.method} completed a request_id that it did not claim")

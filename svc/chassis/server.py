@@ -49,7 +49,7 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.max_concurrent_streams", 100),
     # Gateways and peers ping every second to notice a hung instance; half of that leaves room for jitter.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.keepalive_permit_without_calls", 1),
     # Notices a client that vanished without a word within 10 s; ping_timeout is the one that closes.
     ("grpc.keepalive_time_ms", 5_000),

@@ -6,8 +6,8 @@ order in which they come, and the store sends them sorted by product id.
 Stock is reached through its primary key only, whatever the planner believes of the table: a lateral subquery with
 FOR UPDATE is run once per row and in the rows' order, and an upsert finds its row by the index that it names. So two
 orders of the same products queue instead of deadlocking; and an order marks as read the rows that it takes, not the
-whole table, which would make serializable transactions abort each other that share no product. The upserts never
-insert: they are fed with rows that were just locked.
+whole table, which would make serializable transactions abort each other that share no product. The upserts of orders never
+insert: they are fed with rows that were just locked. Setting stock reads nothing at all.
 """
 
 # One statement for one order. Its parts depend on each other through their results, so they run in this order:
@@ -132,7 +132,16 @@ REVISIONS = "SELECT id, revision FROM orders WHERE id = ANY(%(ids)s::uuid[])"
 
 STOCK = "SELECT product_id, quantity, update_time FROM stock WHERE product_id = ANY(%(product_ids)s::text[])"
 
-LOCK_STOCK = "SELECT quantity FROM stock WHERE product_id = %(product_id)s FOR UPDATE"
+# Locks the row of a product, makes it where there is none, and tells what it holds. Not a SELECT: looking for a row
+# that is not there marks an index page as read (the whole table while that is small), and whoever then puts another
+# product onto that page is in conflict. An upsert reads nothing in this sense, so those who fill an empty shop at
+# once do not abort each other.
+HOLD_STOCK = """
+INSERT INTO stock (product_id, quantity, update_time)
+VALUES (%(product_id)s, 0, %(now)s::timestamptz)
+ON CONFLICT (product_id) DO UPDATE SET update_time = excluded.update_time
+RETURNING quantity
+"""
 
 SET_STOCK = """
 WITH movement AS (

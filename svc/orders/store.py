@@ -84,13 +84,14 @@ class Store:
 
     def set_stock(self, tx: Transaction, stock: Stock, *, request_id: str) -> None:
         """Sets the stock of one product and records the difference as a movement."""
-        before = tx.exec_driver_sql(statements.LOCK_STOCK, {"product_id": stock.product_id}).scalar_one_or_none()
+        held = {"product_id": stock.product_id, "now": stock.update_time}
+        before = tx.exec_driver_sql(statements.HOLD_STOCK, held).scalar_one()
         parameters = {
             "product_id": stock.product_id,
             "quantity": stock.quantity,
             "now": stock.update_time,
             "movement_id": new_id(),
-            "difference": stock.quantity - (before or 0),
+            "difference": stock.quantity - before,
             "request_id": request_id,
         }
         tx.exec_driver_sql(statements.SET_STOCK, parameters)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from svc.chassis.context import CallContext, Deadline, Principal
@@ -10,25 +10,11 @@ from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
 from svc.identity.model import Credentials, RefreshToken, SessionRecord, StoredKey, User, email_key
 from svc.identity.usecases import Ports
+from tests.fakes.clock import FakeClock
 from weft.events.v1.envelope_pb2 import Envelope
 from weft.identity.v1 import events_pb2
 
 T = TypeVar("T")
-
-START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-class FakeClock:
-    """Stands still until it is moved."""
-
-    def __init__(self, now: datetime = START) -> None:
-        self.time = now
-
-    def now(self) -> datetime:
-        return self.time
-
-    def move(self, by: timedelta) -> None:
-        self.time += by
 
 
 @dataclass

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from svc.chassis.context import CallContext, Deadline, Principal
@@ -16,25 +15,11 @@ from svc.orders.model import Cancellation, Cursor, Order, Placement, Product, Sh
 from svc.orders.rpc import Answers
 from svc.orders.usecases import Ports
 from svc.orders.watch import Watches
+from tests.fakes.clock import FakeClock
 from weft.events.v1.envelope_pb2 import Envelope
 from weft.orders.v1 import events_pb2
 
 T = TypeVar("T")
-
-START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-class FakeClock:
-    """Stands still until it is moved."""
-
-    def __init__(self, now: datetime = START) -> None:
-        self.time = now
-
-    def now(self) -> datetime:
-        return self.time
-
-    def move(self, by: timedelta) -> None:
-        self.time += by
 
 
 @dataclass

@@ -19,7 +19,8 @@ from svc.chassis.ids import new_id
 from svc.orders import events, model
 from svc.orders.model import Cursor, Line, Order, Placement, Product, Shortage, State, Stock
 from svc.orders.usecases import Idempotency, Store, Transactions
-from tests.fakes.orders import START, make_call
+from tests.fakes.clock import START
+from tests.fakes.orders import make_call
 
 T = TypeVar("T")
 

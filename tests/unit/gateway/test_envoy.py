@@ -102,10 +102,23 @@ def test_every_route_needs_a_token_unless_it_is_public(table: dict[str, Any], po
 
 
 def test_only_a_method_leads_to_a_service(table: dict[str, Any], policies: PolicySet) -> None:
-    leading = {entry["name"]: entry["route"]["cluster"] for entry in table["routes"] if "route" in entry}
+    clusters = {entry["name"]: entry["route"]["cluster"] for entry in table["routes"] if "route" in entry}
+    leading = {name: cluster for name, cluster in clusters.items() if cluster != names.NOWHERE}
     reflection = dict.fromkeys(route.REFLECTION, names.XDS)
 
     assert {rpc.name: rpc.owner for rpc in policies.rpcs} | reflection == leading
+
+
+def test_nobody_defines_the_cluster_of_a_dead_end(bundle: Bundle, settings: bootstrap.Settings) -> None:
+    static = to_dict(bootstrap.build(settings))["static_resources"]["clusters"]
+    sent = [resource.name for resource in bundle.resources if type(resource.message).__name__ == "Cluster"]
+
+    assert names.NOWHERE not in {*sent, *(cluster["name"] for cluster in static)}
+
+
+def test_cors_holds_on_every_route_that_a_page_may_ask_for(table: dict[str, Any]) -> None:
+    # The cors filter passes over routes with a direct response: no answer to preflights, no allow header.
+    assert ["welcome"] == [entry["name"] for entry in table["routes"] if "route" not in entry]
 
 
 @pytest.mark.parametrize(

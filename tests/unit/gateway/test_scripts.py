@@ -154,7 +154,7 @@ def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: Po
             "headers": _local_reply("grpc_json_transcode_failure{INVALID_ARGUMENT}", 400),
             "body": 'Unexpected "token" \n\xff in items[0]',
         },
-        {"name": "unknown", "headers": _local_reply("direct_response", 404)},
+        {"name": "unknown", "headers": _local_reply("cluster_not_found", 404)},
         {"name": "claims", "headers": _local_reply("lua_response", 401, **{names.REASON: "TOKEN_TYPE"}), "body": "typ"},
     ]
 
@@ -169,7 +169,7 @@ def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: Po
         "audience": ("401", 16, "TOKEN_INVALID"),
         "limit": ("429", 8, "RATE_LIMITED"),
         "syntax": ("400", 3, "JSON_INVALID"),
-        "unknown": ("404", 5, "METHOD_UNKNOWN"),
+        "unknown": ("404", 12, "METHOD_UNKNOWN"),
         "claims": ("401", 16, "TOKEN_TYPE"),
     } == {
         name: (report[name]["header :status"], answer["code"], answer["details"][0]["reason"])

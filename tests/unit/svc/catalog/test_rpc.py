@@ -10,7 +10,8 @@ from svc.chassis.errors import Aborted, InvalidArgument, NotFound
 from svc.chassis.pages import PageTokens
 from svc.chassis.server import Limits, Server
 from svc.chassis.tokens import TokenVerifier
-from tests.fakes.catalog import START, FakeClock, World, make_call, make_world
+from tests.fakes.catalog import World, make_call, make_world
+from tests.fakes.clock import START, FakeClock
 from weft.catalog.v1 import catalog_pb2
 from weft_protos import policy
 

@@ -11,7 +11,8 @@ from svc.chassis.errors import FailedPrecondition, Unavailable
 from svc.chassis.tokens import parse_jwks
 from svc.identity.keys import KEYS_MAX, KeyRing, Seal, SealError, jwk_set, new_key, rotate
 from svc.identity.model import ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, KEY_ACTIVATION_DELAY
-from tests.fakes.identity import START, FakeClock, FakeKeys, FakeTransactions, Memory
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.identity import FakeKeys, FakeTransactions, Memory
 
 DEADLINE = Deadline.after(60)
 SEAL = Seal(b"k" * 32)

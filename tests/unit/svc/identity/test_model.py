@@ -18,7 +18,7 @@ from svc.identity.model import (
     published_keys,
     signing_key,
 )
-from tests.fakes.identity import START
+from tests.fakes.clock import START
 
 RETENTION = ACCESS_TOKEN_LIFETIME + CLOCK_SKEW + KEY_ACTIVATION_DELAY
 

@@ -10,7 +10,8 @@ from svc.chassis.server import Limits, Server
 from svc.chassis.tokens import TokenVerifier
 from svc.identity.model import CUSTOMER_SCOPES
 from svc.identity.rpc import IdentityHandler
-from tests.fakes.identity import START, FakeClock, World, make_call, make_world
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.identity import World, make_call, make_world
 from weft.identity.v1 import identity_pb2
 
 ANONYMOUS = make_call(None)

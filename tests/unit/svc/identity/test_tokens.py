@@ -12,7 +12,7 @@ from svc.chassis.tokens import TokenVerifier
 from svc.identity.keys import Seal, jwk_set, new_key
 from svc.identity.model import ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, SESSION_LIFETIME, SessionRecord, StoredKey
 from svc.identity.tokens import TokenSigner
-from tests.fakes.identity import START, FakeClock
+from tests.fakes.clock import START, FakeClock
 
 SEAL = Seal(b"k" * 32)
 

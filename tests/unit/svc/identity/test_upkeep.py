@@ -10,7 +10,8 @@ from svc.chassis.errors import Unavailable
 from svc.identity import upkeep
 from svc.identity.model import SESSION_LIFETIME, RefreshToken, SessionRecord
 from svc.identity.upkeep import Upkeep
-from tests.fakes.identity import START, FakeClock, FakeSessions, FakeTransactions, Memory
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.identity import FakeSessions, FakeTransactions, Memory
 
 
 class FlakyRing:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from svc.chassis.errors import FailedPrecondition
 from svc.orders import model
 from svc.orders.model import Cursor, Item, Line, Order, Page, State
-from tests.fakes.orders import START, product
+from tests.fakes.clock import START
+from tests.fakes.orders import product
 
 
 def order_of(*items: tuple[str, int, int]) -> Order:
