@@ -131,7 +131,7 @@ class GrpcHealth:
     _channel: grpc.aio.Channel | None = field(default=None, init=False, repr=False)
 
     async def check(self) -> Answer:
-        """Check(""): SERVING means ready, everything else means not yet."""
+        """Check(""): SERVING means ready, and so does too busy to say it; everything else means not yet."""
         if self._channel is None:
             # A pool of its own: a shared subchannel would still be backing off from the process that died here.
             self._channel = grpc.aio.insecure_channel(
@@ -141,6 +141,10 @@ class GrpcHealth:
         try:
             reply = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                # gRPC's limit of calls at once spares no method, so a full server refuses this one too. It is alive:
+                # taken for hung and killed, it would hand its calls to the next one, which would be full then.
+                return Answer.READY
             await self.close()
             raise NoAnswerError(f"{self.address}: {error.code().name}") from error
         return Answer.READY if reply.status == health_pb2.HealthCheckResponse.SERVING else Answer.REFUSING

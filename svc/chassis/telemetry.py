@@ -203,6 +203,21 @@ def _add_trace(_logger: Any, _method: str, event: structlog.types.EventDict) -> 
     return event
 
 
+# Without local variables: they hold passwords and tokens.
+_WITHOUT_LOCALS: Final = ExceptionDictTransformer(show_locals=False)
+
+
+def _stacks(exc_info: Any) -> list[dict[str, Any]]:
+    """The stacks of an exception and its causes, each with the first line of its text.
+
+    What a database adds in the lines below is the statement and the row that it refused, with every value.
+    """
+    stacks = _WITHOUT_LOCALS(exc_info)
+    for stack in stacks:
+        stack["exc_value"] = stack["exc_value"].partition("\n")[0]
+    return stacks
+
+
 def configure_logging(process: Process, *, service: str) -> None:
     """Write every log record of the process, the libraries' too, as one JSON line to stderr."""
 
@@ -211,8 +226,7 @@ def configure_logging(process: Process, *, service: str) -> None:
         event.setdefault("instance", process.instance)
         return event
 
-    # Without local variables: they hold passwords and tokens.
-    stack = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    stack = structlog.processors.ExceptionRenderer(_stacks)
     common: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

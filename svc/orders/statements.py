@@ -6,8 +6,8 @@ order in which they come, and the store sends them sorted by product id.
 Stock is reached through its primary key only, whatever the planner believes of the table: a lateral subquery with
 FOR UPDATE is run once per row and in the rows' order, and an upsert finds its row by the index that it names. So two
 orders of the same products queue instead of deadlocking; and an order marks as read the rows that it takes, not the
-whole table, which would make serializable transactions abort each other that share no product. The upserts of orders never
-insert: they are fed with rows that were just locked. Setting stock reads nothing at all.
+whole table, which would make serializable transactions abort each other that share no product. The upserts of orders
+never insert: they are fed with rows that were just locked. Setting stock reads nothing at all.
 """
 
 # One statement for one order. Its parts depend on each other through their results, so they run in this order:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy.exc import IntegrityError
 
 import svc.orders
@@ -21,7 +22,8 @@ from svc.orders.model import Line, Stock
 from svc.orders.store import Store
 from svc.orders.usecases import Ports
 from svc.orders.watch import Watches
-from tests.fakes.orders import START, FakeCatalog, looking, make_call, make_world, product
+from tests.fakes.clock import START
+from tests.fakes.orders import FakeCatalog, looking, make_call, make_world, product
 from tests.fakes.orders_store_suite import Shop, StoreSuite, tag
 from weft.orders.v1 import orders_pb2
 
@@ -117,6 +119,11 @@ def at_once(jobs: Sequence[Callable[[], bytes]]) -> list[bytes | AppError]:
 
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(run, range(len(jobs)), jobs))
+
+
+def retries() -> float:
+    """How often transactions of this process ran again after they lost against another."""
+    return REGISTRY.get_sample_value("weft_db_retries_total", {"database": "orders"}) or 0.0
 
 
 class TestStore(StoreSuite):
@@ -216,6 +223,24 @@ def test_large_orders_without_a_product_in_common_do_not_fail_each_other(world: 
     )
 
     assert {bytes} == {type(outcome) for outcome in outcomes}
+    assert [] == world.mismatched()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_setting_the_stock_of_many_products_at_once_is_no_conflict(world: World, tag: str, times: int) -> None:
+    # The tables are empty: everything lies on the same few pages, and whatever reads one conflicts with who writes it.
+    call = make_call(method="/weft.orders.v1.InventoryService/SetStock")
+    ids = [f"{tag}{number:03}" for number in range(200)]
+    before = retries()
+
+    def job(product_id: str) -> Callable[[], bytes]:
+        return lambda: usecases.set_stock(world.ports, product_id, 7, request_id=new_id(), call=call)
+
+    outcomes = at_once([job(product_id) for product_id in ids * times])
+
+    assert {bytes} == {type(outcome) for outcome in outcomes}
+    assert before == retries()
+    assert dict.fromkeys(ids, 7) == world.left(*ids)
     assert [] == world.mismatched()
 
 

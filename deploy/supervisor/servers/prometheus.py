@@ -75,6 +75,8 @@ def render(home: Path) -> Mapping[str, object]:
         "scrape_configs": [
             {
                 "job_name": "weft",
+                # What a metric says it is about (weft_endpoints{service="catalog"}) stays so, whoever exposes it.
+                "honor_labels": True,
                 "file_sd_configs": [{"files": [str(home / "targets.json")], "refresh_interval": "10s"}],
             }
         ],

@@ -6,6 +6,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import structlog
@@ -113,6 +115,24 @@ def test_the_stack_in_a_log_shows_no_local_variables(spans: Spans, capsys: pytes
     output = capsys.readouterr().err
     assert "ValueError" in output
     assert secret not in output
+
+
+@pytest.mark.parametrize("logger", [structlog.get_logger, logging.getLogger])
+def test_the_text_of_an_exception_in_a_log_ends_before_the_row_that_the_database_refused(
+    spans: Spans, capsys: pytest.CaptureFixture[str], logger: Callable[[], Any]
+) -> None:
+    try:
+        try:
+            raise ValueError('violates check constraint "users_named"\nDETAIL:  Failing row contains (ada, hunter2).')
+        except ValueError as error:
+            raise RuntimeError("not stored\n[parameters: hunter2]") from error
+    except RuntimeError:
+        logger().exception("failed")
+
+    output = capsys.readouterr().err
+    assert "users_named" in output
+    assert "not stored" in output
+    assert "hunter2" not in output
 
 
 def test_libraries_log_in_the_same_form_from_warnings_up(capsys: pytest.CaptureFixture[str], spans: Spans) -> None:

@@ -79,6 +79,21 @@ def test_hot_keys_are_locked_before_begin_in_one_order_and_released_with_commit(
     assert closing.endswith("COMMIT; SELECT pg_advisory_unlock_all()")
 
 
+@pytest.mark.parametrize("code", ["55P03", "57014"])
+def test_a_hot_key_that_is_not_to_be_had_in_time_is_contention_and_leaves_no_lock_behind(code: str) -> None:
+    def rule(text: str, session: int) -> Answer:
+        return Fails(code) if text.startswith("SELECT pg_advisory_lock") else None
+
+    with database(rule) as (server, db):
+        with pytest.raises(Aborted) as contended:
+            db.serializable(do_work, deadline=soon(), hot_keys=["stock/a"])
+
+        assert 0 == server.messages.count(WORK)
+        assert "ROLLBACK; SELECT pg_advisory_unlock_all()" == server.messages[-1]
+    assert "CONTENTION" == contended.value.reason
+    assert contended.value.retry_after is not None
+
+
 @pytest.mark.parametrize("code", ["40001", "40P01"])
 @pytest.mark.parametrize("where", [WORK, "COMMIT"])
 def test_a_conflict_runs_the_whole_work_again(code: str, where: str) -> None:

@@ -21,3 +21,10 @@ def test_an_order_writes_the_columns_that_the_chassis_defines(table: Table) -> N
 
     assert set() == written - set(table.columns.keys())
     assert set() == required - written
+
+
+@pytest.mark.parametrize("statement", [statements.HOLD_STOCK, statements.SET_STOCK])
+def test_setting_stock_only_inserts_so_that_it_leaves_no_mark_of_a_read(statement: str) -> None:
+    words = re.sub(r"ON CONFLICT \(\w+\) DO UPDATE SET", "", statement).split()
+
+    assert set() == {"SELECT", "UPDATE", "FROM"} & set(words)
