@@ -213,6 +213,8 @@ async def _with_etcd(settings: EtcdSettings, work: Callable[[Client], Awaitable[
 
 async def control_plane(settings: ControlPlaneSettings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
+    # Every task and call below begins in this context, so each of their lines says whose it is.
+    structlog.contextvars.bind_contextvars(service="control-plane", instance=settings.instance)
     feed = Feed()
     registrar = Registrar(Dialer(settings.etcd))
     gateways = Gateways(
@@ -253,12 +255,12 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
         port = await server.start(settings.listen)
     except RuntimeError as error:
         raise SettingsError(f"WEFT_LISTEN: {settings.listen} cannot be listened on: {error}") from error
-    log.info("control_plane_listening", instance=settings.instance, port=port)
+    log.info("control_plane_listening", port=port)
     tasks = [asyncio.ensure_future(each) for each in (*followers, _serve_when_loaded(feed, server))]
     stopping = asyncio.ensure_future(stop.wait())
     # A follower never ends: one that does has a defect, and the process must not go on half blind.
     done, _ = await asyncio.wait([stopping, *tasks[:-1]], return_when=asyncio.FIRST_COMPLETED)
-    log.info("control_plane_stopping", instance=settings.instance)
+    log.info("control_plane_stopping")
     await server.stop(_GRACE_S)
     if stopping not in done:
         done.pop().result()

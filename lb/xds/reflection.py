@@ -7,9 +7,13 @@ Served as v1 and v1alpha: the messages are the same, only the service's name dif
 from typing import Final
 
 import grpc
+from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from weft_protos.policy import SERVICES
+
+#: Linked, so that a client that decodes an error's details by reflection finds their types.
+DETAILS: Final = error_details_pb2.DESCRIPTOR
 
 _NAMES: Final = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 

@@ -29,7 +29,7 @@ _OPTIONS: Final = (
     # A second process on the same port must fail, not share it.
     ("grpc.so_reuseport", 0),
     # Clients may ask for signs of life as often as this.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # A client that vanished without a word is found out within 15 s; its gateway then leaves `edge`.
     ("grpc.keepalive_time_ms", 10_000),

@@ -199,6 +199,9 @@ def test_the_control_plane_process_serves_what_is_published_and_stops_on_sigterm
         process.kill()
         process.wait(DEADLINE_S)
         log.close()
+    records = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {"control_plane_listening", "bundle_taken", "key_registered"} <= {record["event"] for record in records}
+    assert {("control-plane", "control-plane-1")} == {(record["service"], record["instance"]) for record in records}
 
 
 def _connect_as_gateway(address: str, etcd: FakeEtcd) -> None:

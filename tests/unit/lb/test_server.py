@@ -185,11 +185,13 @@ def test_reflection_lists_and_describes_every_contract_in_both_versions(control_
             requests = [
                 reflection_pb2.ServerReflectionRequest(list_services=""),
                 reflection_pb2.ServerReflectionRequest(file_containing_symbol="weft.orders.v1.OrderService"),
+                reflection_pb2.ServerReflectionRequest(file_containing_symbol="google.rpc.BadRequest"),
             ]
-            listed, described = ask(iter(requests), timeout=5)
+            listed, described, details = ask(iter(requests), timeout=5)
 
             assert expected == {each.name for each in listed.list_services_response.service}
             assert described.file_descriptor_response.file_descriptor_proto
+            assert details.file_descriptor_response.file_descriptor_proto
 
 
 def test_the_bootstrap_names_every_control_plane() -> None:
