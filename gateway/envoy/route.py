@@ -2,6 +2,8 @@
 
 JSON paths have routes too, but these never lead anywhere: filters before the transcoder need their metadata, and the
 transcoder then replaces the path by the method's. A JSON request that it did not take ends in 404.
+
+No two routes may differ in what cors does, or a page could not read why it was refused.
 """
 
 import re
@@ -28,7 +30,7 @@ REFLECTION: Final = tuple(
 )
 WELCOME: Final = (
     "Weft gateway: gRPC, gRPC-web and JSON on this port. "
-    "`buf curl --list-methods` lists what it serves; JSON paths begin with /v1/.\n"
+    "`buf curl --protocol grpc --list-methods` lists what it serves; JSON paths begin with /v1/.\n"
 )
 
 _VARIABLE: Final = re.compile(r"\{[^}=]+(?:=([^}]*))?\}")
@@ -39,6 +41,8 @@ def build(policies: PolicySet) -> Any:
     return envoy(
         "config.route.v3.RouteConfiguration",
         name=names.EDGE,
+        # One of them does not exist, on purpose.
+        validate_clusters=False,
         virtual_hosts=[
             {
                 "name": names.EDGE,
@@ -104,7 +108,7 @@ def _json(rpc: Rpc, binding: Binding) -> Any:
         "config.route.v3.Route",
         name=f"{rpc.name} {binding.verb} {binding.template}",
         match={"safe_regex": {"regex": path_regex(binding.template)}, "headers": [_verb(binding.verb)]},
-        direct_response={"status": 404},
+        route=_dead_end(),
         **_words(rpc),
     )
 
@@ -169,14 +173,21 @@ def _welcome() -> Any:
 
 
 def _nothing() -> Any:
-    # Open, because it leads nowhere: an unknown method is unknown to everybody, signed in or not.
+    # Open, because it leads nowhere: an unknown method is unknown to everybody, signed in or not. Without transcoder,
+    # which knows more spellings of a path than the routes do (`/v1/sessions/`): it would give such a request its method
+    # after the limits by address, which go by the route, had let it pass.
     return envoy(
         "config.route.v3.Route",
         name="nothing",
         match={"prefix": "/"},
-        direct_response={"status": 404},
-        typed_per_filter_config=_open(),
+        route=_dead_end(),
+        typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
     )
+
+
+def _dead_end() -> dict[str, Any]:
+    """Ends in 404, after all filters."""
+    return {"cluster": names.NOWHERE, "cluster_not_found_response_code": "NOT_FOUND"}
 
 
 def _verb(verb: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
 REQUEST_HEADERS: Final = "authorization,content-type,grpc-timeout,x-grpc-web,x-user-agent,traceparent,tracestate"
 #: What a page may read; without these a browser hides code, details and the time to wait.
 RESPONSE_HEADERS: Final = (
-    "grpc-status,grpc-message,grpc-status-details-bin,grpc-retry-pushback-ms,"
+    "grpc-status,grpc-message,grpc-status-details-bin,grpc-retry-pushback-ms,retry-after,"
     "x-ratelimit-limit,x-ratelimit-remaining,x-ratelimit-reset"
 )
 PREFLIGHT_AGE_S: Final = "3600"

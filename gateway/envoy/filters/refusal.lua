@@ -105,11 +105,18 @@ local function quota_failure(subject, description)
   )
 end
 
-local function bad_request(description)
+-- The transcoder says `items[0].quantity: what is wrong`, names an unknown parameter in quotes, and begins with the
+-- colon where the fault is in no field.
+local function bad_request(message)
+  local field, description = string.match(message, "^([%w_%.%[%]]*): (.+)$")
+  if field == nil then
+    field, description = string.match(message, '^Could not find field "([%w_%.]+)"') or "", message
+  end
+  local named = field == "" and "" or '"field":' .. quoted(field) .. ","
   return detail(
     "BadRequest",
-    bytes(1, text(2, description)),
-    '"fieldViolations":[{"description":' .. quoted(description) .. "}]"
+    bytes(1, text(1, field) .. text(2, description)),
+    '"fieldViolations":[{' .. named .. '"description":' .. quoted(description) .. "}]"
   )
 end
 
@@ -248,8 +255,6 @@ local function answer_json(handle, headers, refusal)
   headers:remove("grpc-message")
   local details, wait = describe(handle, refusal.code, refusal.reason, refusal.limiter, refusal.message or "")
   if wait ~= nil then headers:replace("retry-after", tostring(math.ceil(wait / 1000))) end
-  -- HTTP has no status for UNIMPLEMENTED at an unknown path: 404 means NOT_FOUND there.
-  local code = (refusal.code == 12 and refusal.http == 404) and 5 or refusal.code
   local body = handle:body(true)
   local message = refusal.message
   if message == nil then
@@ -257,7 +262,7 @@ local function answer_json(handle, headers, refusal)
     if refusal.reason == "JSON_INVALID" then details[2] = bad_request(message) end
   end
   body:setBytes(
-    '{"code":' .. code .. ',"message":' .. quoted(message)
+    '{"code":' .. refusal.code .. ',"message":' .. quoted(message)
       .. ',"details":[' .. joined(details, "json", ",") .. "]}"
   )
 end

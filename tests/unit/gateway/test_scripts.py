@@ -181,6 +181,28 @@ def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: Po
     assert "typ" == answers["claims"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("said", "field", "description"),
+    [
+        ("items[0].quantity: invalid value 1.5 for type TYPE_INT64", "items[0].quantity", "invalid value 1.5 for"),
+        ('Could not find field "nonsense" in the type "T".', "nonsense", 'Could not find field "nonsense"'),
+        (": Root element must be a message.", "", "Root element must be a message."),
+        ('Unexpected end: "of" string', "", 'Unexpected end: "of" string'),
+    ],
+)
+def test_a_refused_json_body_names_the_field(run: Runner, said: str, field: str, description: str) -> None:
+    why = "grpc_json_transcode_failure{INVALID_ARGUMENT}"
+
+    report = run(refusal, "envoy_on_response", [{"name": "it", "headers": _local_reply(why, 400), "body": said}])
+
+    status = json_format.Parse(report["it"]["body"], status_pb2.Status())
+    found = error_details_pb2.BadRequest()
+    assert status.details[1].Unpack(found)
+    assert said == status.message
+    assert field == found.field_violations[0].field
+    assert found.field_violations[0].description.startswith(description)
+
+
 def test_what_is_no_refusal_passes_untouched(run: Runner) -> None:
     answer = {":status": "200", "content-type": "application/grpc"}
     cases: list[dict[str, Any]] = [
