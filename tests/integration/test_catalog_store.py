@@ -20,7 +20,8 @@ from svc.chassis.clock import SystemClock
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database
 from svc.chassis.errors import Aborted
-from tests.fakes.catalog import START, FakeCache, FakeProducts, FakeTransactions, Memory, make_call
+from tests.fakes.catalog import FakeCache, FakeProducts, FakeTransactions, Memory, make_call
+from tests.fakes.clock import START
 
 MIGRATIONS = str(Path(svc.catalog.__file__).parent / "migrations")
 T = TypeVar("T")

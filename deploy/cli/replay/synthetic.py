@@ -1,7 +1,8 @@
 """A synthetic day of orders in the shape of the real file, for the demo and for tests.
 
 Demand is uneven, invoices vary in length, and what makes real files hard is there too: the same product twice in an
-invoice, returns with and without a purchase, postage, a price of zero. The same seed gives the same day.
+invoice, returns with and without a purchase, postage, a price of zero. The same seed gives the same day; two seeds
+share products and customers, as two days do, and never an invoice.
 """
 
 import csv
@@ -17,6 +18,9 @@ _NOUNS: Final = ("LANTERN", "TEAPOT", "CLOCK", "NOTEBOOK", "CUSHION", "LUNCH BOX
 _OPENING: Final = datetime(2011, 12, 5, 8, 0)  # noqa: DTZ001 - the file names no zone
 #: One invoice in so many takes something back.
 _RETURN_EVERY: Final = 6
+#: Numbers between the first invoices of two seeds: request ids are made from invoice numbers, and one that means
+#: something else on another day would be refused.
+_INVOICES_MAX: Final = 1_000_000
 
 
 def day(*, invoices: int = 120, products: int = 60, customers: int = 24, seed: int = 1) -> bytes:
@@ -32,18 +36,18 @@ def day(*, invoices: int = 120, products: int = 60, customers: int = 24, seed: i
     write = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
     write.writerow(COLUMNS)
     for number in range(invoices):
+        invoice = str(seed * _INVOICES_MAX + number)
         at = _OPENING + timedelta(minutes=number * 540 // invoices)
         date = f"{at.month}/{at.day}/{at.year} {at.hour}:{at.minute:02d}"
         customer = f"9{chance.randrange(customers):04d}"
         if bought and number % _RETURN_EVERY == _RETURN_EVERY - 1:
             customer, product, quantity = bought.pop(chance.randrange(len(bought)))
             back = quantity if chance.random() < 0.5 else chance.randint(1, quantity)
-            row = _row(f"C{900000 + number}", product, -back, date)
+            row = _row(f"C{invoice}", product, -back, date)
             write.writerow([*row, customer, "Nowhere"])
             if chance.random() < 0.25:
-                write.writerow([f"C{900000 + number}", "99999", "NEVER BOUGHT", -1, date, "1.00", customer, "Nowhere"])
+                write.writerow([f"C{invoice}", "99999", "NEVER BOUGHT", -1, date, "1.00", customer, "Nowhere"])
             continue
-        invoice = str(900000 + number)
         for product in chance.choices(catalogue, weights=weights, k=chance.randint(1, 12)):
             quantity = chance.choice((1, 2, 4, 6, 12, 24))
             bought.append((customer, product, quantity))

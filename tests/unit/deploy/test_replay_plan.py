@@ -161,3 +161,13 @@ def test_the_real_file_is_accounted_for_line_by_line() -> None:
 
     assert 44_951 == result.lines == result.taken + result.merged + sum(result.refused.values())
     assert {"more_than_purchased": 7, "no_purchase": 89, "pseudo_product": 1297, "zero_price": 13} == result.refused
+
+
+@given(seeds=st.lists(st.integers(-5, 5), min_size=2, max_size=2, unique=True))
+def test_two_synthetic_days_never_ask_for_two_things_with_one_request_id(seeds: list[int]) -> None:
+    days = [plan.make(lines.parse(synthetic.day(invoices=20, seed=seed), name="day")) for seed in seeds]
+
+    first, second = ({step.request_id for steps in day.customers.values() for step in steps} for day in days)
+
+    assert first
+    assert set() == first & second

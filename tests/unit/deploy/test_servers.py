@@ -73,6 +73,14 @@ def test_the_broker_shares_nothing_with_a_system_wide_one(tmp_path: Path) -> Non
     assert ("epmd",) == server.after
 
 
+def test_prometheus_leaves_a_metric_the_labels_it_came_with(tmp_path: Path) -> None:
+    # weft_endpoints{service="catalog"} is about the catalog, though a control plane exposes it.
+    configured = prometheus.render(tmp_path)["scrape_configs"]
+
+    assert isinstance(configured, list)
+    assert [True] == [job["honor_labels"] for job in configured]
+
+
 def test_prometheus_scrapes_each_process_under_its_own_name() -> None:
     targets = [
         prometheus.Target("orders-1", "orders", "service", 7),
