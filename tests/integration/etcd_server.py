@@ -1,12 +1,14 @@
 """One etcd that a test may kill and start again on its data and its ports; the supervisor would be too helpful."""
 
+import json
 import subprocess
+import urllib.request
 from pathlib import Path
 
 from deploy.supervisor.account import Account
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.servers import etcd
-from tests.waiting import eventually, free_port, listens
+from tests.waiting import eventually, free_port
 
 
 class EtcdServer:
@@ -34,7 +36,7 @@ class EtcdServer:
             self._process = None
 
     def restart(self) -> None:
-        """Start it where it is not running, and wait until it listens."""
+        """Start it where it is not running, and wait until it is its own leader: before that, it only listens."""
         if self._process is None:
             command = self._part.command
             account = self._account
@@ -47,4 +49,11 @@ class EtcdServer:
                 group=account.gid if account else None,
                 extra_groups=[] if account else None,
             )
-            eventually(lambda: listens(self._client_port))
+            eventually(self._healthy)
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/health", timeout=1) as answer:
+                return bool(json.load(answer)["health"] == "true")
+        except OSError:
+            return False

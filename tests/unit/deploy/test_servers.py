@@ -51,6 +51,13 @@ def test_only_an_ephemeral_postgres_gives_up_durability(tmp_path: Path) -> None:
     assert "fsync=off" in argv(postgres.server("p", layout, None, port=7, password="x", durable=False))
 
 
+def test_the_broker_lets_a_worker_hold_its_deliveries_through_an_outage(tmp_path: Path) -> None:
+    settings = dict(line.split(" = ") for line in rabbitmq.render(7, tmp_path).splitlines())
+
+    # Twice a worker's own limit (`worker.runner.HOLD_S`, 600 s) and more: whoever reaches it hangs.
+    assert 1_200_000 <= int(settings["consumer_timeout"])
+
+
 def test_the_broker_knows_one_user_by_a_salted_hash_only() -> None:
     found = json.loads(rabbitmq.definitions("hunter2"))
     raw = base64.b64decode(found["users"][0]["password_hash"])
