@@ -125,22 +125,17 @@ def decode(delivery: Delivery) -> Event:
         raise Permanent(f"body of {len(delivery.body)} bytes exceeds {BODY_BYTES_MAX}")
     if delivery.reply_to is not None:
         raise Permanent("events are not answered, yet reply_to is set")
-    envelope = Envelope()
-    try:
-        envelope.ParseFromString(delivery.body)
-    except DecodeError as error:
-        raise Permanent("body is not an envelope") from error
-    _check_identity(delivery, envelope)
-    return Event(
-        id=envelope.id,
-        type=envelope.type,
-        source=envelope.source,
-        subject=envelope.subject,
-        actor=envelope.actor,
-        occur_time=timestamp(envelope, "occur_time"),
-        payload=_payload(envelope),
-        envelope=delivery.body,
-    )
+    envelope = _envelope(delivery.body)
+    if delivery.message_id != envelope.id:
+        raise Permanent("message id differs from the envelope's")
+    if delivery.type != envelope.type:
+        raise Permanent("message type differs from the envelope's")
+    return _event(envelope, delivery.body)
+
+
+def unseal(body: bytes) -> Event:
+    """Read an envelope that was kept, `Event.envelope` of an event that `decode` has let through."""
+    return _event(_envelope(body), body)
 
 
 def timestamp(message: Message, field_name: str) -> datetime:
@@ -153,20 +148,35 @@ def timestamp(message: Message, field_name: str) -> datetime:
         raise Permanent(f"{field_name} is not a moment") from error
 
 
-def _check_identity(delivery: Delivery, envelope: Envelope) -> None:
+def _envelope(body: bytes) -> Envelope:
+    envelope = Envelope()
+    try:
+        envelope.ParseFromString(body)
+    except DecodeError as error:
+        raise Permanent("body is not an envelope") from error
     try:
         canonical = str(uuid.UUID(envelope.id))
     except ValueError as error:
         raise Permanent("envelope id is not a UUID") from error
     if canonical != envelope.id:
         raise Permanent("envelope id is not a UUID in its canonical form")
-    if delivery.message_id != envelope.id:
-        raise Permanent("message id differs from the envelope's")
-    if delivery.type != envelope.type:
-        raise Permanent("message type differs from the envelope's")
     # PostgreSQL stores no NUL in text: caught here, it is one dead letter and not a transaction that fails for ever.
     if "\x00" in envelope.source + envelope.subject + envelope.actor:
         raise Permanent("envelope has a NUL character in source, subject or actor")
+    return envelope
+
+
+def _event(envelope: Envelope, body: bytes) -> Event:
+    return Event(
+        id=envelope.id,
+        type=envelope.type,
+        source=envelope.source,
+        subject=envelope.subject,
+        actor=envelope.actor,
+        occur_time=timestamp(envelope, "occur_time"),
+        payload=_payload(envelope),
+        envelope=body,
+    )
 
 
 def _payload(envelope: Envelope) -> Message:

@@ -3,6 +3,7 @@
     Permanent            the event itself is at fault: no repetition can help it
     Transient            this event may succeed later, others are not affected
       Outage             something that every event needs is away: nobody's attempt is counted, work waits
+        Overrun          the time was over before the work was; less work at once may fit into it
 
 Raised by decoding, by handlers and by the doors to broker, database and SMTP; `worker.retry` turns the first two into
 outcomes, the loops wait an outage out.
@@ -23,3 +24,7 @@ class Transient(Exception):
 
 class Outage(Transient):
     """Broker, database or SMTP server cannot be used at the moment."""
+
+
+class Overrun(Outage):
+    """The database did not finish in time: it is slow, or the batch is too much for one transaction."""

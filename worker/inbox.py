@@ -16,7 +16,7 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import Aborted, DeadlineExceeded, Unavailable
 from worker.delivery import Event
-from worker.errors import Outage, Permanent
+from worker.errors import Outage, Overrun, Permanent
 
 T = TypeVar("T")
 
@@ -41,8 +41,13 @@ def once(
     consumer: str,
     events: Sequence[Event],
     effect: Callable[[Transaction, Sequence[Event]], None],
+    *,
+    hot_keys: Sequence[str] = (),
 ) -> None:
-    """Let those events take effect that have not yet, in their order, all in one transaction."""
+    """Let those events take effect that have not yet, in their order, all in one transaction.
+
+    `hot_keys` names rows that every effect wants, see `Database.serializable`.
+    """
 
     def work(tx: Transaction) -> None:
         unclaimed = {event.id: event for event in events}
@@ -51,18 +56,20 @@ def once(
         if fresh:
             effect(tx, fresh)
 
-    transaction(database, work)
+    transaction(database, work, hot_keys=hot_keys)
 
 
-def transaction(database: Database, work: Callable[[Transaction], T]) -> T:
+def transaction(database: Database, work: Callable[[Transaction], T], *, hot_keys: Sequence[str] = ()) -> T:
     """Run work in a serializable transaction, and say of a failure whether the event or the database is at fault.
 
     An unknown outcome of the commit is an outage like the others: the events come again, and the claim tells. So is
     a database without our tables or rights: that is mended from outside, and no event may be put aside for it.
     """
     try:
-        return database.serializable(work, deadline=Deadline.after(TRANSACTION_S))
-    except (Unavailable, Aborted, DeadlineExceeded) as error:
+        return database.serializable(work, deadline=Deadline.after(TRANSACTION_S), hot_keys=hot_keys)
+    except DeadlineExceeded as error:
+        raise Overrun(f"database: {error.message}") from error
+    except (Unavailable, Aborted) as error:
         raise Outage(f"database: {error.message}") from error
     except DataError as error:
         raise Permanent("a value in the event is none that the database can hold") from error

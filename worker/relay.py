@@ -12,6 +12,8 @@ but itself. Any number of relay processes may run. What holds:
   and committed by the other relay before. Within a batch, a key's next row goes out only when the one before is
   confirmed.
 - With no broker nothing is locked; the backlog is measured all the same.
+- What the broker refuses (a full queue, a type that no queue takes) is tried again after a pause that grows, and keeps
+  no other key waiting, see `Scan`.
 """
 
 from __future__ import annotations
@@ -57,6 +59,9 @@ log = structlog.get_logger(__name__)
 # events name their parent themselves.
 _UNTRACED: Final = NonRecordingSpan(SpanContext(trace_id=1, span_id=1, is_remote=False, trace_flags=TraceFlags(0)))
 
+# Before the first row.
+_START: Final = -1
+
 _COLUMNS: Final = (
     outbox.c.id,
     outbox.c.type,
@@ -67,14 +72,16 @@ _COLUMNS: Final = (
 )
 _CLAIM: Final = (
     sa.select(*_COLUMNS)
-    .where(outbox.c.publish_time.is_(None))
+    .where(outbox.c.publish_time.is_(None), outbox.c.sequence > sa.bindparam("after"))
     .order_by(outbox.c.sequence)
     .limit(BATCH_MAX)
     .with_for_update(skip_locked=True)
 )
 _OLDER: Final = (
-    sa.select(outbox.c.id, outbox.c.ordering_key)
+    sa.select(outbox.c.ordering_key)
+    .distinct()
     .where(outbox.c.publish_time.is_(None), outbox.c.sequence < sa.bindparam("newest"))
+    .where(outbox.c.id != sa.all_(sa.bindparam("mine", type_=ARRAY(Uuid))))
     .where(outbox.c.ordering_key == sa.any_(sa.bindparam("keys", type_=ARRAY(Text))))
 )
 _MARK: Final = (
@@ -111,6 +118,70 @@ class Row:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch of locked rows."""
+
+    #: Those that may be published now.
+    rows: Sequence[Row]
+    #: All that were locked, and the last one's sequence.
+    locked: int
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of a claim."""
+
+    published: int
+    refused: int = 0
+    #: Sequence of the first row that was refused.
+    refused_first: int | None = None
+    locked: int = 0
+    newest: int = _START
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the broker was asked in vain."""
+        return bool(self.refused and not self.published)
+
+
+class Scan:
+    """Where in the outbox the next batch begins: at the oldest row, as long as the broker takes what it gets.
+
+    After a refusal the pass goes on behind each batch, so that refused rows keep no other key waiting, however many
+    they are (later rows of their keys stay, `claim` sees to that). At the end it takes what is new, and starts over
+    when a pause is over. The pause grows for as long as passes fail at the same row.
+    """
+
+    def __init__(self) -> None:
+        self._after = _START
+        self._refusing = False
+        self._ended = False
+        self._stuck_at: int | None = None
+        self._failures = 0
+        self._again_at = 0.0
+
+    def begin(self, now: float) -> int:
+        """The sequence behind which to claim."""
+        if self._refusing and self._ended and now >= self._again_at:
+            self._after, self._refusing, self._ended = _START, False, False
+        return self._after
+
+    def end(self, batch: Batch, now: float) -> None:
+        """Learn what became of the batch that was claimed there."""
+        ended = batch.locked < BATCH_MAX
+        if batch.refused_first is not None and not self._refusing:
+            self._failures = self._failures + 1 if batch.refused_first == self._stuck_at else 1
+            self._stuck_at = batch.refused_first
+            self._again_at = now + pause_s(self._failures)
+            self._refusing = True
+        if self._refusing:
+            self._after, self._ended = max(self._after, batch.newest), ended
+        elif ended:
+            self._stuck_at, self._failures = None, 0
+
+
 class Relay:
     """Drains the outbox of one database."""
 
@@ -120,6 +191,7 @@ class Relay:
         self._publisher = publisher
         self._name = name
         self._routing_keys = routing_keys
+        self._scan = Scan()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"relay-{name}", daemon=True)
         self._measured = float("-inf")
@@ -128,9 +200,13 @@ class Relay:
         """Start draining."""
         self._thread.start()
 
+    def ask_to_stop(self) -> None:
+        """Begin no further batch; returns at once."""
+        self._stopping.set()
+
     def stop(self, timeout: float) -> None:
         """Finish the batch in hand and end."""
-        self._stopping.set()
+        self.ask_to_stop()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -143,23 +219,27 @@ class Relay:
         while not self._stopping.wait(pause):
             try:
                 self.measure()
-                published = self.drain_once() if self._publisher.ready(POLL_MAX_S) else 0
+                batch = self.drain_once() if self._publisher.ready(POLL_MAX_S) else Batch(published=0)
             except (Outage, AppError, DBAPIError) as error:
                 failures += 1
                 pause = pause_s(failures)
                 log.warning("relay_waits", database=self._name, reason=str(error), failures=failures)
             else:
-                failures = 0
-                pause = _pause_after(published, pause)
+                failures = failures + 1 if batch.stuck else 0
+                pause = pause_s(failures) if failures else _pause_after(batch.published, pause)
 
-    def drain_once(self) -> int:
-        """Claim, publish and mark one batch; how many rows were published."""
+    def drain_once(self) -> Batch:
+        """Claim, publish and mark one batch."""
         deadline = Deadline.after(TRANSACTION_S)
+        after = self._scan.begin(time.monotonic())
         with trace.use_span(_UNTRACED):
-            published, outage = self._database.read_committed(lambda tx: self._drain(tx, deadline), deadline=deadline)
+            batch, outage = self._database.read_committed(
+                lambda tx: self._drain(tx, claim(tx, after), deadline), deadline=deadline
+            )
         if outage is not None:
             raise outage
-        return published
+        self._scan.end(batch, time.monotonic())
+        return batch
 
     def measure(self) -> None:
         """Report the backlog, if that was not done just now."""
@@ -171,25 +251,43 @@ class Relay:
         metrics.OUTBOX_OLDEST.labels(self._name).set(oldest_s)
         self._measured = time.monotonic()
 
-    def _drain(self, tx: Transaction, deadline: Deadline) -> tuple[int, Outage | None]:
+    def _drain(self, tx: Transaction, claimed: Claim, deadline: Deadline) -> tuple[Batch, Outage | None]:
         published: list[uuid.UUID] = []
+        refused: list[Row] = []
         outage: Outage | None = None
         try:
-            for row in confirmed(claim(tx), lambda rows: self._send(rows, deadline)):
-                published.append(row.id)
-                metrics.OUTBOX_PUBLISHED.labels(row.type).inc()
+            for row, taken in answers(claimed.rows, lambda rows: self._send(rows, deadline)):
+                if taken:
+                    published.append(row.id)
+                    metrics.OUTBOX_PUBLISHED.labels(row.type).inc()
+                else:
+                    refused.append(row)
         except Outage as error:
             # Not raised through the transaction: what was confirmed before it is marked, the rest is unlocked.
             outage = error
         if published:
             tx.execute(_MARK, {"ids": published})
-        return len(published), outage
+        first = min(refused, key=lambda row: row.sequence, default=None)
+        if first is not None:
+            types = sorted({row.type for row in refused})
+            log.error("events_not_taken", database=self._name, events=len(refused), first=str(first.id), types=types)
+        batch = Batch(
+            published=len(published),
+            refused=len(refused),
+            refused_first=first.sequence if first is not None else None,
+            locked=claimed.locked,
+            newest=claimed.newest,
+        )
+        return batch, outage
 
     def _send(self, rows: Sequence[Row], deadline: Deadline) -> list[bool]:
+        # What is left is kept for marking.
+        timeout_s = min(CONFIRM_TIMEOUT_S, deadline.remaining() - CONFIRM_TIMEOUT_S)
+        if timeout_s <= 0:
+            raise Outage("the broker is too slow for a whole batch")
         spans = [self._span(row) for row in rows]
         try:
             messages = [self._message(row, span) for row, span in zip(rows, spans, strict=True)]
-            timeout_s = min(CONFIRM_TIMEOUT_S, max(0.0, deadline.remaining() - CONFIRM_TIMEOUT_S))
             return self._publisher.publish(messages, timeout_s=timeout_s)
         finally:
             for span in spans:
@@ -222,34 +320,56 @@ class Relay:
         )
 
 
-def claim(tx: Transaction) -> list[Row]:
-    """Lock the oldest unpublished rows that may be published now."""
+class Relays:
+    """Several relays as one part of a process: all are asked to stop before the first is waited for."""
+
+    def __init__(self, relays: Sequence[Relay]) -> None:
+        self._relays = relays
+
+    def start(self) -> None:
+        """Start draining all databases."""
+        for relay in self._relays:
+            relay.start()
+
+    def stop(self, timeout: float) -> None:
+        """Finish the batches in hand and end, all within the timeout."""
+        deadline = Deadline.after(timeout)
+        for relay in self._relays:
+            relay.ask_to_stop()
+        for relay in self._relays:
+            relay.stop(deadline.remaining())
+
+    def alive(self) -> bool:
+        """Whether all loops run."""
+        return all(relay.alive() for relay in self._relays)
+
+
+def claim(tx: Transaction, after: int = _START) -> Claim:
+    """Lock the oldest unpublished rows behind that sequence, and find out which of them may be published now."""
     rows = [
         Row(row.id, row.type, row.ordering_key, bytes(row.envelope), row.traceparent, row.sequence)
-        for row in tx.execute(_CLAIM)
+        for row in tx.execute(_CLAIM, {"after": after})
     ]
+    newest = rows[-1].sequence if rows else after
     keys = {row.ordering_key for row in rows if row.ordering_key}
     if not keys:
-        return rows
-    older = tx.execute(_OLDER, {"newest": rows[-1].sequence, "keys": sorted(keys)})
-    mine = {row.id for row in rows}
-    held_elsewhere = {row.ordering_key for row in older if row.id not in mine}
-    return [row for row in rows if row.ordering_key not in held_elsewhere]
+        return Claim(rows, len(rows), newest)
+    older = tx.execute(_OLDER, {"newest": newest, "mine": [row.id for row in rows], "keys": sorted(keys)})
+    not_mine = {row.ordering_key for row in older}
+    return Claim([row for row in rows if row.ordering_key not in not_mine], len(rows), newest)
 
 
-def confirmed(rows: Sequence[Row], send: Callable[[Sequence[Row]], list[bool]]) -> Iterator[Row]:
-    """Send rows wave by wave, and yield those that were taken. After a refusal its key waits for another batch."""
+def answers(rows: Sequence[Row], send: Callable[[Sequence[Row]], list[bool]]) -> Iterator[tuple[Row, bool]]:
+    """Send rows wave by wave; each that was sent, and whether it was taken. After a refusal its key is left alone."""
     refused: set[str] = set()
     for wave in waves(rows):
         sendable = [row for row in wave if row.ordering_key not in refused]
         if not sendable:
             continue
         for row, taken in zip(sendable, send(sendable), strict=True):
-            if taken:
-                yield row
-            else:
-                log.error("event_not_taken", event_id=str(row.id), type=row.type)
+            if not taken:
                 refused.add(row.ordering_key)
+            yield row, taken
 
 
 def waves(rows: Sequence[Row]) -> list[list[Row]]:

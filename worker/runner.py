@@ -5,13 +5,19 @@ committed, or after the broker confirmed its copy on the retry or dead-letter qu
 first delivery and is never asked for again.
 
 A batch is handled as a whole first. If that fails, each event is handled alone, so that one poisoned event costs its
-neighbours a moment and nothing else. During an outage the batch stays in hand, unacknowledged, and no attempt is
-counted: the bounded prefetch is what keeps the rest in the queue.
+neighbours a moment and nothing else; a batch that is too much for one transaction is split the same way. During an
+outage the batch stays in hand, unacknowledged, and no attempt is counted: the bounded prefetch is what keeps the rest
+in the queue.
+
+A broker lets nobody hold a delivery for ever, and counts each one it takes back. So after `HOLD_S` everything in hand
+is given back, once, and the batch, of which nothing is forgotten, is tried until the outage is over. Then the queue is
+consumed again, and brings what has taken effect already, to be acknowledged.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -23,9 +29,15 @@ from opentelemetry.trace import Span, SpanKind
 from svc.chassis import metrics, telemetry
 from worker import retry
 from worker.delivery import Ack, DeadLetter, Delivery, Event, Outcome, Retry, decode
-from worker.errors import Outage, Permanent, Transient
+from worker.errors import Outage, Overrun, Permanent, Transient
 
 TAKE_TIMEOUT_S: Final = 0.5
+
+#: Longest a delivery is held through an outage: well below the 30 min after which brokers take it back by default.
+HOLD_S: Final = 600.0
+
+#: Times that a batch may overrun its transaction as a whole. The first may have been the database's bad moment.
+OVERRUNS_MAX: Final = 2
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +61,14 @@ class Source(Protocol):
         """Take nothing more off the queue."""
         ...
 
+    def give_back(self) -> None:
+        """Return everything in hand to the queue, and take nothing until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Take deliveries again."""
+        ...
+
 
 class Ladder(Protocol):
     """The way out for what failed: `worker.amqp.ladder.Ladder`."""
@@ -65,6 +85,10 @@ class Handler(Protocol):
         """Return when all of them have taken effect; raising says what to do with them."""
         ...
 
+    def abandon(self, event: Event) -> None:
+        """The event becomes a dead letter: leave nothing behind that waits for it. It may come again all the same."""
+        ...
+
 
 @dataclass(slots=True)
 class _Work:
@@ -74,6 +98,7 @@ class _Work:
     span: Span
     event: Event | None = None
     outcome: Outcome | None = None
+    abandoned: bool = False
     moved: bool = False
 
 
@@ -86,6 +111,7 @@ class Runner:
         self._handler = handler
         self._queue = queue
         self._batch_max = batch_max
+        self._overruns = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"runner-{queue}", daemon=True)
 
@@ -112,6 +138,7 @@ class Runner:
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Bring a batch to its end; returns without one when stopped or when the queue took the batch back."""
+        self._overruns = 0
         batch = [_Work(delivery, self._span(delivery)) for delivery in deliveries]
         for work in batch:
             self._decode(work)
@@ -136,7 +163,19 @@ class Runner:
             self._fail(work, error)
 
     def _handle_all(self, batch: Sequence[_Work]) -> None:
-        self._handle([work for work in batch if work.outcome is None])
+        left = [work for work in batch if work.outcome is None]
+        try:
+            if self._overruns < OVERRUNS_MAX:
+                self._handle(left)
+            else:
+                self._handle_each(left)
+        except Overrun:
+            self._overruns += 1
+            raise
+
+    def _handle_each(self, batch: Sequence[_Work]) -> None:
+        for work in batch:
+            self._handle([work])
 
     def _handle(self, batch: Sequence[_Work]) -> None:
         events = [work.event for work in batch if work.event is not None]
@@ -154,8 +193,7 @@ class Runner:
                 self._fail(batch[0], error)
                 return
             log.info("batch_split", queue=self._queue, size=len(batch), error=type(error).__name__)
-            for work in batch:
-                self._handle([work])
+            self._handle_each(batch)
         else:
             for work in batch:
                 work.outcome = Ack()
@@ -163,8 +201,22 @@ class Runner:
     def _move_all(self, batch: Sequence[_Work]) -> None:
         for work in batch:
             if isinstance(work.outcome, Retry | DeadLetter) and not work.moved:
+                self._abandon(work)
                 self._ladder.move(work.delivery, work.outcome)
                 work.moved = True
+
+    def _abandon(self, work: _Work) -> None:
+        if work.event is None or work.abandoned or not isinstance(work.outcome, DeadLetter):
+            return
+        try:
+            self._handler.abandon(work.event)
+        except Outage:
+            raise
+        except Exception:
+            # Whatever it is, the dead letter has its reason already and must not stop the queue.
+            metrics.UNEXPECTED_ERRORS.labels(place="abandon").inc()
+            log.exception("event_not_abandoned", queue=self._queue, message_id=work.delivery.message_id)
+        work.abandoned = True
 
     def _fail(self, work: _Work, error: Exception) -> None:
         work.outcome = retry.outcome(work.delivery.attempt, error)
@@ -179,7 +231,7 @@ class Runner:
 
     def _through_outages(self, batch: Sequence[_Work], step: Callable[[], None]) -> bool:
         """Repeat a step until no outage stops it. False: the batch is not ours to settle any more."""
-        failures = 0
+        failures, since, given_back = 0, time.monotonic(), False
         while True:
             try:
                 step()
@@ -187,9 +239,18 @@ class Runner:
                 failures += 1
                 log.warning("worker_waits", queue=self._queue, reason=str(error), failures=failures)
             else:
-                return True
-            if self._stopping.wait(retry.pause_s(failures)) or not self._source.holds(batch[0].delivery):
+                if given_back:
+                    self._source.resume()
+                return not given_back
+            if self._stopping.wait(retry.pause_s(failures)):
                 return False
+            if not given_back:
+                if not self._source.holds(batch[0].delivery):
+                    return False
+                if time.monotonic() - since >= HOLD_S:
+                    log.warning("deliveries_given_back", queue=self._queue, held_s=HOLD_S)
+                    self._source.give_back()
+                    given_back = True
 
     def _span(self, delivery: Delivery) -> Span:
         return telemetry.tracer().start_span(

@@ -28,7 +28,7 @@ from worker.handlers.audit.handler import AuditHandler
 from worker.handlers.email import deliveries, templates
 from worker.handlers.email.handler import EmailHandler
 from worker.handlers.email.smtp import Smtp
-from worker.relay import Relay
+from worker.relay import Relay, Relays
 from worker.runner import Handler, Runner
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def relay(resources: Resources) -> Sequence[Background]:
         Relay(_database(resources, name), publisher, name=name, routing_keys=topology.routing_keys())
         for name in config.OUTBOXES
     ]
-    return [publisher, *loops]
+    return [publisher, Relays(loops)]
 
 
 def email(resources: Resources) -> Sequence[Background]:

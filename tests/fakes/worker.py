@@ -18,8 +18,8 @@ from weft.identity.v1.events_pb2 import UserCreated
 from weft.orders.v1.events_pb2 import EventItem, OrderCancelled, OrderPlaced
 from worker.amqp.connection import Owner, Session, Work
 from worker.delivery import DeadLetter, Delivery, Event, Outgoing, Retry, decode
-from worker.errors import Outage, Transient
-from worker.handlers.email.deliveries import Mail, Recipient
+from worker.errors import Outage, Overrun
+from worker.handlers.email.deliveries import Mail, Recipient, Released
 
 NOON = datetime(2011, 12, 5, 12, 0, tzinfo=UTC)
 USER = "users/ada"
@@ -92,6 +92,8 @@ class FakeSource:
     acknowledged: list[int] = field(default_factory=list)
     lost: bool = False
     cancelled: bool = False
+    given_back: int = 0
+    resumed: int = 0
 
     def take(self, limit: int, *, timeout_s: float) -> list[Delivery]:
         return self.batches.popleft()[:limit] if self.batches else []
@@ -104,6 +106,13 @@ class FakeSource:
 
     def cancel(self) -> None:
         self.cancelled = True
+
+    def give_back(self) -> None:
+        self.given_back += 1
+        self.lost = True
+
+    def resume(self) -> None:
+        self.resumed += 1
 
 
 @dataclass
@@ -127,7 +136,11 @@ class FakeHandler:
     errors: dict[str, Exception] = field(default_factory=dict)
     outages: int = 0
     during_outage: Callable[[], None] = lambda: None
+    #: More than so many at once do not fit into a transaction.
+    fits: int = 10**6
     batches: list[list[str]] = field(default_factory=list)
+    abandoned: list[str] = field(default_factory=list)
+    abandoning: list[Exception] = field(default_factory=list)
 
     def handle(self, events: Sequence[Event]) -> None:
         self.batches.append([event.id for event in events])
@@ -135,9 +148,16 @@ class FakeHandler:
             self.outages -= 1
             self.during_outage()
             raise Outage("database away")
+        if len(events) > self.fits:
+            raise Overrun("too much")
         for one in events:
             if one.id in self.errors:
                 raise self.errors[one.id]
+
+    def abandon(self, event: Event) -> None:
+        if self.abandoning:
+            raise self.abandoning.pop()
+        self.abandoned.append(event.id)
 
 
 @dataclass
@@ -147,26 +167,50 @@ class FakeDeliveries:
     people: dict[str, Recipient] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     states: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, Mail] = field(default_factory=dict)
     outages: int = 0
 
-    def remember(self, people: Mapping[str, Recipient]) -> None:
+    def remember(self, people: Mapping[str, Recipient]) -> list[str]:
         for event_id, person in people.items():
             if event_id not in self.told:
                 self.told.add(event_id)
                 self.people[person.user] = person
+        users = {person.user for person in people.values()}
+        waited = sorted((mail.occur_time, mail.message_id) for mail in self.kept.values() if mail.user in users)
+        self.states.update({message_id: "reserved" for _, message_id in waited})
+        return [message_id for _, message_id in waited]
+
+    def released(self, message_ids: Collection[str]) -> list[Released]:
+        mails = [self.kept[one] for one in message_ids if one in self.kept and self.states[one] == "reserved"]
+        mails.sort(key=lambda mail: (mail.occur_time, mail.message_id))
+        return [Released(mail.envelope, self.people[mail.user]) for mail in mails]
 
     def reserve(self, mails: Sequence[Mail]) -> dict[str, Recipient]:
-        if any(mail.user not in self.people for mail in mails):
-            raise Transient("no address yet")
+        found = {}
         for mail in mails:
-            self.states.setdefault(mail.message_id, "reserved")
-        return {mail.message_id: self.people[mail.user] for mail in mails if self.states[mail.message_id] == "reserved"}
+            if mail.message_id not in self.states and mail.user not in self.people:
+                self.states[mail.message_id], self.kept[mail.message_id] = "waiting", mail
+            if mail.message_id in self.kept:
+                continue
+            if self.states.get(mail.message_id) != "sent":
+                self.states[mail.message_id] = "reserved"
+                found[mail.message_id] = self.people[mail.user]
+        return found
 
     def mark_sent(self, message_ids: Collection[str]) -> None:
         if self.outages:
             self.outages -= 1
             raise Outage("database away")
         self.states.update(dict.fromkeys(message_ids, "sent"))
+        for one in message_ids:
+            self.kept.pop(one, None)
+
+    def refuse(self, message_id: str) -> None:
+        if message_id not in self.kept and self.states.get(message_id) == "reserved":
+            self.states[message_id] = "refused"
+
+    def refuse_waiting(self, user: str) -> None:
+        self.states.update({mail.message_id: "refused" for mail in self.kept.values() if mail.user == user})
 
 
 @dataclass
@@ -278,4 +322,5 @@ class FakeLink:
         self.owner.lost("gone")
 
     def submit(self, work: Work) -> None:
-        work(self.session)
+        usable = self.session is not None and self.session.channel.is_open
+        work(self.session if usable else None)

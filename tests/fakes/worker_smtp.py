@@ -20,6 +20,7 @@ class Inbox:
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.sessions = 0
+        self.on_sender = ""
         self.on_recipient = ""
         self.on_data = ""
         self.hangs_up_after_data = False
@@ -31,6 +32,12 @@ class Inbox:
         self.sessions += 1
         session.host_name = hostname
         return responses
+
+    async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802 - the hook
+        if self.on_sender:
+            return self.on_sender
+        envelope.mail_from = address
+        return "250 OK"
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802 - the hook
         if self.on_recipient:

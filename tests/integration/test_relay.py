@@ -17,9 +17,9 @@ from tests.fakes.worker import FakePublisher, order_cancelled, order_placed
 from worker.amqp import topology
 from worker.amqp.depth import Depths
 from worker.amqp.publisher import Publisher
-from worker.delivery import Outgoing
+from worker.delivery import Outgoing, unseal
 from worker.errors import Outage
-from worker.relay import Relay, backlog
+from worker.relay import BATCH_MAX, Relay, backlog
 
 ORDERS = "orders"
 
@@ -90,21 +90,21 @@ def test_rows_are_published_in_the_order_of_their_keys_and_marked(box: Outbox) -
     publisher = FakePublisher()
     ids = box.append(["orders/1", "orders/2", "orders/1"])
 
-    published = box.relay(publisher).drain_once()
+    relay = box.relay(publisher)
 
-    assert 3 == published
+    assert 3 == relay.drain_once().published
     assert [ids[0], ids[1], ids[2]] == [message.message_id for message in publisher.published]
     assert {"weft.events"} == {message.exchange for message in publisher.published}
     assert {"orders.order.placed"} == {message.routing_key for message in publisher.published}
     assert 0 == box.pending()
-    assert 0 == box.relay(publisher).drain_once()
+    assert 0 == relay.drain_once().published
 
 
 def test_what_was_refused_or_unknown_stays(box: Outbox) -> None:
     ids = box.append(["orders/1", "orders/1", "orders/2"])
     publisher = FakePublisher(refused={ids[0]})
 
-    assert 1 == box.relay(publisher).drain_once()
+    assert 1 == box.relay(publisher).drain_once().published
     assert [ids[0], ids[2]] == [message.message_id for message in publisher.published]
     assert 2 == box.pending()
 
@@ -113,7 +113,7 @@ def test_what_was_refused_or_unknown_stays(box: Outbox) -> None:
     with pytest.raises(Outage):
         box.relay(publisher).drain_once()
     assert 2 == box.pending()
-    assert 2 == box.relay(publisher).drain_once()
+    assert 2 == box.relay(publisher).drain_once().published
 
 
 def test_a_row_that_another_relay_holds_keeps_the_later_rows_of_its_key_back(box: Outbox) -> None:
@@ -122,11 +122,64 @@ def test_a_row_that_another_relay_holds_keeps_the_later_rows_of_its_key_back(box
 
     with box.engine.begin() as other:
         other.execute(sa.text("SELECT id FROM outbox ORDER BY sequence LIMIT 1 FOR UPDATE"))
-        assert 1 == box.relay(publisher).drain_once()
+        assert 1 == box.relay(publisher).drain_once().published
 
     assert [ids[1]] == [message.message_id for message in publisher.published]
-    assert 2 == box.relay(publisher).drain_once()
+    assert 2 == box.relay(publisher).drain_once().published
     assert [ids[1], ids[0], ids[2]] == [message.message_id for message in publisher.published]
+
+
+class FullQueue(FakePublisher):
+    """Refuses the events of some orders, and counts how often it was asked."""
+
+    def __init__(self, orders: Sequence[str]) -> None:
+        super().__init__()
+        self.orders: set[str] = set(orders)
+        self.asked = 0
+
+    def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> list[bool]:
+        self.asked += 1
+        taken = [unseal(message.body).payload.order not in self.orders for message in messages]
+        self.published += [message for message, was in zip(messages, taken, strict=True) if was]
+        return taken
+
+
+def test_more_refused_rows_than_a_batch_holds_keep_no_other_key_waiting(box: Outbox) -> None:
+    full = [f"orders/full-{n}" for n in range(2 * BATCH_MAX)]
+    box.append(full)
+    [last_of_full, other] = box.append([full[0], "orders/other"])
+    publisher = FullQueue(full)
+    relay = box.relay(publisher)
+    relay.start()
+    try:
+        assert eventually(lambda: len(publisher.published) == 1)
+        assert [other] == [message.message_id for message in publisher.published]
+
+        publisher.orders = set()
+        assert eventually(lambda: box.pending() == 0)
+    finally:
+        relay.stop(20)
+
+    order = [message.message_id for message in publisher.published]
+    assert 2 * BATCH_MAX + 2 == len(order)
+    first = next(one.message_id for one in publisher.published if unseal(one.body).payload.order == full[0])
+    assert order.index(first) < order.index(last_of_full)
+
+
+def test_a_broker_that_refuses_everything_is_asked_less_and_less(box: Outbox) -> None:
+    box.append(["orders/1"])
+    publisher = FullQueue(["orders/1"])
+    relay = box.relay(publisher)
+    relay.start()
+    try:
+        assert eventually(lambda: publisher.asked == 3)
+        threading.Event().wait(3)
+    finally:
+        relay.stop(20)
+
+    # Without a pause that grows it would be asked twenty times a second.
+    assert 12 >= publisher.asked
+    assert 1 == box.pending()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -211,7 +264,7 @@ def test_an_event_reaches_the_queues_its_contract_names(box: Outbox, publisher: 
     cancelled = outbox.event(order_cancelled(), source=ORDERS, call=None)
     box.database.serializable(lambda tx: outbox.append(tx, [cancelled]), deadline=Deadline.after(10))
 
-    assert 2 == box.relay(publisher).drain_once()
+    assert 2 == box.relay(publisher).drain_once().published
 
     for queue in ("weft.audit", "weft.email", "weft.analytics"):
         assert eventually(lambda queue=queue: depth(amqp_url, queue) == 2), queue

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,13 +14,10 @@ import pika
 import pytest
 import sqlalchemy as sa
 
-from svc.chassis import migrate, tables
-from svc.chassis.bounded import parse_url
+from svc.chassis import tables
 from svc.chassis.context import Deadline
-from svc.chassis.database import Database, Transaction
+from svc.chassis.database import Database
 from tests.fakes.worker import (
-    USER,
-    FakeDeliveries,
     FakeHandler,
     envelope,
     event,
@@ -30,7 +26,8 @@ from tests.fakes.worker import (
     user_created,
 )
 from tests.fakes.worker_smtp import smtp_server
-from worker import wiring
+from tests.integration.worker_databases import Migrated, databases, in_threads, through_outages
+from worker import runner
 from worker.amqp.consumer import Consumer
 from worker.amqp.depth import Depths
 from worker.amqp.ladder import Ladder
@@ -43,16 +40,13 @@ from worker.handlers.analytics.handler import AnalyticsHandler, Totals
 from worker.handlers.audit import log
 from worker.handlers.audit.handler import AuditHandler
 from worker.handlers.email import deliveries
-from worker.handlers.email.deliveries import Counts, Deliveries, Mail, Recipient
+from worker.handlers.email.deliveries import Deliveries
 from worker.handlers.email.handler import EmailHandler
 from worker.handlers.email.smtp import Smtp
-from worker.handlers.email.templates import message_id
-from worker.runner import Handler, Runner
+from worker.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
-MIGRATIONS = {**wiring.MIGRATIONS, "analytics": ROOT / "svc" / "analytics" / "migrations"}
 STATED = {"audit": log.METADATA, "email": deliveries.METADATA, "analytics": sales.METADATA}
-ADA = Recipient(USER, "Ada", "ada@example.org")
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
@@ -65,35 +59,10 @@ def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
     return True
 
 
-class Migrated:
-    """A migrated database of one kind of worker."""
-
-    def __init__(self, url: str, name: str) -> None:
-        self.url = url
-        migrate.upgrade(url, str(MIGRATIONS[name]))
-        migrate.upgrade(url, str(MIGRATIONS[name]))
-        self.database = Database(url, pool_size=4, name=name)
-        self.engine = sa.create_engine(parse_url(url))
-
-    def read(self, query: Callable[[Transaction], Any]) -> Any:
-        return self.database.read(query, deadline=Deadline.after(10))
-
-    def close(self) -> None:
-        self.database.close()
-        self.engine.dispose()
-
-
 @pytest.fixture
 def migrated(postgres_url: Callable[[str], str]) -> Iterator[Callable[[str], Migrated]]:
-    opened: list[Migrated] = []
-
-    def make(name: str) -> Migrated:
-        opened.append(Migrated(postgres_url(name), name))
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        one.close()
+    with databases(postgres_url) as make:
+        yield make
 
 
 @pytest.mark.parametrize("name", sorted(STATED))
@@ -108,35 +77,6 @@ def test_the_tables_that_a_worker_states_are_those_it_finds(migrated: Callable[[
         assert {column.name: (column.type._type_affinity, column.nullable) for column in table.columns} == found
         key = inspector.get_pk_constraint(table.name)["constrained_columns"]
         assert [column.name for column in table.primary_key] == key
-
-
-def in_threads(count: int, work: Callable[[int], None]) -> None:
-    """Do the work that many times at once; the first failure is the test's."""
-    failures: list[BaseException] = []
-
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the test's own thread
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
-def through_outages(handler: Handler, events: Sequence[Event]) -> None:
-    """Handle a batch as the runner does: again until no outage stops it."""
-    for _ in range(200):
-        try:
-            return handler.handle(events)
-        except Outage:
-            continue
-    raise AssertionError("the outage does not end")
 
 
 def test_several_audit_workers_write_one_gap_free_chain(migrated: Callable[[str], Migrated]) -> None:
@@ -216,62 +156,6 @@ def test_a_database_that_is_away_is_an_outage() -> None:
     with pytest.raises(Outage):
         AuditHandler(nowhere).handle([event(order_placed())])
     nowhere.close()
-
-
-@pytest.fixture(params=["fake", "real"])
-def remembered(request: pytest.FixtureRequest) -> Any:
-    """What the e-mail worker remembers: the fake and the real tables go through the same tests."""
-    if request.param == "fake":
-        return FakeDeliveries()
-    return Deliveries(request.getfixturevalue("migrated")("email").database)
-
-
-def mails(*ids: str, user: str = USER) -> list[Mail]:
-    return [Mail(one, "order-placed", user) for one in ids]
-
-
-def test_a_mail_is_open_until_it_is_marked(remembered: Any) -> None:
-    first, second = str(uuid.uuid4()), str(uuid.uuid4())
-    remembered.remember({str(uuid.uuid4()): ADA})
-
-    assert {first: ADA} == remembered.reserve(mails(first, first))
-    assert {first: ADA, second: ADA} == remembered.reserve(mails(first, second))
-    remembered.mark_sent([first])
-    assert {second: ADA} == remembered.reserve(mails(first, second))
-    remembered.mark_sent([first, second])
-    assert {} == remembered.reserve(mails(first, second))
-
-
-def test_nothing_is_reserved_while_an_address_is_missing(remembered: Any) -> None:
-    known, unknown = str(uuid.uuid4()), str(uuid.uuid4())
-    remembered.remember({str(uuid.uuid4()): ADA})
-
-    with pytest.raises(Transient):
-        remembered.reserve(mails(known) + mails(unknown, user="users/bob"))
-
-    assert {known: ADA} == remembered.reserve(mails(known))
-
-
-def test_an_address_that_is_told_twice_is_the_first(remembered: Any) -> None:
-    told, mail = str(uuid.uuid4()), str(uuid.uuid4())
-    remembered.remember({told: ADA})
-    remembered.remember({told: Recipient(USER, "Ada", "forged@example.org")})
-
-    assert {mail: ADA} == remembered.reserve(mails(mail))
-
-
-def test_orders_become_mail(migrated: Callable[[str], Migrated]) -> None:
-    tables_ = migrated("email")
-    placed, cancelled = event(order_placed()), event(order_cancelled())
-    with smtp_server() as inbox:
-        smtp = Smtp(inbox.address)
-        handler = EmailHandler(Deliveries(tables_.database), smtp)
-        handler.handle([event(user_created()), placed])
-        handler.handle([cancelled, placed])
-        smtp.close()
-
-    assert [message_id(placed.id), message_id(cancelled.id)] == [mail["Message-ID"] for mail in inbox.mails]
-    assert Counts(sent={"order-placed": 1, "order-cancelled": 1}, pending=0) == tables_.read(deliveries.counts)
 
 
 class Pipeline:
@@ -394,6 +278,25 @@ def test_what_was_not_acknowledged_comes_again_to_the_next_worker(amqp_url: str)
     with Pipeline(amqp_url) as second:
         second.consume()
         assert eventually(lambda: set(second.handled()) == set(ids))
+
+
+def test_a_long_outage_gives_the_queue_back_what_is_in_hand_and_consumes_again_after_it(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "HOLD_S", 0.0)
+    ids = pipeline.send(*(order_placed() for _ in range(50)))
+    pipeline.handler.errors = {ids[0]: Outage("database away")}
+    pipeline.consume()
+    # What is in hand is not counted: all of it lies in the queue again.
+    assert eventually(lambda: pipeline.depth() == 50)
+
+    pipeline.handler.errors = {}
+    assert eventually(lambda: set(ids) <= set(pipeline.handled()))
+    assert eventually(lambda: pipeline.depth() == 0)
+    for part in (pipeline.runner, pipeline.consumer):
+        part.stop(10)
+
+    assert (0, []) == (pipeline.depth(), pipeline.dead())
 
 
 def test_a_worker_survives_its_broker(pipeline: Pipeline, rabbitmq: Any) -> None:

@@ -56,7 +56,10 @@ class Owner(Protocol):
         ...
 
     def blocked(self, blocked: bool) -> None:
-        """The broker takes nothing more from this connection for now, or takes it again."""
+        """The broker takes nothing more from this connection for now, or takes it again.
+
+        False as well when a blocked connection ends: the next one begins unblocked.
+        """
         ...
 
 
@@ -73,6 +76,7 @@ class Link:
         self._connection: Any = None
         self._session: Session | None = None
         self._sessions = 0
+        self._blocked = False
         self._pending: deque[Work] = deque()
 
     def start(self) -> None:
@@ -147,6 +151,9 @@ class Link:
             # Nobody who submitted waits for work that no loop will run any more.
             self._work_off()
             connection.ioloop.close()
+            if self._blocked:
+                self._blocked = False
+                self._owner.blocked(False)
 
     def _close(self) -> None:
         if self._connection is not None and not (self._connection.is_closing or self._connection.is_closed):
@@ -169,6 +176,7 @@ class Link:
 
     def _on_blocked(self, blocked: bool) -> None:
         log.warning("amqp_blocked" if blocked else "amqp_unblocked", link=self._name)
+        self._blocked = blocked
         self._owner.blocked(blocked)
 
     def _on_channel_closed(self, _channel: Any, reason: Exception) -> None:

@@ -2,7 +2,8 @@
 
 The runner takes batches in the order the queue gave them and acknowledges a batch as a whole when every delivery of
 it is settled. What was not acknowledged when a session ends belongs to the queue again: the buffer is emptied, and an
-acknowledgement that comes later is dropped.
+acknowledgement that comes later is dropped. Ending the session is also how deliveries are given back before the
+broker asks for them: it closes the channel of a consumer that holds one for longer than its `consumer_timeout`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Consumer:
         self._filled = threading.Condition()
         self._session = 0
         self._cancelled = False
+        self._paused = False
         self._consumer_tag: str | None = None
 
     def start(self) -> None:
@@ -57,6 +59,20 @@ class Consumer:
             self._filled.notify_all()
         self._link.submit(self._cancel)
 
+    def give_back(self) -> None:
+        """Return everything in hand to the queue, and take nothing until `resume`."""
+        with self._filled:
+            self._paused = True
+            self._session = 0
+            self._buffer.clear()
+        self._link.submit(_end)
+
+    def resume(self) -> None:
+        """Take deliveries again."""
+        with self._filled:
+            self._paused = False
+        self._link.submit(self._consume)
+
     def take(self, limit: int, *, timeout_s: float) -> list[Delivery]:
         """Up to `limit` deliveries, as many as there are; waits for the first one only."""
         with self._filled:
@@ -78,22 +94,26 @@ class Consumer:
 
     def opened(self, session: Session) -> None:
         """Consume on the new channel."""
-        with self._filled:
-            self._session = session.number
-            if self._cancelled:
-                return
-        session.channel.add_on_cancel_callback(lambda _frame: session.channel.close())
-        session.channel.basic_qos(prefetch_count=PREFETCH)
-        self._consumer_tag = session.channel.basic_consume(self._queue, on_message_callback=self._on_message)
+        self._consume(session)
 
     def lost(self, _reason: str) -> None:
         """Forget what the queue has taken back."""
         with self._filled:
             self._session = 0
             self._buffer.clear()
+        self._consumer_tag = None
 
     def blocked(self, _blocked: bool) -> None:
         """Not told to a connection that publishes nothing."""
+
+    def _consume(self, session: Session | None) -> None:
+        with self._filled:
+            if session is None or self._consumer_tag is not None or self._cancelled or self._paused:
+                return
+            self._session = session.number
+        session.channel.add_on_cancel_callback(lambda _frame: session.channel.close())
+        session.channel.basic_qos(prefetch_count=PREFETCH)
+        self._consumer_tag = session.channel.basic_consume(self._queue, on_message_callback=self._on_message)
 
     def _cancel(self, session: Session | None) -> None:
         if session is not None and self._consumer_tag is not None:
@@ -111,9 +131,14 @@ class Consumer:
             session=self._session,
         )
         with self._filled:
-            if not self._cancelled:
+            if not (self._cancelled or self._paused):
                 self._buffer.append(delivery)
                 self._filled.notify()
+
+
+def _end(session: Session | None) -> None:
+    if session is not None:
+        session.channel.close()
 
 
 def _text(value: str | bytes | None) -> str | None:

@@ -15,10 +15,14 @@ import structlog
 from pika.exceptions import AMQPError
 
 from svc.chassis import metrics
+from worker.amqp.connection import HEARTBEAT_S
 from worker.errors import Outage
 
 PROBE_EVERY_S: Final = 2.0
 CONNECT_TIMEOUT_S: Final = 3
+
+#: A broker that is frozen keeps the thread waiting until its heartbeats are missed. Nobody waits for it that long.
+STOP_MAX_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +34,7 @@ class Depths:
         self._parameters = pika.URLParameters(url)
         self._parameters.socket_timeout = CONNECT_TIMEOUT_S
         self._parameters.stack_timeout = CONNECT_TIMEOUT_S
+        self._parameters.heartbeat = HEARTBEAT_S
         self._parameters.blocked_connection_timeout = CONNECT_TIMEOUT_S
         self._queues = tuple(queues)
         self._connection: Any = None
@@ -45,6 +50,10 @@ class Depths:
         except (AMQPError, OSError) as error:
             self.close()
             raise Outage(f"queue depths: {error!r}") from error
+        except BaseException:
+            # Whatever state it is in, it is not used again.
+            self.close()
+            raise
         return {queue: int(answer.method.message_count) for queue, answer in declared.items()}
 
     def close(self) -> None:
@@ -55,10 +64,14 @@ class Depths:
                 connection.close()
             except (AMQPError, OSError) as error:
                 log.info("depth_connection_broke", reason=repr(error))
+            except Exception:
+                # It is given up either way, and this one would hide the exception that brought us here.
+                metrics.UNEXPECTED_ERRORS.labels(place="queue_depth").inc()
+                log.exception("depth_connection_not_closed")
 
 
 class DepthProbe:
-    """Reports queue depths as a metric, from a thread of its own."""
+    """Reports queue depths as a metric, from a thread of its own, which only `stop` ends."""
 
     def __init__(self, depths: Depths) -> None:
         self._depths = depths
@@ -70,10 +83,10 @@ class DepthProbe:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """End the thread."""
+        """End the thread, or leave it to the end of the process: it holds nothing that anybody misses."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout)
+            self._thread.join(min(timeout, STOP_MAX_S))
 
     def alive(self) -> bool:
         """Whether the thread runs."""
@@ -81,12 +94,20 @@ class DepthProbe:
 
     def _run(self) -> None:
         while not self._stop.wait(PROBE_EVERY_S):
-            try:
-                depths = self._depths.read()
-            except Outage as error:
-                # The last values stay: that the broker is away is another metric's to say.
-                log.info("queue_depth_unknown", reason=str(error))
-                continue
+            self.report()
+        self._depths.close()
+
+    def report(self) -> None:
+        """Ask once. Where there is no answer the last values stay: another metric says that the broker is away."""
+        try:
+            depths = self._depths.read()
+        except Outage as error:
+            log.info("queue_depth_unknown", reason=str(error))
+        except Exception:
+            # The driver raises more than it documents when a connection dies under it. A figure that is missing for
+            # a moment must not end a worker; the stack and the count tell of it.
+            metrics.UNEXPECTED_ERRORS.labels(place="queue_depth").inc()
+            log.exception("queue_depth_failed")
+        else:
             for queue, messages in depths.items():
                 metrics.QUEUE_DEPTH.labels(queue).set(messages)
-        self._depths.close()

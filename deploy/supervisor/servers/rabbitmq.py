@@ -132,6 +132,7 @@ def render(port: int, home: Path) -> str:
         "log.file = false\n"
         "disk_free_limit.absolute = 100MB\n"
         "heartbeat = 30\n"
+        "consumer_timeout = 3600000\n"  # ms; workers hold a delivery for minutes at most, so it only ends a hung one
     )
 
 

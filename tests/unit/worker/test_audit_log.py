@@ -1,12 +1,16 @@
 """The seal of a record."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from svc.chassis.context import Deadline
+from svc.chassis.database import Transaction
 from tests.fakes.worker import event, order_placed
 from worker.delivery import Event
+from worker.handlers.audit.handler import AuditHandler
 from worker.handlers.audit.log import GENESIS, record_hash
 
 RECORD = replace(event(order_placed(), event_id="7f0c0c52-3f35-4f6b-9d0a-111111111111"), subject="ada", actor="op")
@@ -38,3 +42,21 @@ def test_no_column_can_change_without_the_seal(changed: Event) -> None:
 
 def test_the_seal_holds_the_place_in_the_chain() -> None:
     assert len({SEAL, record_hash(GENESIS, 2, RECORD), record_hash(SEAL, 1, RECORD)}) == 3
+
+
+class AskedDatabase:
+    """Keeps what its transactions are to wait for."""
+
+    def __init__(self) -> None:
+        self.hot_keys: list[Sequence[str]] = []
+
+    def serializable(self, work: Callable[[Transaction], None], *, deadline: Deadline, hot_keys: Sequence[str]) -> None:
+        self.hot_keys.append(hot_keys)
+
+
+def test_workers_wait_for_the_head_before_they_look_at_it() -> None:
+    database = AskedDatabase()
+
+    AuditHandler(database).handle([RECORD])
+
+    assert [["audit_head"]] == database.hot_keys

@@ -52,6 +52,39 @@ def test_work_without_a_session_is_told_so_at_once_or_at_the_end_of_the_attempt(
         link.stop(10)
 
 
+class Blocked:
+    """Keeps what it is told of alarms."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+        self.ended = threading.Event()
+
+    def opened(self, session: Session) -> None:
+        raise AssertionError("there is no broker")
+
+    def lost(self, reason: str) -> None:
+        raise AssertionError("there was no session")
+
+    def blocked(self, blocked: bool) -> None:
+        self.told.append(blocked)
+        if not blocked:
+            self.ended.set()
+
+
+def test_an_alarm_ends_with_its_connection_even_where_there_was_no_session() -> None:
+    owner = Blocked()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        link = Link(f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}/", name="test", owner=owner)
+        link._on_blocked(True)
+        link.start()
+        server.accept()[0].close()
+        assert owner.ended.wait(10)
+        link.stop(10)
+
+    assert [True, False] == owner.told
+
+
 def test_a_link_that_waits_for_a_silent_broker_can_be_stopped() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(10)

@@ -66,6 +66,35 @@ def test_after_cancelling_nothing_more_is_taken_but_acknowledgements_still_go_ou
     assert [(1, True)] == channel.acknowledged
 
 
+def test_what_is_given_back_is_neither_held_nor_followed_by_more_until_the_consumer_resumes() -> None:
+    consumer, link, channel = opened()
+    channel.hand_out(1, PROPERTIES)
+    channel.hand_out(2, PROPERTIES)
+    [taken] = consumer.take(1, timeout_s=0)
+
+    consumer.give_back()
+    channel.hand_out(3, PROPERTIES)
+    assert (False, False, []) == (channel.is_open, consumer.holds(taken), consumer.take(9, timeout_s=0))
+    link.end()
+    again = link.begin()
+    assert None is again.consuming
+
+    consumer.resume()
+    again.hand_out(1, PROPERTIES)
+    assert ("weft.test", PREFETCH) == (again.consuming, again.prefetch)
+    assert [True] == [consumer.holds(one) for one in consumer.take(9, timeout_s=0)]
+
+
+def test_a_consumer_that_resumes_without_a_session_consumes_on_the_next() -> None:
+    consumer, link, _ = opened()
+    consumer.give_back()
+
+    consumer.resume()
+    link.end()
+
+    assert "weft.test" == link.begin().consuming
+
+
 def test_a_queue_that_is_deleted_ends_the_channel_so_that_it_is_declared_again() -> None:
     _, _, channel = opened()
 

@@ -8,7 +8,7 @@ from google.protobuf.any_pb2 import Any
 
 from tests.fakes.worker import NOON, TRACEPARENT, delivery, envelope, order_placed
 from weft.events.v1.envelope_pb2 import Envelope
-from worker.delivery import BODY_BYTES_MAX, Delivery, decode
+from worker.delivery import BODY_BYTES_MAX, Delivery, decode, unseal
 from worker.errors import Permanent
 
 
@@ -51,6 +51,12 @@ HOSTILE = {
 def test_what_is_not_an_event_of_ours_is_refused_with_a_reason(received: Delivery, reason: str) -> None:
     with pytest.raises(Permanent, match=reason):
         decode(received)
+
+
+def test_an_envelope_that_was_kept_is_the_same_event() -> None:
+    event = decode(delivery(order_placed()))
+
+    assert event == unseal(event.envelope)
 
 
 def test_an_unknown_field_of_a_newer_contract_is_no_reason_to_refuse() -> None:

@@ -1,5 +1,8 @@
 """Who gets which mail, and how often, whatever fails in between."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
 from tests.fakes.worker import (
@@ -11,6 +14,7 @@ from tests.fakes.worker import (
     user_created,
 )
 from weft.catalog.v1.events_pb2 import ProductChanged
+from worker.config import MAIL_BATCH
 from worker.delivery import Event
 from worker.errors import Outage, Permanent, Transient
 from worker.handlers.email.handler import EmailHandler
@@ -68,16 +72,115 @@ def test_a_user_and_an_order_may_come_in_one_batch_in_any_order(scene: Scene) ->
     assert ["Ada <bob@example.org>"] == [str(mail["To"]) for mail in scene.mailer.mails]
 
 
-def test_an_order_of_somebody_unknown_comes_back_later(scene: Scene) -> None:
+def bob(email: str = "bob@example.org") -> Event:
+    return event(user_created("users/bob", name="Bob", email=email))
+
+
+def orders_of_bob(count: int) -> list[Event]:
+    """In the order in which they happened."""
+    return [
+        replace(one, occur_time=one.occur_time + timedelta(seconds=number))
+        for number, one in enumerate(event(order_placed(user="users/bob")) for _ in range(count))
+    ]
+
+
+def test_a_mail_for_somebody_unknown_waits_and_goes_out_when_the_address_is_told(scene: Scene) -> None:
     placed = event(order_placed(user="users/bob"))
+    scene.handler.handle([placed, event(order_placed())])
+    assert "waiting" == scene.deliveries.states[placed.id]
+    scene.restart()
 
-    with pytest.raises(Transient) as raised:
-        scene.handler.handle([placed])
-    assert Transient is raised.type
-
-    scene.handler.handle([event(user_created("users/bob", email="bob@example.org"))])
+    scene.handler.handle([placed, bob(), placed])
     scene.handler.handle([placed])
+
+    assert ids(placed) == scene.sent()[1:]
+    assert "sent" == scene.deliveries.states[placed.id]
+
+
+def test_a_mail_that_waited_is_the_one_that_would_have_gone_out_at_once(scene: Scene) -> None:
+    placed, told = event(order_placed(user="users/bob")), bob()
+    scene.handler.handle([placed])
+    scene.handler.handle([told])
+    at_once = Scene()
+    at_once.handler.handle([told, placed])
+
+    assert [mail.as_bytes() for mail in at_once.mailer.mails] == [mail.as_bytes() for mail in scene.mailer.mails]
+
+
+def test_mails_that_waited_go_out_in_the_order_of_their_events_however_many_they_are(scene: Scene) -> None:
+    waiting = orders_of_bob(3 * MAIL_BATCH + 1)
+    scene.handler.handle(waiting[::-1])
+
+    scene.handler.handle([bob()])
+
+    assert ids(*waiting) == scene.sent()
+
+
+def test_a_crash_after_the_address_was_stored_loses_no_mail_that_waited(scene: Scene) -> None:
+    first, second = orders_of_bob(2)
+    told = bob()
+    scene.handler.handle([first, second])
+    scene.mailer.errors = {message_id(second.id): Outage("mail server away")}
+    with pytest.raises(Outage):
+        scene.handler.handle([told])
+    assert {first.id: "sent", second.id: "reserved"} == scene.deliveries.states
+
+    scene.mailer.errors = {}
+    scene.restart()
+    # Its own event does not send it: one event sends a mail.
+    scene.handler.handle([second])
+    assert ids(first) == scene.sent()
+    scene.handler.handle([told])
+
+    assert ids(first, second) == scene.sent()
+
+
+@pytest.mark.parametrize(
+    ("errors", "raised_type"),
+    [([Permanent("no"), Permanent("no")], Permanent), ([Permanent("no"), Transient("later")], Transient)],
+)
+def test_one_mail_that_waited_and_fails_keeps_no_other_back_and_its_user_s_event_answers_for_it(
+    scene: Scene, errors: list[Exception], raised_type: type[Exception]
+) -> None:
+    waiting, told = orders_of_bob(3), bob()
+    scene.handler.handle(waiting)
+    scene.mailer.errors = dict(zip([message_id(one.id) for one in waiting], errors, strict=False))
+
+    with pytest.raises(raised_type) as raised:
+        scene.handler.handle([told])
+    assert raised_type is raised.type
+    assert ids(waiting[2]) == scene.sent()
+
+    scene.handler.abandon(told)
+    assert ["refused", "refused", "sent"] == [scene.deliveries.states[one.id] for one in waiting]
+    scene.mailer.errors = {}
+    scene.handler.handle([told])
+    assert ids(waiting[2], waiting[0], waiting[1]) == scene.sent()
+
+
+def test_a_mail_whose_event_is_a_dead_letter_is_not_pending_and_goes_out_if_the_event_comes_again(
+    scene: Scene,
+) -> None:
+    placed = event(order_placed())
+    scene.mailer.errors = {message_id(placed.id): Permanent("refused")}
+    with pytest.raises(Permanent):
+        scene.handler.handle([placed])
+    scene.handler.abandon(placed)
+    assert {placed.id: "refused"} == scene.deliveries.states
+
+    scene.mailer.errors = {}
+    scene.handler.handle([placed])
+    scene.handler.abandon(placed)
+
     assert ids(placed) == scene.sent()
+    assert {placed.id: "sent"} == scene.deliveries.states
+
+
+@pytest.mark.parametrize("payload", [user_created(""), user_created("a\0b"), ProductChanged(product="products/1")])
+def test_an_event_that_led_to_no_mail_can_be_abandoned(scene: Scene, payload: object) -> None:
+    scene.handler.abandon(event(payload))
+
+    assert {} == scene.deliveries.states
 
 
 def test_what_was_out_before_a_mail_failed_is_not_sent_again(scene: Scene) -> None:

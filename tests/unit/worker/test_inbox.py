@@ -1,6 +1,6 @@
 """What a failed transaction means for the events in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from psycopg import errors
@@ -10,14 +10,14 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.errors import Aborted, DeadlineExceeded, Unavailable
 from worker import inbox
-from worker.errors import Outage, Permanent, Transient
+from worker.errors import Outage, Overrun, Permanent, Transient
 
 
 class FailingDatabase:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def serializable(self, work: Callable[[Transaction], None], *, deadline: Deadline) -> None:
+    def serializable(self, work: Callable[[Transaction], None], *, deadline: Deadline, hot_keys: Sequence[str]) -> None:
         raise self.error
 
 
@@ -27,7 +27,7 @@ class FailingDatabase:
         (Unavailable(), Outage),
         (Unavailable(reason="COMMIT_UNKNOWN"), Outage),
         (Aborted(), Outage),
-        (DeadlineExceeded(), Outage),
+        (DeadlineExceeded(), Overrun),
         (OperationalError("", {}, errors.InvalidPassword()), Outage),
         (ProgrammingError("", {}, errors.UndefinedTable()), Outage),
         (DataError("", {}, errors.NumericValueOutOfRange()), Permanent),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.fakes.worker import FakeChannel, FakeLink
-from worker.amqp.publisher import WINDOW, Publisher
+from worker.amqp.publisher import WINDOW, Publisher, _Window
 from worker.delivery import Outgoing
 from worker.errors import Outage
 
@@ -114,12 +114,68 @@ def test_an_alarm_lets_waiting_callers_go_and_stops_new_ones_until_it_is_over() 
     assert [True] == publisher.publish([message()], timeout_s=5)
 
 
-def test_a_broker_that_says_nothing_ends_the_callers_patience() -> None:
-    publisher, _, channel = opened()
+def test_a_broker_that_says_nothing_ends_the_callers_patience_and_the_session() -> None:
+    publisher, link, channel = opened()
 
     with pytest.raises(Outage, match="in time"):
         publisher.publish([message()], timeout_s=0.01)
 
-    channel.confirm(1)
-    at_message(channel, 2, lambda: channel.confirm(2))
+    assert ({}, False, False) == (publisher._inflight, channel.is_open, publisher.ready(0))
+    with pytest.raises(Outage):
+        publisher.publish([message()], timeout_s=5)
+    channel.confirm(1)  # too late, and no harm
+    link.end()
+    again = link.begin()
+    at_message(again, 1, lambda: again.confirm(1))
     assert [True] == publisher.publish([message()], timeout_s=5)
+
+
+def test_a_caller_that_lost_patience_over_one_session_does_not_end_the_next() -> None:
+    publisher, link, _ = opened()
+    window = _Window([message()])
+    publisher._write(link.session, window)
+    link.end()
+    again = link.begin()
+
+    publisher._give_up(link.session, window)
+
+    assert (True, True) == (again.is_open, publisher.ready(0))
+
+
+def test_what_its_caller_has_given_up_is_not_written_any_more() -> None:
+    publisher, link, channel = opened()
+    window = _Window([message()])
+    window.abandoned = True
+
+    publisher._write(link.session, window)
+
+    assert ([], {}) == (channel.published, publisher._inflight)
+
+
+def test_nothing_is_tried_when_no_time_is_left() -> None:
+    publisher, _, channel = opened()
+
+    with pytest.raises(Outage, match="time"):
+        publisher.publish([message()], timeout_s=0.0)
+
+    assert ([], True) == (channel.published, publisher.ready(0))
+
+
+def test_an_alarm_that_ends_makes_nothing_ready_before_confirms_are_on() -> None:
+    publisher = Publisher("amqp://", name="test", link=FakeLink)
+
+    publisher.blocked(True)
+    publisher.blocked(False)
+
+    assert not publisher.ready(0)
+
+
+def test_a_session_that_begins_under_an_alarm_is_ready_when_the_alarm_is_over() -> None:
+    publisher = Publisher("amqp://", name="test", link=FakeLink)
+
+    publisher.blocked(True)
+    publisher._link.begin()
+    assert not publisher.ready(0)
+
+    publisher.blocked(False)
+    assert publisher.ready(0)

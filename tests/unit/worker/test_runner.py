@@ -21,8 +21,9 @@ from tests.fakes.worker import (
     garbage,
     order_placed,
 )
+from worker import runner
 from worker.delivery import DeadLetter, Retry
-from worker.errors import Permanent, Transient
+from worker.errors import Outage, Permanent, Transient
 from worker.runner import Runner
 
 QUEUE = "weft.test"
@@ -127,6 +128,53 @@ def test_a_batch_that_the_queue_took_back_is_left_alone(scene: Scene) -> None:
     scene.runner.settle(deliveries(order_placed()))
 
     assert (1, []) == (len(scene.handler.batches), scene.source.acknowledged)
+
+
+def test_a_long_outage_gives_everything_back_once_and_the_queue_is_consumed_again_after_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "HOLD_S", 0.0)
+    scene.handler.outages = 3
+
+    scene.runner.settle(deliveries(order_placed()))
+
+    assert (4, 1, 1) == (len(scene.handler.batches), scene.source.given_back, scene.source.resumed)
+    # The queue hands it out again, and that is what is acknowledged.
+    assert [] == scene.source.acknowledged
+
+
+def test_a_batch_that_does_not_fit_into_its_transaction_is_split_the_second_time(scene: Scene) -> None:
+    batch = deliveries(order_placed(), order_placed(), order_placed())
+    scene.handler.fits = 1
+
+    scene.runner.settle(batch)
+
+    ids = [one.message_id for one in batch]
+    assert [ids, ids, [ids[0]], [ids[1]], [ids[2]]] == scene.handler.batches
+    assert ([], [3]) == (scene.ladder.moved, scene.source.acknowledged)
+
+
+def test_the_handler_hears_of_an_event_that_becomes_a_dead_letter_and_of_no_other(scene: Scene) -> None:
+    batch = deliveries(order_placed(), order_placed(), order_placed())
+    ids = [str(one.message_id) for one in batch]
+    scene.handler.errors = {ids[1]: Permanent("never"), ids[2]: Transient("not yet")}
+    scene.ladder.outages = 1
+
+    scene.runner.settle([*batch, garbage(tag=4)])
+
+    assert [ids[1]] == scene.handler.abandoned
+
+
+@pytest.mark.parametrize("error", [Outage("database away"), ZeroDivisionError()])
+def test_a_dead_letter_is_one_whatever_its_handler_makes_of_it(scene: Scene, error: Exception) -> None:
+    batch = deliveries(order_placed())
+    scene.handler.errors = {str(batch[0].message_id): Permanent("never")}
+    scene.handler.abandoning = [error]
+
+    scene.runner.settle(batch)
+
+    assert [(1, DeadLetter("never"))] == scene.ladder.moved
+    assert [1] == scene.source.acknowledged
 
 
 def test_stopping_during_an_outage_gives_the_batch_back(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """The SMTP door, against a real server in this process."""
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -57,6 +58,52 @@ def test_a_refusal_is_final_or_not_as_its_code_says(
     setattr(inbox, at, "")
     door.send(MAIL)
     assert 1 == len(inbox.mails)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ("550 you are not welcome", Outage),
+        ("451 out of disk", Outage),
+        ("421 closing", Outage),
+        ("530 authentication required", Outage),
+        # The size of the mail is announced with its sender: this one is about the mail.
+        ("552 too large", Permanent),
+    ],
+)
+def test_a_server_that_takes_nothing_from_us_is_an_outage(
+    inbox: Inbox, door: Smtp, answer: str, error: type[Exception]
+) -> None:
+    inbox.on_sender = answer
+    with pytest.raises(error) as raised:
+        door.send(MAIL)
+    assert error is raised.type
+
+    inbox.on_sender = ""
+    door.send(MAIL)
+    assert 1 == len(inbox.mails)
+
+
+@pytest.mark.parametrize("answers", [["554 no service"], ["220 hello", "550 not you", "550 not you"]])
+def test_a_server_that_refuses_us_before_the_mail_is_an_outage(answers: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=say, args=(server, answers))
+        thread.start()
+        with pytest.raises(Outage) as raised:
+            Smtp(Address("127.0.0.1", server.getsockname()[1])).send(MAIL)
+        thread.join()
+
+    assert Outage is raised.type
+
+
+def say(server: socket.socket, answers: list[str]) -> None:
+    """Greet with the first answer, then give one for each line."""
+    connection, _ = server.accept()
+    with connection, connection.makefile("rwb") as stream:
+        for answer in answers:
+            stream.write(f"{answer}\r\n".encode())
+            stream.flush()
+            stream.readline()
 
 
 def test_a_connection_that_breaks_before_the_answer_is_an_outage_and_the_mail_goes_again(

@@ -58,6 +58,9 @@ class AnalyticsHandler:
         """Fold a batch and add its sums in one transaction."""
         inbox.once(self._database, CONSUMER, events, _add)
 
+    def abandon(self, event: Event) -> None:
+        """Nothing: an event that was put aside has changed no sum."""
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:

@@ -12,6 +12,9 @@ from worker.handlers.audit import log
 
 CONSUMER: Final = "audit"
 
+#: Every append changes the head. Workers wait for it before their snapshot, and do not lose against each other.
+HEAD: Final = "audit_head"
+
 
 class AuditHandler:
     """Appends events to the audit log, each once."""
@@ -21,4 +24,7 @@ class AuditHandler:
 
     def handle(self, events: Sequence[Event]) -> None:
         """Append a batch in one transaction: the price of a commit is paid once."""
-        inbox.once(self._database, CONSUMER, events, log.append)
+        inbox.once(self._database, CONSUMER, events, log.append, hot_keys=[HEAD])
+
+    def abandon(self, event: Event) -> None:
+        """Nothing: an event that was put aside has left no record."""

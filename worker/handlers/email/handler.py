@@ -1,22 +1,29 @@
 """The e-mail worker's handler: keeps addresses, and sends one mail for each order placed or cancelled.
 
 Exactly one mail cannot be promised: no SMTP server tells whether it has seen a Message-ID. What is promised: a mail is
-reserved in one transaction, sent, and marked sent in another. A crash between the last two sends the mails of that
-batch again (at most `wiring`'s batch size), each under the Message-ID it had. Nothing else sends a mail twice.
+reserved in one transaction, sent, and marked sent in another. Two things send a mail twice, under one Message-ID:
+
+- a crash between sending and marking: the mails of that batch, `config.MAIL_BATCH` at the most;
+- an answer of the SMTP server that got lost after the mail's last byte: that mail.
+
+A mail for somebody whose address is not known waits in the database, and its event is done: the user's event comes
+through another outbox, which may be away for longer than any retry. That event then sends what has waited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from email.message import EmailMessage
 from typing import Final, Protocol
 
 from weft.identity.v1.events_pb2 import UserCreated
 from weft.orders.v1.events_pb2 import OrderCancelled, OrderPlaced
-from worker.delivery import Event
-from worker.errors import Permanent
+from worker.config import MAIL_BATCH
+from worker.delivery import Event, unseal
+from worker.errors import Outage, Permanent, Transient
 from worker.handlers.email import templates
-from worker.handlers.email.deliveries import Mail, Recipient
+from worker.handlers.email.deliveries import Mail, Recipient, Released
 
 _KINDS: Final[Mapping[type, str]] = {OrderPlaced: templates.ORDER_PLACED, OrderCancelled: templates.ORDER_CANCELLED}
 
@@ -24,16 +31,28 @@ _KINDS: Final[Mapping[type, str]] = {OrderPlaced: templates.ORDER_PLACED, OrderC
 class Deliveries(Protocol):
     """What is remembered: `worker.handlers.email.deliveries.Deliveries`."""
 
-    def remember(self, people: Mapping[str, Recipient]) -> None:
-        """Store addresses, by the id of the event that told them."""
+    def remember(self, people: Mapping[str, Recipient]) -> Sequence[str]:
+        """Store addresses, by the id of the event that told them; the mails that waited for them, oldest first."""
+        ...
+
+    def released(self, message_ids: Collection[str]) -> Sequence[Released]:
+        """Those of the mails that waited and are not sent yet, oldest first."""
         ...
 
     def reserve(self, mails: Sequence[Mail]) -> Mapping[str, Recipient]:
-        """The recipients of the mails that were not sent before, by message id."""
+        """The recipients of the mails that are to be sent now, by message id."""
         ...
 
     def mark_sent(self, message_ids: Collection[str]) -> None:
         """These are out."""
+        ...
+
+    def refuse(self, message_id: str) -> None:
+        """The event of this mail is a dead letter."""
+        ...
+
+    def refuse_waiting(self, user: str) -> None:
+        """The event that told this user's address is a dead letter."""
         ...
 
 
@@ -55,25 +74,57 @@ class EmailHandler:
         self._unmarked: set[str] = set()
 
     def handle(self, events: Sequence[Event]) -> None:
-        """Handle a batch: all addresses first, then all mails."""
+        """Handle a batch: all addresses first, then the mails that waited for them, then those of the batch."""
         people = {event.id: _person(event.payload) for event in events if isinstance(event.payload, UserCreated)}
         orders = {event.id: event for event in events if type(event.payload) in _KINDS}
         if any(event.id not in people and event.id not in orders for event in events):
             raise Permanent("the e-mail worker does not consume events of this type")
         if people:
-            self._deliveries.remember(people)
+            self._send_waiting(self._deliveries.remember(people))
         if orders:
-            self._send(orders)
+            self._send(list(orders.values()))
 
-    def _send(self, orders: Mapping[str, Event]) -> None:
-        recipients = self._deliveries.reserve(
-            [Mail(event.id, _KINDS[type(event.payload)], _user(event)) for event in orders.values()]
-        )
+    def abandon(self, event: Event) -> None:
+        """Stop counting the mails that this event was to send as pending; coming again, it sends them."""
+        if isinstance(event.payload, UserCreated):
+            if _storable(event.payload.user):
+                self._deliveries.refuse_waiting(event.payload.user)
+        else:
+            self._deliveries.refuse(event.id)
+
+    def _send_waiting(self, message_ids: Sequence[str]) -> None:
+        failure: Permanent | Transient | None = None
+        for start in range(0, len(message_ids), MAIL_BATCH):
+            released = self._deliveries.released(message_ids[start : start + MAIL_BATCH])
+            with self._marking():
+                for mail in released:
+                    try:
+                        self._hand_over(unseal(mail.envelope), mail.recipient)
+                    except Outage:
+                        raise
+                    except (Permanent, Transient) as error:
+                        # The others do not wait for this one. What may still succeed decides what becomes of the
+                        # event: only with it do the mails get another turn.
+                        failure = error if failure is None or isinstance(error, Transient) else failure
+        if failure is not None:
+            raise failure
+
+    def _send(self, orders: Sequence[Event]) -> None:
+        recipients = self._deliveries.reserve([_mail(event) for event in orders])
+        with self._marking():
+            for event in orders:
+                if event.id in recipients:
+                    self._hand_over(event, recipients[event.id])
+
+    def _hand_over(self, event: Event, recipient: Recipient) -> None:
+        if event.id not in self._unmarked:
+            self._mailer.send(_compose(event, recipient))
+            self._unmarked.add(event.id)
+
+    @contextmanager
+    def _marking(self) -> Iterator[None]:
         try:
-            for event in orders.values():
-                if event.id in recipients and event.id not in self._unmarked:
-                    self._mailer.send(_compose(event, recipients[event.id]))
-                    self._unmarked.add(event.id)
+            yield
         finally:
             # Also when a later mail failed: what is out is out.
             if self._unmarked:
@@ -83,15 +134,23 @@ class EmailHandler:
 
 def _person(created: UserCreated) -> Recipient:
     person = Recipient(created.user, created.display_name, created.email)
-    # PostgreSQL stores no NUL in text.
-    if not person.user or "\x00" in person.user + person.display_name + person.address:
+    if not _storable(person.user) or "\x00" in person.display_name + person.address:
         raise Permanent("the user has no name, or a NUL character in name or address")
     return person
 
 
+def _storable(user: str) -> bool:
+    # PostgreSQL stores no NUL in text.
+    return bool(user) and "\x00" not in user
+
+
+def _mail(event: Event) -> Mail:
+    return Mail(event.id, _KINDS[type(event.payload)], _user(event), event.occur_time, event.envelope)
+
+
 def _user(event: Event) -> str:
     user = event.payload.user if isinstance(event.payload, OrderPlaced | OrderCancelled) else ""
-    if not user or "\x00" in user:
+    if not _storable(user):
         raise Permanent("the order names no user")
     return user
 

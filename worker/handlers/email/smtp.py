@@ -1,7 +1,8 @@
 """The door to the SMTP server: one connection, kept open from mail to mail.
 
 Its answers become what the runner understands: a mail that the server will never take is Permanent, one that it may
-take later Transient, and a server that cannot be talked to an Outage. Used from one thread.
+take later Transient. A server that cannot be talked to, or that takes no mail from us at all, is an Outage: what it
+says before it has heard of a recipient is not about any one mail. Used from one thread.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ TIMEOUT_S: Final = 4.0
 IDLE_MAX_S: Final = 30.0
 
 _SERVICE_CLOSING: Final = 421
+# The size of the mail travels with its sender (RFC 1870), so the sender is where a mail that is too large is refused.
+_TOO_LARGE: Final = 552
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +50,11 @@ class Smtp:
         except smtplib.SMTPRecipientsRefused as error:
             self.close()
             raise _refusal(min(code for code, _ in error.recipients.values())) from error
+        except (smtplib.SMTPConnectError, smtplib.SMTPHeloError, smtplib.SMTPSenderRefused) as error:
+            self.close()
+            if error.smtp_code == _TOO_LARGE:
+                raise _refusal(error.smtp_code) from error
+            raise Outage(f"mail server: {type(error).__name__} with {error.smtp_code}") from error
         except smtplib.SMTPResponseException as error:
             self.close()
             raise _refusal(error.smtp_code) from error
