@@ -34,10 +34,10 @@ check: setup ## Lint, types, import rules, contracts, generated code
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
 	@mkdir -p build
-	$(BUF) build protos --exclude-source-info -o build/contracts.binpb
+	$(BUF) build protos -o build/contracts.binpb
+	$(PYTHON) -m gateway check --descriptors build/contracts.binpb
 	$(BUF) breaking build/contracts.binpb --against protos/baseline.binpb --exclude-imports --config buf.yaml
 	$(PYTHON) protos/py/generate.py --check
-	$(PYTHON) -m gateway check
 
 gen: setup ## Generate protos/gen from the contracts
 	$(PYTHON) protos/py/generate.py

@@ -19,6 +19,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of one invocation."""
+    if not arguments:
+        app(args=["--help"], prog_name="weft", standalone_mode=False)
+        return 2
     try:
         # Not in standalone mode: that would answer a wrong argument with a framed page instead of one line.
         code = app(args=arguments, prog_name="weft", standalone_mode=False)

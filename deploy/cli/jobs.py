@@ -15,7 +15,6 @@ from deploy.cli.replay import books, lines, plan, report, synthetic
 from deploy.cli.replay.balance import Row, lines_row, steps_row
 from deploy.cli.replay.run import CONCURRENCY_DEFAULT, Runner
 from deploy.supervisor.config import Settings, child_environ
-from deploy.supervisor.errors import SupervisorError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Status
@@ -138,7 +137,7 @@ def connect() -> tuple[GatewayClient, Status]:
         mesh = Mesh(Settings.from_environ().data)
         status = mesh.status()
         return GatewayClient.for_operator(mesh.gateway, mesh.secrets), status
-    except (SupervisorError, SignInError) as error:
+    except SignInError as error:
         fail(EXIT_ENVIRONMENT, str(error))
 
 

@@ -43,6 +43,8 @@ def up() -> None:
         if not status.ready:
             status = mesh.wait_ready(timeout_s=RUNNING_TIMEOUT_S)
         print(f"already running: {len(status.processes)} processes, all ready")
+        for name in mesh.differences():
+            print(f"weft: {name} is another than the running mesh's; `weft down` first to change it", file=sys.stderr)
     else:
         print(f"all {len(status.processes)} processes ready after {time.monotonic() - began:.1f} s")
     print(places(status, settings))

@@ -6,11 +6,15 @@ A misspelt `WEFT_` variable is refused with the nearest name, because a setting 
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.supervisor.errors import ConfigError
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""The clone the code runs from."""
 
 KNOWN = (
     "WEFT_DATA",
@@ -70,6 +74,10 @@ class Settings:
         data = Path(env.get("WEFT_DATA") or default_data(env))
         if not data.is_absolute():
             raise ConfigError(f"WEFT_DATA={data} is not an absolute path; give one such as /var/lib/weft")
+        if data.resolve().is_relative_to(PROJECT):
+            raise ConfigError(
+                f"WEFT_DATA={data} lies in the clone; credentials do not belong there, choose another place"
+            )
         level = env.get("WEFT_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             raise ConfigError(f"WEFT_LOG_LEVEL={level} is unknown; use one of {', '.join(LOG_LEVELS)}")
@@ -83,7 +91,7 @@ class Settings:
             port_base=_port(env, "WEFT_PORT_BASE", 21000),
             log_level=level,
             trace_ratio=_ratio(env, "WEFT_TRACE_RATIO"),
-            otlp_endpoint=env.get("WEFT_OTLP_ENDPOINT", ""),
+            otlp_endpoint=_collector(env),
         )
 
 
@@ -119,6 +127,13 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
         raise ConfigError(f"{name}={text} is not a port; give a number from 1 to 65535")
     return int(text)
+
+
+def _collector(environ: Mapping[str, str]) -> str:
+    text = environ.get("WEFT_OTLP_ENDPOINT", "")
+    if text and not re.fullmatch(r"http://[^/:\s]+:[0-9]{1,5}/?", text):
+        raise ConfigError(f"WEFT_OTLP_ENDPOINT={text} is not http://host:port of an OTLP/gRPC collector")
+    return text.rstrip("/")
 
 
 def _ratio(environ: Mapping[str, str], name: str) -> float:

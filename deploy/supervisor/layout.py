@@ -13,9 +13,6 @@ from pathlib import Path
 from deploy.supervisor.account import Account
 from deploy.supervisor.errors import ConfigError
 
-PROJECT = Path(__file__).resolve().parents[2]
-"""The clone the code runs from."""
-
 MARKER = ".weft-data"
 SOCKET_PATH_MAX = 107
 """sun_path of unix(7), less the final NUL."""

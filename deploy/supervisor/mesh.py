@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -24,10 +25,10 @@ from typing import Literal
 from deploy.supervisor import logfile, process
 from deploy.supervisor.account import server_account
 from deploy.supervisor.client import Client
-from deploy.supervisor.config import Settings, child_environ
+from deploy.supervisor.config import PROJECT, Settings, child_environ
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
-from deploy.supervisor.layout import PROJECT, Layout
+from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Event, Killed, Status
 from deploy.supervisor.orphans import stop_orphans
 from deploy.supervisor.record import Record
@@ -101,6 +102,11 @@ class Mesh:
             self.stop()
             raise
         return self.status()
+
+    def differences(self) -> tuple[str, ...]:
+        """Settings that this object asks for and the running mesh was not started with, by name."""
+        running = asdict(Desired.read(self._layout.desired))
+        return tuple(name for name, value in asdict(self._desired).items() if running[name] != value)
 
     def stop(self, progress: Progress | None = None) -> bool:
         """Stop everything, also what a daemon that died left behind, and wait; False when nothing ran."""

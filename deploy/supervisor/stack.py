@@ -72,7 +72,7 @@ class Stack:
             "console": None,
             "traces": base["traces"],
             "metrics": base["prometheus"],
-            "alerts": f"{base['prometheus']}alerts",
+            "alerts": f"{base['prometheus']}classic/alerts",
             "mail": base["mail"],
             "queue": None,
         }

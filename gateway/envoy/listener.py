@@ -43,7 +43,7 @@ _ACCESS_LOG: Final = {
     "trace_id": "%TRACE_ID%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "route": "%ROUTE_NAME%",
-    "http_method": "%REQ(:METHOD)%",
+    "http_method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
     "path": "%PATH(NQ:ORIG)%",
     "protocol": "%PROTOCOL%",
     "http_status": "%RESPONSE_CODE%",

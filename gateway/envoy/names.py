@@ -36,6 +36,8 @@ JWT_HEADER: Final = "hdr"
 WHY: Final = "x-gw-why"
 STATUS: Final = "x-gw-status"
 REASON: Final = "x-gw-reason"
+#: Names the trace of the call on every answer.
+TRACE_ID: Final = "x-trace-id"
 
 # Resources and clusters.
 EDGE: Final = "edge"

@@ -68,8 +68,12 @@ def read(path: Path) -> OrderFile:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
     except (OSError, EOFError) as error:
-        raise FileRefusedError(f"{path}: cannot be read: {error}") from error
+        raise FileRefusedError(f"{path}: cannot be read: {_cause(error)}") from error
     return parse(content, name=str(path))
+
+
+def _cause(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def parse(content: bytes, *, name: str) -> OrderFile:

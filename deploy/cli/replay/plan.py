@@ -105,14 +105,14 @@ def request_id(*parts: str) -> str:
 
 
 def make(file: OrderFile, *, limit: int | None = None) -> Plan:
-    """Plan a whole file, or its first `limit` invoices.
+    """Plan a whole file, or its first `limit` invoices with the products they name.
 
     Prices and opening stock always come from the whole file, so that a limited run and a later whole one agree.
     """
     sales = [line for line in file.lines if _flaw(line) is None and not line.is_cancellation]
     prices = _most_frequent((line.product, line.price_minor) for line in sales)
     names = _most_frequent((line.product, line.description or line.product) for line in sales)
-    ordered: Counter[str] = Counter()
+    ordered: Counter[str] = Counter()  # by the whole file, whatever is planned of it
     for line in sales:
         ordered[line.product] += line.quantity
     ledger = _Ledger()
@@ -128,7 +128,7 @@ def make(file: OrderFile, *, limit: int | None = None) -> Plan:
         digest=file.digest,
         products=tuple(
             Product(code=code, name=names[code], price_minor=prices[code], opening_stock=ordered[code])
-            for code in sorted(ordered)
+            for code in sorted({line.product for line in booked})
         ),
         customers={customer: tuple(steps) for customer, steps in ledger.steps.items()},
         lines=len(planned),

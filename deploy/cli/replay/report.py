@@ -86,7 +86,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         f"({result['per_second']:.0f}/s); all calls p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms"
     )
     repeated = ", ".join(f"{code} {count:,}" for code, count in result["repetitions"].items()) or "none"
-    console.print(f"repeated   {repeated}")
+    console.print(f"repeated   {repeated} (each after the wait that the answer asked for)")
     revenue = result["revenue"]
     difference = revenue["placed"] - revenue["file"]
     console.print(

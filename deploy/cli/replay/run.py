@@ -29,6 +29,7 @@ MINOR_NANOS: Final = 10_000_000
 #: Enough to keep both cores of a small machine busy; the gateway's limits per user are never near.
 CONCURRENCY_DEFAULT: Final = 16
 FAILURES_SHOWN: Final = 10
+PAGE_SIZE: Final = 1000
 
 #: Called with the phase, the calls done and the calls in all.
 Progress = Callable[[str, int, int], None]
@@ -73,7 +74,9 @@ class Runner:
     def run(self) -> Outcome:
         """Do everything. Raises grpc.RpcError where products, stock or users cannot be imported."""
         products = self._plan.products
-        self._each("products", products, self._import_product)
+        present = self._present_prices()
+        missing = [product for product in products if present.get(product.code) != money(product.price_minor)]
+        self._each("products", missing, self._import_product)
         self._each("stock", products, self._set_stock)
         self._each("customers", sorted(self._plan.customers), self._import_customer)
         started = time.monotonic()
@@ -123,6 +126,18 @@ class Runner:
                 self._client.stopping.set()
                 threads.shutdown(wait=True, cancel_futures=True)
                 failed.result()
+
+    def _present_prices(self) -> dict[str, money_pb2.Money]:
+        """Prices of the products that are there already, by code: a run that is started again need not ask for each."""
+        stub = catalog_pb2_grpc.CatalogServiceStub(self._client.channel())
+        prices: dict[str, money_pb2.Money] = {}
+        request = catalog_pb2.ListProductsRequest(page_size=PAGE_SIZE)
+        while True:
+            page = self._client.call(stub.ListProducts, request)
+            prices |= {product.name.removeprefix("products/"): product.price for product in page.products}
+            if not page.next_page_token:
+                return prices
+            request.page_token = page.next_page_token
 
     def _import_product(self, product: Product) -> None:
         stub = catalog_pb2_grpc.CatalogServiceStub(self._client.channel(product.code))

@@ -6,9 +6,9 @@ The bootstrap is compiled by `gateway` in a task of its own; everything else com
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from deploy.supervisor.config import child_environ
+from deploy.supervisor.config import PROJECT, child_environ
 from deploy.supervisor.errors import ConfigError
-from deploy.supervisor.layout import PROJECT, Layout
+from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Kind, Server
 from deploy.supervisor.readiness import Http
 
@@ -52,7 +52,8 @@ def server(name: str, layout: Layout, *, port: int, tls_port: int, metrics_port:
                 str(binary()),
                 *("-c", str(bootstrap_file(name, layout))),
                 *("--service-cluster", "edge", "--service-node", name),
-                *("--use-dynamic-base-id", "--concurrency", "1"),
+                # The other gateway takes over instead of a hot restart, whose shared memory outlives an Envoy.
+                *("--disable-hot-restart", "--concurrency", "1"),
                 *("--drain-time-s", str(DRAIN_S), "--log-level", "warning"),
             ),
             env=child_environ(),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.supervisor.account import Account
-from deploy.supervisor.config import child_environ
-from deploy.supervisor.layout import PROJECT, Layout
+from deploy.supervisor.config import PROJECT, child_environ
+from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Kind, Server
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.readiness import Http

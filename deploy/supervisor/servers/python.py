@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.supervisor.config import child_environ
-from deploy.supervisor.layout import PROJECT
+from deploy.supervisor.config import PROJECT, child_environ
 from deploy.supervisor.part import Command, Kind, Server, Task
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.readiness import GrpcHealth, Http

@@ -11,7 +11,7 @@ REQUEST_HEADERS: Final = "authorization,content-type,grpc-timeout,x-grpc-web,x-u
 #: What a page may read; without these a browser hides code, details and the time to wait.
 RESPONSE_HEADERS: Final = (
     "grpc-status,grpc-message,grpc-status-details-bin,grpc-retry-pushback-ms,retry-after,"
-    "x-ratelimit-limit,x-ratelimit-remaining,x-ratelimit-reset"
+    "x-ratelimit-limit,x-ratelimit-remaining,x-ratelimit-reset,x-trace-id"
 )
 PREFLIGHT_AGE_S: Final = "3600"
 

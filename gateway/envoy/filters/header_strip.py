@@ -1,4 +1,7 @@
-"""Takes away every header by which a client could speak for the gateway or for a signed-in user."""
+"""Takes away every header by which a client could speak for the gateway or for a signed-in user.
+
+Answers name their trace, so that whoever got one can look it up.
+"""
 
 from typing import Any, Final
 
@@ -10,6 +13,11 @@ from weft_protos.xds import envoy
 INBOUND: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "baggage", names.WHY, names.STATUS, names.REASON)
 #: What filters tell each other about a refusal. Runs last on the way out, after the refusal filter has read them.
 OUTBOUND: Final = (names.WHY, names.STATUS, names.REASON)
+#: Put on every answer, refusals included.
+_TRACE: Final = {
+    "header": {"key": names.TRACE_ID, "value": "%TRACE_ID%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
 
 
 def build(_: PolicySet) -> Any:
@@ -18,6 +26,6 @@ def build(_: PolicySet) -> Any:
         "extensions.filters.http.header_mutation.v3.HeaderMutation",
         mutations={
             "request_mutations": [{"remove": name} for name in INBOUND],
-            "response_mutations": [{"remove": name} for name in OUTBOUND],
+            "response_mutations": [*({"remove": name} for name in OUTBOUND), {"append": _TRACE}],
         },
     )
