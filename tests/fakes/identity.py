@@ -9,7 +9,7 @@ from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
 from svc.identity.model import Credentials, RefreshToken, SessionRecord, StoredKey, User, email_key
-from svc.identity.usecases import Ports
+from svc.identity.ports import Ports
 from tests.fakes.clock import FakeClock
 from weft.events.v1.envelope_pb2 import Envelope
 from weft.identity.v1 import events_pb2

@@ -20,8 +20,9 @@ from svc.identity import facts, usecases
 from svc.identity.bootstrap import ensure_operator
 from svc.identity.keys import KeyRing, Keys, Seal, new_key, rotate
 from svc.identity.model import SESSION_LIFETIME, Credentials, RefreshToken, Session, SessionRecord, User, email_key
+from svc.identity.ports import Ports, Transactions, Users
 from svc.identity.store import KeyStore, SessionStore, UserStore
-from svc.identity.usecases import NewUser, Ports, Transactions, Users
+from svc.identity.usecases import NewUser
 from tests.fakes.clock import START
 from tests.fakes.identity import (
     KNOWN_SCOPES,
