@@ -86,7 +86,8 @@ class Agent:
     def watch(self, name: str, callback: Callable[[bytes], None]) -> None:
         """Call back with the document's value now and whenever it changes, in the agent's thread.
 
-        A document that vanishes is not reported: the last value stays good.
+        A document that vanishes is not reported: the last value stays good. Of documents that are seen at once, the one
+        that was watched first is told first.
         """
         key = document_key(name)
 
@@ -135,12 +136,13 @@ class Agent:
         await asyncio.wait(tasks, timeout=_CLOSING_S)
 
     def _documents_changed(self, records: Mapping[bytes, Record]) -> None:
-        for key, record in records.items():
-            if self._known.get(key) != record.value:
-                self._known[key] = record.value
-                self._registrar.learn(key, record.value)
-                for callback in self._watchers.get(key, ()):
-                    self._tell(callback, key)
+        changed = {key for key, record in records.items() if self._known.get(key) != record.value}
+        for key in changed:
+            self._known[key] = records[key].value
+            self._registrar.learn(key, records[key].value)
+        for key, callbacks in self._watchers.items():
+            for callback in callbacks if key in changed else ():
+                self._tell(callback, key)
 
     def _tell(self, callback: Callable[[bytes], None], key: bytes) -> None:
         try:

@@ -119,5 +119,9 @@ class Verifier(Protocol):
         """Raises Unauthenticated for a token that is not valid."""
         ...
 
+    def refuse_revoked(self, principal: Principal) -> None:
+        """Raises Unauthenticated where the token was revoked since it was verified. For streams, which outlive that."""
+        ...
+
 
 Builder = Callable[[Method, Verifier], Interceptor]

@@ -25,6 +25,8 @@ class Principal:
     """The operator who acts for the subject; None in the usual case."""
     token: str = field(repr=False)
     """The token itself, for the next hop; never shown."""
+    issued: int = field(default=0, compare=False)
+    """When the token was issued, in seconds of the Unix time."""
 
 
 class Deadline:

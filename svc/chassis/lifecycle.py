@@ -28,7 +28,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from lb.endpoint import Endpoint, service_name
-from svc.chassis import metrics, telemetry
+from svc.chassis import metrics, revocations, telemetry
 from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Settings, install_control_planes
 from svc.chassis.resources import DATABASE_CONNECTIONS, Resources
@@ -192,6 +192,9 @@ def serve(
         resources = life.resources
         install_control_planes(settings, service=service)
         verifier = TokenVerifier(SystemClock())
+        # In this order: where there is a list of revocations, it is known before the keys are, and so before the
+        # instance is found. Where there is none (identity has never run), nothing waits for it.
+        resources.agent.watch(revocations.DOCUMENT, verifier.revoke)
         resources.agent.watch("jwks", verifier.update)
         server = Server(build(resources), verifier=verifier, limits=SERVICE_LIMITS)
         for task in resources.tasks:

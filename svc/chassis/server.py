@@ -24,7 +24,7 @@ from svc.chassis import metrics
 from svc.chassis.call import Call, Interceptor, Method, Verifier
 from svc.chassis.config import Address
 from svc.chassis.context import CallContext, Deadline
-from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
 from svc.chassis.interceptors import ORDER, status
 
 Service = tuple[ServiceDescriptor, object]
@@ -131,6 +131,7 @@ class _Route:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
         self.method = Method.of(descriptor)
         self._handler = handler
+        self._verifier = verifier
         self._response_type = GetMessageClass(descriptor.output_type)
         self._interceptors: tuple[Interceptor, ...] = tuple(build(self.method, verifier) for build, _ in ORDER)
 
@@ -155,6 +156,19 @@ class _Route:
         assert call.deadline is not None
         context = CallContext(call.method.name, call.principal, call.deadline, call.body_hash, is_active)
         return self._handler(call.message, context)
+
+    def refuse_revoked(self, call: Call) -> None:
+        """Raise Unauthenticated where the caller's token was revoked since the call began."""
+        if call.principal is not None:
+            self._verifier.refuse_revoked(call.principal)
+
+    def admits(self, call: Call) -> bool:
+        """Whether the caller's token is still good."""
+        try:
+            self.refuse_revoked(call)
+        except Unauthenticated:
+            return False
+        return True
 
     def serialize(self, response: object) -> bytes:
         """Bytes of an answer; a handler that returns another type has a fault."""
@@ -184,7 +198,7 @@ def _stream(
         call = route.call(body, context)
 
         def is_active() -> bool:
-            return context.is_active() and not draining.is_set()
+            return context.is_active() and not draining.is_set() and route.admits(call)
 
         with _guard(call), ExitStack() as stack:
             route.enter(stack, call)
@@ -193,7 +207,9 @@ def _stream(
             for answer in route.handle(call, is_active):
                 yield route.serialize(answer)
                 _refuse_end(call.deadline, draining)
+                route.refuse_revoked(call)
             _refuse_end(call.deadline, draining)
+            route.refuse_revoked(call)
         if call.refusal is not None:
             _abort(context, call)
 

@@ -4,6 +4,9 @@ The gateway has checked the token before; this is the second wall, for calls tha
 Where the two could read one token differently (duplicate keys, numbers that are no integers, unknown header
 fields, several audiences) it is refused, so that one token means one thing everywhere. Keys come only from the
 JWK set that identity publishes; nothing a token says (`jku`, `jwk`, `x5u`) is ever followed.
+
+The gateway verifies by keys alone. That a session has ended or a user is suspended is checked here and nowhere else,
+by the list that identity publishes, also for tokens that were verified before.
 """
 
 import base64
@@ -19,9 +22,11 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from svc.chassis import revocations
 from svc.chassis.clock import Clock
 from svc.chassis.context import Principal
 from svc.chassis.errors import Unauthenticated, Unavailable
+from svc.chassis.revocations import Revocations
 
 ISSUER: Final = "weft-identity"
 AUDIENCE: Final = "weft"
@@ -145,7 +150,7 @@ def parse_jwks(document: bytes) -> dict[str, ECKey]:
 
 
 class TokenVerifier:
-    """Turns tokens into principals. One per process; `update` and `verify` may run in different threads."""
+    """Turns tokens into principals. One per process; its methods may run in different threads."""
 
     def __init__(self, clock: Clock) -> None:
         """It verifies nothing before the first `update`."""
@@ -153,6 +158,8 @@ class TokenVerifier:
         self._lock = threading.Lock()
         self._keys: dict[str, ECKey] = {}
         self._verified: OrderedDict[str, tuple[Principal, int]] = OrderedDict()
+        # Replaced as a whole, never changed: read without the lock.
+        self._revocations = Revocations()
         self._loaded = threading.Event()
 
     def update(self, document: bytes | None) -> None:
@@ -172,6 +179,20 @@ class TokenVerifier:
         self._loaded.set()
         log.info("jwks_loaded", kids=sorted(keys))
 
+    def revoke(self, document: bytes) -> None:
+        """Take a new list of revocations. A broken one changes nothing: the last good list keeps being obeyed."""
+        try:
+            listed = revocations.parse(document)
+        except ValueError as error:
+            log.error("revocations_refused", reason=str(error))
+            return
+        self._revocations = listed
+        log.debug("revocations_loaded", sessions=len(listed.sessions), subjects=len(listed.subjects))
+
+    def refuse_revoked(self, principal: Principal) -> None:
+        """Raise Unauthenticated where the principal's token was revoked, before or after it was verified."""
+        self._revocations.refuse(principal)
+
     def wait_loaded(self, timeout_s: float) -> bool:
         """Wait until there is a JWK set; False when the time is over."""
         return self._loaded.wait(timeout_s)
@@ -185,6 +206,7 @@ class TokenVerifier:
         if known is not None:
             principal, expires = known
             self._refuse_expired(expires, now)
+            self.refuse_revoked(principal)
             return principal
         if not keys:
             raise Unavailable("The keys are not loaded yet; try again.", reason="KEYS_NOT_LOADED", retry_after=1.0)
@@ -200,6 +222,7 @@ class TokenVerifier:
                 self._verified[token] = (principal, expires)
                 if len(self._verified) > CACHE_ENTRIES:
                     self._verified.popitem(last=False)
+        self.refuse_revoked(principal)
         return principal
 
     def _refuse_expired(self, expires: int, now: int) -> None:
@@ -243,5 +266,6 @@ class TokenVerifier:
             session=_text(claims, "sid"),
             actor=_actor(claims),
             token=token,
+            issued=issued,
         )
         return principal, expires

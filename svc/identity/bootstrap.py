@@ -1,7 +1,8 @@
 """The operator: the one user that the platform makes itself.
 
 `wiring` calls this before an instance serves. What holds afterwards: there is one operator, with the address and
-password of its secret files and with every scope that a contract names.
+password of its secret files and with every scope that a contract names. Where one of the two changes, nothing that was
+issued before is worth anything.
 """
 
 from dataclasses import replace
@@ -11,8 +12,9 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.errors import AlreadyExists
 from svc.identity import events
-from svc.identity.model import Credentials, User, email_key
-from svc.identity.usecases import NewUser, Ports
+from svc.identity.model import Credentials, User, after_this_second, email_key
+from svc.identity.ports import Ports
+from svc.identity.usecases import NewUser
 
 #: What the operator's files and the contracts say of the operator, beside the password.
 OPERATOR_FIELDS: Final = ("email", "display_name", "scopes")
@@ -33,30 +35,34 @@ def ensure_operator(ports: Ports, operator: NewUser, *, deadline: Deadline) -> U
         return ports.users.get(tx, operator.id), by_email
 
     before, known = ports.transactions.read(look, deadline=deadline)
-    if (
+    same_credentials = (
         known is not None
         and before == known.user
-        and before.scopes == scopes
         and ports.passwords.verify(operator.password, known.password_hash, deadline=deadline)
-    ):
+    )
+    if before is not None and same_credentials and before.scopes == scopes:
         return before
     credentials = Credentials(fresh, ports.passwords.hash(operator.password, deadline=deadline))
 
     def work(tx: Transaction) -> User:
-        present = ports.users.get(tx, operator.id)
+        present = ports.users.get_locked(tx, operator.id)
         if present is not None and present != before:
             # Another instance was faster, and has read the same files.
             return present
         if present is not None:
-            ports.users.replace(tx, credentials)
+            tokens_from = present.tokens_from if same_credentials else after_this_second(ports.clock.now())
+            kept = replace(fresh, create_time=present.create_time, state=present.state, tokens_from=tokens_from)
+            ports.users.replace(tx, replace(credentials, user=kept))
             changed = [name for name in OPERATOR_FIELDS if getattr(present, name) != getattr(fresh, name)]
             if changed:
                 ports.append(tx, [events.user_changed(fresh, changed, call=None)])
-            return replace(fresh, create_time=present.create_time)
+            return kept
         taken = ports.users.insert(tx, credentials)
         if taken is not None:
             raise AlreadyExists(f"The operator's {taken} belongs to another user.", reason="USER_EXISTS")
         ports.append(tx, [events.user_created(fresh, call=None)])
         return fresh
 
-    return ports.transactions.serializable(work, deadline=deadline)
+    settled = ports.transactions.serializable(work, deadline=deadline)
+    ports.announce()
+    return settled

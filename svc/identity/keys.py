@@ -24,7 +24,7 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.errors import FailedPrecondition, Unavailable
 from svc.identity.model import KEY_ACTIVATION_DELAY, StoredKey, published_keys, signing_key
-from svc.identity.usecases import Transactions
+from svc.identity.ports import Transactions
 
 log = structlog.get_logger(__name__)
 

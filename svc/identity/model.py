@@ -5,8 +5,9 @@ brings the time along, so every rule can be tried with plain values.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Final
 
 OPERATOR_ID: Final = "operator"
@@ -31,18 +32,34 @@ CUSTOMER_SCOPES: Final = (
 #: Fields of a user that UpdateUser changes.
 MUTABLE_FIELDS: Final = ("display_name",)
 
-#: Short, because a token cannot be called back before it expires.
+#: Short, because a gateway cannot know that a token was revoked, nor can an instance that lost the registry.
 ACCESS_TOKEN_LIFETIME: Final = timedelta(seconds=300)
 #: Difference between two clocks that every verifier forgives.
 CLOCK_SKEW: Final = timedelta(seconds=5)
+#: How long after its revocation a token could live: the clock that issued it may be ahead, the verifier's behind.
+REVOCATION_WINDOW: Final = ACCESS_TOKEN_LIFETIME + 2 * CLOCK_SKEW
 #: A session ends after this, however often it is refreshed.
 SESSION_LIFETIME: Final = timedelta(days=30)
 #: How long a key is published before it signs: longer than a poll of the slowest instance and the way of the set
 #: through registry and control plane to the last verifier.
 KEY_ACTIVATION_DELAY: Final = timedelta(seconds=15)
 
+#: Wrong passwords for one address that cost nothing, if they are made within the window.
+FREE_FAILURES: Final = 5
+FAILURES_WINDOW: Final = timedelta(minutes=15)
+#: Pause after the last free failure, doubled by each further one.
+PAUSE_FIRST: Final = timedelta(seconds=1)
+PAUSE_MAX: Final = timedelta(minutes=15)
+
 USERS_PREFIX: Final = "users/"
 SESSIONS_PREFIX: Final = "sessions/"
+
+
+class UserState(Enum):
+    """Whether a user may sign in. The values are those of the database."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +72,27 @@ class User:
     scopes: tuple[str, ...]
     create_time: datetime
     update_time: datetime
+    state: UserState = UserState.ACTIVE
+    tokens_from: datetime | None = None
+    """A full second: tokens issued and sessions opened before it are worth nothing. None: all are good."""
 
     @property
     def name(self) -> str:
         """Resource name."""
         return USERS_PREFIX + self.id
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the user is shut out."""
+        return self.state is UserState.SUSPENDED
+
+    def issue_time(self, now: datetime) -> datetime:
+        """When a token that is issued now says it was: not before what was revoked, be it the same second's."""
+        return now if self.tokens_from is None else max(now, self.tokens_from)
+
+    def disowns(self, session: "SessionRecord") -> bool:
+        """Whether a session is older than what was revoked."""
+        return self.tokens_from is not None and session.create_time < self.tokens_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +125,32 @@ class SessionRecord:
     def is_open(self, now: datetime) -> bool:
         """Whether the session may still be refreshed."""
         return self.revoke_time is None and now < self.expire_time
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that was revoked, as the list of revocations needs it."""
+
+    id: str
+    user_id: str
+    revoke_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SignInFailures:
+    """Sign-ins with one address that did not succeed. An attempt counts as one until its password proves right."""
+
+    digest: bytes
+    """Of the address, so that what strangers typed is nowhere to be read."""
+    count: int
+    expire_time: datetime
+    """From then on they are forgotten."""
+    pause_until: datetime | None = None
+    """Before then no password is looked at."""
+
+    def is_paused(self, now: datetime) -> bool:
+        """Whether the address has to wait."""
+        return self.pause_until is not None and now < self.pause_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +204,29 @@ def granted(held: Sequence[str], requested: Sequence[str]) -> tuple[str, ...]:
 def not_held(held: Sequence[str], requested: Sequence[str]) -> tuple[str, ...]:
     """Requested scopes that the user does not hold, in the order of the request."""
     return tuple(scope for scope in requested if scope not in held)
+
+
+def after_this_second(now: datetime) -> datetime:
+    """The first full second that is later: tokens name their time in seconds, and one of this second is too early."""
+    return now.replace(microsecond=0) + timedelta(seconds=1)
+
+
+def one_more_failure(digest: bytes, known: SignInFailures | None, now: datetime) -> SignInFailures:
+    """What is kept once an attempt more was made; `known` is not paused."""
+    if known is None or known.expire_time <= now:
+        return SignInFailures(digest, 1, now + FAILURES_WINDOW)
+    count = known.count + 1
+    if count < FREE_FAILURES:
+        return replace(known, count=count)
+    # 2**16 seconds are more than any pause; the bound keeps the number small.
+    pause = min(PAUSE_MAX, PAUSE_FIRST * 2 ** min(count - FREE_FAILURES, 16))
+    # Kept as long again after the pause: patience alone does not earn five free attempts.
+    return SignInFailures(digest, count, now + pause + FAILURES_WINDOW, pause_until=now + pause)
+
+
+def one_failure_less(known: SignInFailures) -> SignInFailures | None:
+    """What is kept where an attempt was given up before its password was looked at."""
+    return replace(known, count=known.count - 1, pause_until=None) if known.count > 1 else None
 
 
 def signing_key(keys: Sequence[StoredKey], now: datetime) -> StoredKey | None:

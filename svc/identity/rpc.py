@@ -13,12 +13,18 @@ from google.protobuf.empty_pb2 import Empty
 from svc.chassis.context import CallContext
 from svc.chassis.pages import PageTokens
 from svc.identity import usecases
-from svc.identity.model import SESSIONS_PREFIX, USERS_PREFIX, Session, User
-from svc.identity.usecases import NewUser, Ports
+from svc.identity.model import SESSIONS_PREFIX, USERS_PREFIX, Session, User, UserState
+from svc.identity.ports import Ports
+from svc.identity.usecases import NewUser
 from weft.identity.v1 import identity_pb2
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 1000
+
+_STATES: Final = {
+    UserState.ACTIVE: identity_pb2.User.STATE_ACTIVE,
+    UserState.SUSPENDED: identity_pb2.User.STATE_SUSPENDED,
+}
 
 
 class IdentityHandler:
@@ -87,12 +93,26 @@ class IdentityHandler:
         user_id = request.name.removeprefix(USERS_PREFIX)
         return _user(usecases.grant_scopes(self._ports, user_id, scopes=request.scopes, call=call))
 
+    def SuspendUser(self, request: identity_pb2.SuspendUserRequest, call: CallContext) -> identity_pb2.User:
+        """Shut a user out."""
+        return _user(usecases.suspend_user(self._ports, request.name.removeprefix(USERS_PREFIX), call=call))
+
+    def ResumeUser(self, request: identity_pb2.ResumeUserRequest, call: CallContext) -> identity_pb2.User:
+        """Let a user in again."""
+        return _user(usecases.resume_user(self._ports, request.name.removeprefix(USERS_PREFIX), call=call))
+
     def _next(self, users: Sequence[User], size: int, call: CallContext) -> str:
         return self._pages.encode((users[size - 1].id,), scope=call.method) if len(users) > size else ""
 
 
 def _user(user: User) -> identity_pb2.User:
-    message = identity_pb2.User(name=user.name, email=user.email, display_name=user.display_name, scopes=user.scopes)
+    message = identity_pb2.User(
+        name=user.name,
+        email=user.email,
+        display_name=user.display_name,
+        scopes=user.scopes,
+        state=_STATES[user.state],
+    )
     message.create_time.FromDatetime(user.create_time)
     message.update_time.FromDatetime(user.update_time)
     return message

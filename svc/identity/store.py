@@ -1,4 +1,4 @@
-"""Identity's rows: users, sessions, refresh tokens and signing keys.
+"""Identity's rows: users, sessions, refresh tokens, signing keys and failed sign-ins.
 
 `wiring` gives these to the use cases and to the key ring. Every statement is built once; the ones that change rows
 run inside the caller's transaction. There is no foreign key: under SERIALIZABLE its checks read rows that others
@@ -12,29 +12,47 @@ from typing import Any, Final
 from sqlalchemy import Row, text
 
 from svc.chassis.database import Transaction
-from svc.identity.model import Credentials, RefreshToken, SessionRecord, StoredKey, User, email_key
+from svc.identity.model import (
+    Credentials,
+    EndedSession,
+    RefreshToken,
+    SessionRecord,
+    SignInFailures,
+    StoredKey,
+    User,
+    UserState,
+    email_key,
+)
 
-_USER_COLUMNS: Final = "id, email, display_name, scopes, create_time, update_time"
+_USER_COLUMNS: Final = "id, email, display_name, scopes, create_time, update_time, state, tokens_from"
 
 _INSERT_USER: Final = text(
     f"""
     INSERT INTO users ({_USER_COLUMNS}, email_key, password_hash)
-    VALUES (:id, :email, :display_name, :scopes, :create_time, :update_time, :email_key, :password_hash)
+    VALUES (:id, :email, :display_name, :scopes, :create_time, :update_time, :state, :tokens_from,
+            :email_key, :password_hash)
     ON CONFLICT DO NOTHING
     RETURNING id
     """
 )
 _GET_USER: Final = text(f"SELECT {_USER_COLUMNS} FROM users WHERE id = :id")
+_GET_SHARED: Final = text(f"SELECT {_USER_COLUMNS} FROM users WHERE id = :id FOR SHARE")
+_GET_LOCKED: Final = text(f"SELECT {_USER_COLUMNS} FROM users WHERE id = :id FOR UPDATE")
 _FIND_USER: Final = text(f"SELECT {_USER_COLUMNS}, password_hash FROM users WHERE email_key = :email_key")
 _PAGE_USERS: Final = text(f"SELECT {_USER_COLUMNS} FROM users WHERE id > :after ORDER BY id LIMIT :limit")
 _UPDATE_USER: Final = text(
-    "UPDATE users SET display_name = :display_name, scopes = :scopes, update_time = :update_time WHERE id = :id"
+    """
+    UPDATE users
+       SET display_name = :display_name, scopes = :scopes, update_time = :update_time, state = :state,
+           tokens_from = :tokens_from
+     WHERE id = :id
+    """
 )
 _REPLACE_USER: Final = text(
     """
     UPDATE users
        SET email = :email, email_key = :email_key, display_name = :display_name, scopes = :scopes,
-           update_time = :update_time, password_hash = :password_hash
+           update_time = :update_time, state = :state, tokens_from = :tokens_from, password_hash = :password_hash
      WHERE id = :id
     """
 )
@@ -56,6 +74,41 @@ _USE_TOKEN: Final = text("UPDATE refresh_tokens SET use_time = :use_time WHERE d
 _EXPIRED_SESSIONS: Final = text("SELECT id FROM sessions WHERE expire_time <= :now ORDER BY expire_time LIMIT :limit")
 _DELETE_TOKENS: Final = text("DELETE FROM refresh_tokens WHERE session_id = ANY(:ids)")
 _DELETE_SESSIONS: Final = text("DELETE FROM sessions WHERE id = ANY(:ids)")
+
+_ENDED_SESSIONS: Final = text(
+    """
+    SELECT id, user_id, revoke_time
+      FROM (SELECT id, user_id, revoke_time,
+                   row_number() OVER (PARTITION BY user_id ORDER BY revoke_time DESC, id) AS place
+              FROM sessions
+             WHERE revoke_time > :since) AS ended
+     WHERE place <= :per_user
+     ORDER BY revoke_time DESC, id
+     LIMIT :limit
+    """
+)
+_REVOKED_USERS: Final = text(
+    f"SELECT {_USER_COLUMNS} FROM users WHERE tokens_from > :since ORDER BY tokens_from DESC, id LIMIT :limit"
+)
+
+_GET_FAILURES: Final = text(
+    "SELECT digest, failures, expire_time, pause_until FROM sign_in_failures WHERE digest = :digest"
+)
+_PUT_FAILURES: Final = text(
+    """
+    INSERT INTO sign_in_failures (digest, failures, expire_time, pause_until)
+    VALUES (:digest, :failures, :expire_time, :pause_until)
+    ON CONFLICT (digest) DO UPDATE
+       SET failures = excluded.failures, expire_time = excluded.expire_time, pause_until = excluded.pause_until
+    """
+)
+_DELETE_FAILURES: Final = text("DELETE FROM sign_in_failures WHERE digest = :digest")
+_DELETE_EXPIRED_FAILURES: Final = text(
+    """
+    DELETE FROM sign_in_failures
+     WHERE digest IN (SELECT digest FROM sign_in_failures WHERE expire_time <= :now ORDER BY expire_time LIMIT :limit)
+    """
+)
 
 _KEYS: Final = text("SELECT kid, sealed, public_jwk, activate_time FROM signing_keys")
 _INSERT_KEY: Final = text(
@@ -81,6 +134,16 @@ class UserStore:
         row = tx.execute(_GET_USER, {"id": user_id}).first()
         return _user(row) if row is not None else None
 
+    def get_shared(self, tx: Transaction, user_id: str) -> User | None:
+        """The same, and nobody changes it before the transaction has ended."""
+        row = tx.execute(_GET_SHARED, {"id": user_id}).first()
+        return _user(row) if row is not None else None
+
+    def get_locked(self, tx: Transaction, user_id: str) -> User | None:
+        """The same, and nobody holds it shared."""
+        row = tx.execute(_GET_LOCKED, {"id": user_id}).first()
+        return _user(row) if row is not None else None
+
     def find_by_email(self, tx: Transaction, key: str) -> Credentials | None:
         """The user with an address in its unique form."""
         row = tx.execute(_FIND_USER, {"email_key": key}).first()
@@ -91,7 +154,7 @@ class UserStore:
         return [_user(row) for row in tx.execute(_PAGE_USERS, {"after": after, "limit": limit})]
 
     def update(self, tx: Transaction, user: User) -> None:
-        """Store display name, scopes and update time."""
+        """Store display name, scopes, update time, state and `tokens_from`."""
         tx.execute(
             _UPDATE_USER,
             {
@@ -99,6 +162,8 @@ class UserStore:
                 "display_name": user.display_name,
                 "scopes": list(user.scopes),
                 "update_time": user.update_time,
+                "state": user.state.value,
+                "tokens_from": user.tokens_from,
             },
         )
 
@@ -166,6 +231,48 @@ class SessionStore:
         return len(ids)
 
 
+class RevocationStore:
+    """What of `sessions` and `users` was revoked of late."""
+
+    def sessions(self, tx: Transaction, since: datetime, *, per_user: int, limit: int) -> Sequence[EndedSession]:
+        """Sessions revoked after a time, the latest first, at most so many of one user."""
+        rows = tx.execute(_ENDED_SESSIONS, {"since": since, "per_user": per_user, "limit": limit})
+        return [EndedSession(row.id, row.user_id, row.revoke_time) for row in rows]
+
+    def users(self, tx: Transaction, since: datetime, *, limit: int) -> Sequence[User]:
+        """Users with a `tokens_from` after a time, the latest first."""
+        return [_user(row) for row in tx.execute(_REVOKED_USERS, {"since": since, "limit": limit})]
+
+
+class FailureStore:
+    """Table `sign_in_failures`."""
+
+    def get(self, tx: Transaction, digest: bytes) -> SignInFailures | None:
+        """Those of an address."""
+        row = tx.execute(_GET_FAILURES, {"digest": digest}).first()
+        if row is None:
+            return None
+        return SignInFailures(bytes(row.digest), row.failures, row.expire_time, row.pause_until)
+
+    def put(self, tx: Transaction, failures: SignInFailures) -> None:
+        """Store those of an address."""
+        values = {
+            "digest": failures.digest,
+            "failures": failures.count,
+            "expire_time": failures.expire_time,
+            "pause_until": failures.pause_until,
+        }
+        tx.execute(_PUT_FAILURES, values)
+
+    def delete(self, tx: Transaction, digest: bytes) -> None:
+        """Forget those of an address."""
+        tx.execute(_DELETE_FAILURES, {"digest": digest})
+
+    def delete_expired(self, tx: Transaction, now: datetime, *, limit: int) -> int:
+        """Forget what has expired, the oldest first; how many."""
+        return int(tx.execute(_DELETE_EXPIRED_FAILURES, {"now": now, "limit": limit}).rowcount)
+
+
 class KeyStore:
     """Table `signing_keys`."""
 
@@ -200,6 +307,8 @@ def _user_values(credentials: Credentials) -> dict[str, Any]:
         "scopes": list(user.scopes),
         "create_time": user.create_time,
         "update_time": user.update_time,
+        "state": user.state.value,
+        "tokens_from": user.tokens_from,
         "password_hash": credentials.password_hash,
     }
 
@@ -216,4 +325,6 @@ def _user(row: Row[Any]) -> User:
         scopes=tuple(row.scopes),
         create_time=row.create_time,
         update_time=row.update_time,
+        state=UserState(row.state),
+        tokens_from=row.tokens_from,
     )

@@ -1,4 +1,4 @@
-"""What an instance does beside its calls: follow the keys, and forget sessions that have ended.
+"""What an instance does beside its calls: follow the keys, and forget ended sessions and old failures to sign in.
 
 `wiring` adds it as a background. Every round is complete in itself and looks at the database alone, so a round that
 fails costs time and nothing else: the instance signs on with the keys it knows.
@@ -7,7 +7,8 @@ fails costs time and nothing else: the instance signs on with the keys it knows.
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -17,16 +18,17 @@ from svc.chassis.clock import Clock
 from svc.chassis.context import Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.errors import AppError
-from svc.identity.usecases import Transactions
+from svc.identity.model import REVOCATION_WINDOW
+from svc.identity.ports import Transactions
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at the keys: well below model.KEY_ACTIVATION_DELAY.
 KEYS_EVERY_S: Final = 5.0
-#: Seconds between two rounds against ended sessions.
-SESSIONS_EVERY_S: Final = 60.0
-#: Sessions deleted in one transaction, and transactions in one round.
-SESSIONS_BATCH: Final = 200
+#: Seconds between two rounds of forgetting.
+SWEEP_EVERY_S: Final = 60.0
+#: Rows deleted in one transaction, and transactions in one round for each kind.
+BATCH: Final = 200
 BATCHES_MAX: Final = 50
 #: The longest one step may take.
 STEP_S: Final = 4.0
@@ -42,22 +44,29 @@ class Refreshable(Protocol):
         ...
 
 
-class ExpiredSessions(Protocol):
-    """Where ended sessions are deleted."""
+class Expiring(Protocol):
+    """Where things that expire are deleted: sessions, failures to sign in."""
 
     def delete_expired(self, tx: Transaction, now: datetime, *, limit: int) -> int:
-        """Delete sessions that have expired, the oldest first; how many."""
+        """Delete what has expired, the oldest first; how many."""
         ...
 
 
 class Upkeep:
-    """One thread that does both in turn. Started and stopped once."""
+    """One thread that does all in turn. Started and stopped once."""
 
     def __init__(
-        self, ring: Refreshable, sessions: ExpiredSessions, *, transactions: Transactions, clock: Clock
+        self,
+        ring: Refreshable,
+        *,
+        sessions: Expiring,
+        failures: Expiring,
+        transactions: Transactions,
+        clock: Clock,
     ) -> None:
         self._ring = ring
         self._sessions = sessions
+        self._failures = failures
         self._transactions = transactions
         self._clock = clock
         self._stopping = threading.Event()
@@ -78,29 +87,32 @@ class Upkeep:
 
     def delete_sessions(self) -> None:
         """Delete sessions that have ended, as many as one round may."""
-        self._guarded("sessions", self._delete_sessions)
+        # As long as a token of theirs could live, the list of revocations needs them.
+        self._guarded("sessions", lambda: self._sweep("sessions", self._sessions, older_by=REVOCATION_WINDOW))
+
+    def delete_failures(self) -> None:
+        """Delete failures to sign in that no longer count, as many as one round may."""
+        self._guarded("failures", lambda: self._sweep("failures", self._failures, older_by=timedelta(0)))
 
     def _run(self) -> None:
-        sessions_due = time.monotonic() + SESSIONS_EVERY_S
+        sweep_due = time.monotonic() + SWEEP_EVERY_S
         while not self._stopping.wait(KEYS_EVERY_S):
             self.refresh_keys()
-            if time.monotonic() >= sessions_due:
+            if time.monotonic() >= sweep_due:
                 self.delete_sessions()
-                sessions_due = time.monotonic() + SESSIONS_EVERY_S
+                self.delete_failures()
+                sweep_due = time.monotonic() + SWEEP_EVERY_S
 
-    def _delete_sessions(self) -> None:
+    def _sweep(self, kind: str, kept: Expiring, *, older_by: timedelta) -> None:
         for _ in range(BATCHES_MAX):
-            deleted = self._delete_batch()
+            now = self._clock.now() - older_by
+            deleted = self._transactions.serializable(
+                partial(kept.delete_expired, now=now, limit=BATCH), deadline=Deadline.after(STEP_S)
+            )
             if deleted:
-                log.info("sessions_deleted", count=deleted)
-            if deleted < SESSIONS_BATCH or self._stopping.is_set():
+                log.info("expired_deleted", kind=kind, count=deleted)
+            if deleted < BATCH or self._stopping.is_set():
                 return
-
-    def _delete_batch(self) -> int:
-        now = self._clock.now()
-        return self._transactions.serializable(
-            lambda tx: self._sessions.delete_expired(tx, now, limit=SESSIONS_BATCH), deadline=Deadline.after(STEP_S)
-        )
 
     def _guarded(self, step: str, work: Callable[[], None]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What identity does, one function for each RPC, and the ports it needs for that.
+"""What identity does, one function for each RPC.
 
 `rpc` calls these with plain values; `wiring` gives the ports. Invariants: a state change and its event commit
 together; passwords are hashed outside of transactions; nobody learns of a user that is not their own.
@@ -6,24 +6,26 @@ together; passwords are hashed outside of transactions; nobody learns of a user 
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from datetime import datetime
+from typing import Final
 
 import structlog
 
-from svc.chassis.clock import Clock
-from svc.chassis.context import CallContext, Deadline
+from svc.chassis.context import CallContext
 from svc.chassis.database import Transaction
 from svc.chassis.errors import (
+    Aborted,
     AlreadyExists,
+    AppError,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     PermissionDenied,
     Unauthenticated,
 )
 from svc.chassis.ids import new_id
-from svc.chassis.outbox import Event
 from svc.identity import events
 from svc.identity.model import (
     ACCESS_TOKEN_LIFETIME,
@@ -31,6 +33,7 @@ from svc.identity.model import (
     ADMINISTRATIVE_SCOPES,
     CUSTOMER_SCOPES,
     MUTABLE_FIELDS,
+    OPERATOR_ID,
     SESSION_LIFETIME,
     SESSIONS_PREFIX,
     USERS_PREFIX,
@@ -39,119 +42,19 @@ from svc.identity.model import (
     Session,
     SessionRecord,
     User,
+    UserState,
+    after_this_second,
     email_key,
     granted,
     is_reserved,
     not_held,
 )
+from svc.identity.ports import Ports
+from svc.identity.throttle import address_digest
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 REFRESH_TOKEN_BYTES: Final = 32
-
-
-class Transactions(Protocol):
-    """Runs work in one SERIALIZABLE transaction, again as a whole where it conflicts; or as a read."""
-
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
-        """Run work until it commits."""
-        ...
-
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
-        """Run work on one snapshot."""
-        ...
-
-
-class Users(Protocol):
-    """Keeps users."""
-
-    def insert(self, tx: Transaction, credentials: Credentials) -> str | None:
-        """Insert; the name of the field whose value is taken (`user_id`, `email`), or None where it went in."""
-        ...
-
-    def get(self, tx: Transaction, user_id: str) -> User | None:
-        """The user with an id."""
-        ...
-
-    def find_by_email(self, tx: Transaction, key: str) -> Credentials | None:
-        """The user with an address in its unique form."""
-        ...
-
-    def page(self, tx: Transaction, *, after: str, limit: int) -> Sequence[User]:
-        """Users whose id is greater than `after`, in the order of their ids."""
-        ...
-
-    def update(self, tx: Transaction, user: User) -> None:
-        """Store display name, scopes and update time of an existing user."""
-        ...
-
-    def replace(self, tx: Transaction, credentials: Credentials) -> None:
-        """Store everything of an existing user but the create time."""
-        ...
-
-
-class Sessions(Protocol):
-    """Keeps sessions and the hashes of their refresh tokens."""
-
-    def insert(self, tx: Transaction, session: SessionRecord) -> None:
-        """Insert a session."""
-        ...
-
-    def get(self, tx: Transaction, session_id: str) -> SessionRecord | None:
-        """The session with an id."""
-        ...
-
-    def revoke(self, tx: Transaction, session: SessionRecord) -> None:
-        """Store the revoke time of a session."""
-        ...
-
-    def insert_token(self, tx: Transaction, token: RefreshToken) -> None:
-        """Insert the hash of a refresh token."""
-        ...
-
-    def find_token(self, tx: Transaction, digest: bytes) -> RefreshToken | None:
-        """The refresh token with a hash."""
-        ...
-
-    def use_token(self, tx: Transaction, token: RefreshToken) -> None:
-        """Store the use time of a token."""
-        ...
-
-
-class Passwords(Protocol):
-    """Hashes and verifies passwords."""
-
-    def hash(self, password: str, *, deadline: Deadline) -> str:
-        """Hash a password with a fresh salt."""
-        ...
-
-    def verify(self, password: str, password_hash: str | None, *, deadline: Deadline) -> bool:
-        """Whether the password is the hash's; False after the same work where there is no hash."""
-        ...
-
-
-class Tokens(Protocol):
-    """Signs access tokens."""
-
-    def issue(self, session: SessionRecord, scopes: Sequence[str]) -> str:
-        """The access token of a session."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Everything outside of the use cases."""
-
-    transactions: Transactions
-    users: Users
-    sessions: Sessions
-    passwords: Passwords
-    tokens: Tokens
-    append: Callable[[Transaction, Sequence[Event]], None]
-    clock: Clock
-    known_scopes: frozenset[str]
-    """Every scope that a contract names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,71 +98,98 @@ def create_user(ports: Ports, new: NewUser, *, call: CallContext) -> User:
 def create_session(
     ports: Ports, email: str, password: str, *, requested_scopes: Sequence[str], call: CallContext
 ) -> Session:
-    """Sign in. An unknown address and a wrong password are one answer, after the same work."""
+    """Sign in. An unknown address and a wrong password are one answer, after the same work and as seldom."""
     key = email_key(email)
-    # An address with control characters is nobody's, and PostgreSQL would refuse to compare NUL.
-    credentials = (
-        ports.transactions.read(lambda tx: ports.users.find_by_email(tx, key), deadline=call.deadline)
-        if key.isprintable()
-        else None
-    )
-    password_hash = credentials.password_hash if credentials else None
-    if not ports.passwords.verify(password, password_hash, deadline=call.deadline) or credentials is None:
+    digest = address_digest(key)
+    known = _attempt(ports, key, digest, call=call)
+    password_hash = known.password_hash if known else None
+    try:
+        right = ports.passwords.verify(password, password_hash, deadline=call.deadline)
+    except AppError:
+        ports.transactions.serializable(lambda tx: ports.throttle.forgive(tx, digest), deadline=call.deadline)
+        raise
+    if not right or known is None:
         raise Unauthenticated("The e-mail address or the password is wrong.", reason="BAD_CREDENTIALS")
-    user = credentials.user
-    _refuse_not_held(user, requested_scopes)
-    record = _new_session(ports, user, requested_scopes, actor=None)
     secret = _new_refresh_token()
 
-    def work(tx: Transaction) -> None:
+    # A refusal is returned, not raised: the password was right, and that is remembered.
+    def work(tx: Transaction) -> _Opened | AppError:
+        ports.throttle.clear(tx, digest)
+        user = ports.users.get_shared(tx, known.user.id)
+        if user is None or user.tokens_from != known.user.tokens_from:
+            return Aborted("The user was changed meanwhile; sign in again.", reason="USER_CHANGED")
+        if user.suspended:
+            return _suspended(user)
+        if not_held(user.scopes, requested_scopes):
+            return _not_held(user, requested_scopes)
+        record = _new_session(ports, user, requested_scopes, actor=None)
         ports.sessions.insert(tx, record)
         ports.sessions.insert_token(tx, RefreshToken(_digest(secret), record.id))
+        return _Opened(record, granted(user.scopes, requested_scopes), record.create_time)
 
-    ports.transactions.serializable(work, deadline=call.deadline)
-    return _issue(ports, record, granted(user.scopes, requested_scopes), refresh_token=secret)
+    outcome = ports.transactions.serializable(work, deadline=call.deadline)
+    if isinstance(outcome, AppError):
+        raise outcome
+    return _issue(ports, outcome, refresh_token=secret)
+
+
+def _attempt(ports: Ports, key: str, digest: bytes, *, call: CallContext) -> Credentials | None:
+    """Count an attempt to sign in, and find whose address it is. Raises ResourceExhausted where it comes too soon."""
+
+    def work(tx: Transaction) -> Credentials | None:
+        ports.throttle.admit(tx, digest)
+        # An address with control characters is nobody's, and PostgreSQL would refuse to compare NUL.
+        return ports.users.find_by_email(tx, key) if key.isprintable() else None
+
+    return ports.transactions.serializable(work, deadline=call.deadline, hot_keys=[f"sign-in/{digest.hex()}"])
 
 
 @dataclass(frozen=True, slots=True)
-class _Refreshed:
+class _Opened:
+    """A session, what its next token may do, and when that token was issued."""
+
     record: SessionRecord
     scopes: tuple[str, ...]
+    at: datetime
 
 
 def refresh_session(ports: Ports, refresh_token: str, *, call: CallContext) -> Session:
     """Exchange a refresh token for a new pair, once.
 
-    A token that comes a second time was stolen, or its answer was: the session ends, and that is committed although
-    the call is refused.
+    A token that comes a second time was stolen, or its answer was: the session ends with all its access tokens, and
+    that is committed although the call is refused.
     """
     digest = _digest(refresh_token)
     secret = _new_refresh_token()
 
     # A refusal is returned, not raised: raising would roll the revocation back.
-    def work(tx: Transaction) -> _Refreshed | Unauthenticated:
+    def work(tx: Transaction) -> _Opened | Unauthenticated:
         now = ports.clock.now()
         token = ports.sessions.find_token(tx, digest)
         record = ports.sessions.get(tx, token.session_id) if token else None
         if token is None or record is None:
             return Unauthenticated("The refresh token is not known.", reason="REFRESH_TOKEN_INVALID")
-        if not record.is_open(now):
+        user = ports.users.get_shared(tx, record.user_id)
+        if user is not None and user.suspended:
+            return Unauthenticated("The user is suspended.", reason="USER_SUSPENDED")
+        if user is None or user.disowns(record) or not record.is_open(now):
             return Unauthenticated("The session has ended.", reason="SESSION_ENDED")
         if token.use_time is not None:
             ports.sessions.revoke(tx, _revoked(record, ports))
             return Unauthenticated(
                 "The refresh token was used before; its session has ended.", reason="REFRESH_TOKEN_REUSED"
             )
-        user = ports.users.get(tx, record.user_id)
-        if user is None:
-            return Unauthenticated("The session has ended.", reason="SESSION_ENDED")
         ports.sessions.use_token(tx, RefreshToken(digest, record.id, use_time=now))
         ports.sessions.insert_token(tx, RefreshToken(_digest(secret), record.id))
-        return _Refreshed(record, granted(user.scopes, record.requested_scopes))
+        return _Opened(record, granted(user.scopes, record.requested_scopes), user.issue_time(now))
 
     outcome = ports.transactions.serializable(work, deadline=call.deadline)
     if isinstance(outcome, Unauthenticated):
         log.warning("refresh_refused", reason=outcome.reason)
+        if outcome.reason == "REFRESH_TOKEN_REUSED":
+            ports.announce()
         raise outcome
-    return _issue(ports, outcome.record, outcome.scopes, refresh_token=secret)
+    return _issue(ports, outcome, refresh_token=secret)
 
 
 def delegate_session(ports: Ports, user_id: str, *, requested_scopes: Sequence[str], call: CallContext) -> Session:
@@ -268,25 +198,27 @@ def delegate_session(ports: Ports, user_id: str, *, requested_scopes: Sequence[s
     if caller.actor is not None:
         raise PermissionDenied("A delegated session cannot delegate.", reason="DELEGATION_CHAIN")
 
-    def work(tx: Transaction) -> tuple[User, SessionRecord]:
-        user = _existing(ports, tx, user_id)
+    def work(tx: Transaction) -> _Opened:
+        user = _found(ports.users.get_shared(tx, user_id), user_id)
         beyond = (ADMINISTRATIVE_SCOPES & set(user.scopes)) - caller.scopes
         if beyond:
             raise PermissionDenied(
                 f"Acting for {user.name} takes {', '.join(sorted(beyond))}.", reason="SCOPE_INSUFFICIENT"
             )
-        _refuse_not_held(user, requested_scopes)
+        if user.suspended:
+            raise _suspended(user)
+        if not_held(user.scopes, requested_scopes):
+            raise _not_held(user, requested_scopes)
         record = _new_session(ports, user, requested_scopes, actor=caller.subject)
         ports.sessions.insert(tx, record)
         ports.append(tx, [events.session_delegated(record, caller.subject, call=call)])
-        return user, record
+        return _Opened(record, granted(user.scopes, requested_scopes), record.create_time)
 
-    user, record = ports.transactions.serializable(work, deadline=call.deadline)
-    return _issue(ports, record, granted(user.scopes, requested_scopes), refresh_token="")
+    return _issue(ports, ports.transactions.serializable(work, deadline=call.deadline), refresh_token="")
 
 
 def delete_session(ports: Ports, session_id: str, *, call: CallContext) -> None:
-    """End a session of the caller's own; ending it twice is the same as once."""
+    """End a session of the caller's own, with its access tokens; ending it twice is the same as once."""
     subject = call.caller.subject
 
     def work(tx: Transaction) -> None:
@@ -298,6 +230,7 @@ def delete_session(ports: Ports, session_id: str, *, call: CallContext) -> None:
             ports.sessions.revoke(tx, _revoked(record, ports))
 
     ports.transactions.serializable(work, deadline=call.deadline)
+    ports.announce()
 
 
 def get_user(ports: Ports, user_id: str, *, call: CallContext) -> User:
@@ -351,6 +284,45 @@ def grant_scopes(ports: Ports, user_id: str, *, scopes: Sequence[str], call: Cal
     return ports.transactions.serializable(work, deadline=call.deadline)
 
 
+def suspend_user(ports: Ports, user_id: str, *, call: CallContext) -> User:
+    """Shut a user out: no new token, and those already out are worth nothing. Twice is the same as once.
+
+    Nobody shuts out themselves, nor the operator, without whom nobody could be let in again.
+    """
+    name = USERS_PREFIX + user_id
+    if user_id in (call.caller.subject, call.caller.actor):
+        raise FailedPrecondition(
+            "Nobody can suspend themselves.", reason="SELF_SUSPENSION", violations=[("SELF", name, "is the caller")]
+        )
+    if user_id == OPERATOR_ID:
+        raise FailedPrecondition(
+            "The operator cannot be suspended.",
+            reason="OPERATOR_NEEDED",
+            violations=[("OPERATOR", name, "runs the platform")],
+        )
+    return _set_state(ports, user_id, UserState.SUSPENDED, call=call)
+
+
+def resume_user(ports: Ports, user_id: str, *, call: CallContext) -> User:
+    """Let a suspended user in again, by a new sign-in. Twice is the same as once."""
+    return _set_state(ports, user_id, UserState.ACTIVE, call=call)
+
+
+def _set_state(ports: Ports, user_id: str, state: UserState, *, call: CallContext) -> User:
+    def work(tx: Transaction) -> User:
+        user = _found(ports.users.get_locked(tx, user_id), user_id)
+        if user.state is state:
+            return user
+        # The end of a suspension counts as well: what a clock that was ahead issued before it stays worthless.
+        changed = replace(user, state=state, tokens_from=after_this_second(ports.clock.now()))
+        return _change(ports, tx, changed, field="state", call=call)
+
+    user = ports.transactions.serializable(work, deadline=call.deadline)
+    ports.announce()
+    log.info("user_state", user=user.id, state=user.state.value)
+    return user
+
+
 def _change(ports: Ports, tx: Transaction, user: User, *, field: str, call: CallContext) -> User:
     changed = replace(user, update_time=ports.clock.now())
     ports.users.update(tx, changed)
@@ -359,10 +331,19 @@ def _change(ports: Ports, tx: Transaction, user: User, *, field: str, call: Call
 
 
 def _existing(ports: Ports, tx: Transaction, user_id: str) -> User:
-    user = ports.users.get(tx, user_id)
+    return _found(ports.users.get(tx, user_id), user_id)
+
+
+def _found(user: User | None, user_id: str) -> User:
     if user is None:
         raise _no_user(user_id)
     return user
+
+
+def _suspended(user: User) -> FailedPrecondition:
+    return FailedPrecondition(
+        "The user is suspended.", reason="USER_SUSPENDED", violations=[("USER_STATE", user.name, "is suspended")]
+    )
 
 
 def _no_user(user_id: str) -> NotFound:
@@ -376,18 +357,16 @@ def _refuse_foreign(user_id: str, call: CallContext) -> None:
         raise _no_user(user_id)
 
 
-def _refuse_not_held(user: User, requested: Sequence[str]) -> None:
-    missing = not_held(user.scopes, requested)
-    if missing:
-        raise InvalidArgument(
-            "A session cannot have more scopes than its user.",
-            reason="SCOPE_NOT_HELD",
-            violations=[("scopes", f"the user does not have `{scope}`") for scope in missing],
-        )
+def _not_held(user: User, requested: Sequence[str]) -> InvalidArgument:
+    return InvalidArgument(
+        "A session cannot have more scopes than its user.",
+        reason="SCOPE_NOT_HELD",
+        violations=[("scopes", f"the user does not have `{scope}`") for scope in not_held(user.scopes, requested)],
+    )
 
 
 def _new_session(ports: Ports, user: User, requested: Sequence[str], *, actor: str | None) -> SessionRecord:
-    now = ports.clock.now()
+    now = user.issue_time(ports.clock.now())
     # A delegated session has no refresh token, so it lives as long as its one access token.
     lifetime = SESSION_LIFETIME if actor is None else ACCESS_TOKEN_LIFETIME
     return SessionRecord(new_id(), user.id, actor, tuple(requested), now, now + lifetime)
@@ -397,11 +376,11 @@ def _revoked(record: SessionRecord, ports: Ports) -> SessionRecord:
     return replace(record, revoke_time=ports.clock.now())
 
 
-def _issue(ports: Ports, record: SessionRecord, scopes: tuple[str, ...], *, refresh_token: str) -> Session:
+def _issue(ports: Ports, opened: _Opened, *, refresh_token: str) -> Session:
     return Session(
-        record=record,
-        scopes=scopes,
-        access_token=ports.tokens.issue(record, scopes),
+        record=opened.record,
+        scopes=opened.scopes,
+        access_token=ports.tokens.issue(opened.record, opened.scopes, at=opened.at),
         lifetime=ACCESS_TOKEN_LIFETIME,
         refresh_token=refresh_token,
     )

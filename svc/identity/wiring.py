@@ -14,17 +14,21 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database
 from svc.chassis.pages import PageTokens
 from svc.chassis.resources import Resources
+from svc.chassis.revocations import DOCUMENT as REVOCATIONS
 from svc.chassis.server import Service
 from svc.identity import keys
 from svc.identity.bootstrap import ensure_operator
 from svc.identity.keys import KeyRing, Seal
 from svc.identity.model import OPERATOR_ID
 from svc.identity.passwords import Passwords
+from svc.identity.ports import Ports
+from svc.identity.revocations import RevocationFeed
 from svc.identity.rpc import IdentityHandler
-from svc.identity.store import KeyStore, SessionStore, UserStore
+from svc.identity.store import FailureStore, KeyStore, RevocationStore, SessionStore, UserStore
+from svc.identity.throttle import Throttle
 from svc.identity.tokens import TokenSigner
 from svc.identity.upkeep import Upkeep
-from svc.identity.usecases import NewUser, Ports
+from svc.identity.usecases import NewUser
 from weft.identity.v1 import identity_pb2
 from weft_protos import policy
 
@@ -36,13 +40,15 @@ _ROTATE_S: Final = 10.0
 
 
 def build(resources: Resources) -> Sequence[Service]:
-    """The services of one instance. Signing keys and operator are there when this returns."""
+    """The services of one instance. Keys, operator and the list of revocations are there when this returns."""
     database = resources.database
     secrets = resources.settings.secrets
     if database is None:
         raise ConfigError(f"{secrets.secrets}: there is no file database-identity.url")
     clock = SystemClock()
-    sessions = SessionStore()
+    sessions, failures = SessionStore(), FailureStore()
+    publish = partial(resources.agent.publish, REVOCATIONS)
+    feed = RevocationFeed(database, RevocationStore(), clock=clock, publish=publish)
     ring = KeyRing(
         database,
         KeyStore(),
@@ -55,15 +61,21 @@ def build(resources: Resources) -> Sequence[Service]:
         users=UserStore(),
         sessions=sessions,
         passwords=Passwords(),
-        tokens=TokenSigner(ring, clock),
+        tokens=TokenSigner(ring),
+        throttle=Throttle(failures, clock),
         append=outbox.append,
+        announce=feed.wake,
         clock=clock,
         known_scopes=policy.scopes(),
     )
     start = Deadline.after(_START_S)
+    # Before the keys: whoever waits for them finds the list there, too.
+    resources.agent.watch(REVOCATIONS, feed.seen)
+    feed.refresh(deadline=start)
     ring.open(deadline=start)
     ensure_operator(ports, _operator(secrets), deadline=start)
-    upkeep = Upkeep(ring, sessions, transactions=database, clock=clock)
+    resources.add_background("identity-revocations", feed.start, feed.stop)
+    upkeep = Upkeep(ring, sessions=sessions, failures=failures, transactions=database, clock=clock)
     resources.add_background("identity-upkeep", upkeep.start, upkeep.stop)
     pages = PageTokens(secrets.cache_key())
     return [(identity_pb2.DESCRIPTOR.services_by_name["IdentityService"], IdentityHandler(ports, pages))]

@@ -1,6 +1,7 @@
 """Fakes of identity's ports, in memory. The same suite tries the stores and their real twins."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -8,8 +9,18 @@ from typing import Any, TypeVar, cast
 from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
-from svc.identity.model import Credentials, RefreshToken, SessionRecord, StoredKey, User, email_key
-from svc.identity.usecases import Ports
+from svc.identity.model import (
+    Credentials,
+    EndedSession,
+    RefreshToken,
+    SessionRecord,
+    SignInFailures,
+    StoredKey,
+    User,
+    email_key,
+)
+from svc.identity.ports import Ports
+from svc.identity.throttle import Throttle
 from tests.fakes.clock import FakeClock
 from weft.events.v1.envelope_pb2 import Envelope
 from weft.identity.v1 import events_pb2
@@ -25,10 +36,11 @@ class Memory:
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
     tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
     keys: dict[str, StoredKey] = field(default_factory=dict)
+    failures: dict[bytes, SignInFailures] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 
     def copy(self) -> "Memory":
-        return Memory(dict(self.users), dict(self.sessions), dict(self.tokens), dict(self.keys), list(self.events))
+        return Memory(**{name: copy(value) for name, value in vars(self).items()})
 
     def restore(self, other: "Memory") -> None:
         for name, value in vars(other.copy()).items():
@@ -85,6 +97,12 @@ class FakeUsers:
         credentials = self._memory.users.get(user_id)
         return credentials.user if credentials else None
 
+    def get_shared(self, tx: Transaction, user_id: str) -> User | None:
+        return self.get(tx, user_id)
+
+    def get_locked(self, tx: Transaction, user_id: str) -> User | None:
+        return self.get(tx, user_id)
+
     def find_by_email(self, tx: Transaction, key: str) -> Credentials | None:
         found = [known for known in self._memory.users.values() if email_key(known.user.email) == key]
         return found[0] if found else None
@@ -95,8 +113,8 @@ class FakeUsers:
 
     def update(self, tx: Transaction, user: User) -> None:
         known = self._memory.users[user.id]
-        changed = replace(known.user, display_name=user.display_name, scopes=user.scopes, update_time=user.update_time)
-        self._memory.users[user.id] = replace(known, user=changed)
+        kept = {"email": known.user.email, "create_time": known.user.create_time}
+        self._memory.users[user.id] = replace(known, user=replace(user, **kept))
 
     def replace(self, tx: Transaction, credentials: Credentials) -> None:
         known = self._memory.users[credentials.user.id].user
@@ -142,6 +160,51 @@ class FakeSessions:
         return len(ids)
 
 
+class FakeRevocations:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def sessions(self, tx: Transaction, since: datetime, *, per_user: int, limit: int) -> Sequence[EndedSession]:
+        ended = [
+            EndedSession(session.id, session.user_id, session.revoke_time)
+            for session in sorted(self._memory.sessions.values(), key=lambda session: session.id)
+            if session.revoke_time is not None and session.revoke_time > since
+        ]
+        ended.sort(key=lambda session: session.revoke_time, reverse=True)
+        of_user: dict[str, list[EndedSession]] = {}
+        for session in ended:
+            of_user.setdefault(session.user_id, []).append(session)
+        return [session for session in ended if session in of_user[session.user_id][:per_user]][:limit]
+
+    def users(self, tx: Transaction, since: datetime, *, limit: int) -> Sequence[User]:
+        found = [
+            (user.tokens_from, user)
+            for user in sorted((known.user for known in self._memory.users.values()), key=lambda user: user.id)
+            if user.tokens_from is not None and user.tokens_from > since
+        ]
+        return [user for _, user in sorted(found, key=lambda pair: pair[0], reverse=True)][:limit]
+
+
+class FakeFailures:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def get(self, tx: Transaction, digest: bytes) -> SignInFailures | None:
+        return self._memory.failures.get(digest)
+
+    def put(self, tx: Transaction, failures: SignInFailures) -> None:
+        self._memory.failures[failures.digest] = failures
+
+    def delete(self, tx: Transaction, digest: bytes) -> None:
+        self._memory.failures.pop(digest, None)
+
+    def delete_expired(self, tx: Transaction, now: datetime, *, limit: int) -> int:
+        expired = [known for known in self._memory.failures.values() if known.expire_time <= now]
+        for known in sorted(expired, key=lambda known: known.expire_time)[:limit]:
+            del self._memory.failures[known.digest]
+        return min(limit, len(expired))
+
+
 class FakeKeys:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -158,23 +221,34 @@ class FakeKeys:
 
 
 class FakePasswords:
-    """Fast, and counts: `verified` holds each password that was checked and whether there was a hash."""
+    """Fast, and counts: `verified` holds each password that was checked and whether there was a hash.
+
+    `busy` is raised instead, once.
+    """
 
     def __init__(self) -> None:
         self.verified: list[tuple[str, bool]] = []
+        self.busy: Exception | None = None
 
     def hash(self, password: str, *, deadline: Deadline) -> str:
         return f"hash of {password}"
 
     def verify(self, password: str, password_hash: str | None, *, deadline: Deadline) -> bool:
+        busy, self.busy = self.busy, None
+        if busy is not None:
+            raise busy
         self.verified.append((password, password_hash is not None))
         return password_hash == f"hash of {password}"
 
 
 class FakeTokens:
-    """Tokens that can be read: `sid|sub|act|scopes`."""
+    """Tokens that can be read: `sid|sub|act|scopes`. `issued` holds the time of each."""
 
-    def issue(self, session: SessionRecord, scopes: Sequence[str]) -> str:
+    def __init__(self) -> None:
+        self.issued: list[datetime] = []
+
+    def issue(self, session: SessionRecord, scopes: Sequence[str], *, at: datetime) -> str:
+        self.issued.append(at)
         return "|".join((session.id, session.user_id, session.actor or "", " ".join(scopes)))
 
 
@@ -202,7 +276,10 @@ class World:
     clock: FakeClock
     passwords: FakePasswords
     transactions: FakeTransactions
+    tokens: FakeTokens
     ports: Ports
+    announced: list[int]
+    """One entry for each time that the use cases told of a revocation: how many events there were."""
 
     def facts(self) -> list[Any]:
         """The payloads of the events that were committed."""
@@ -214,6 +291,8 @@ def make_world() -> World:
     clock = FakeClock()
     passwords = FakePasswords()
     transactions = FakeTransactions(memory)
+    tokens = FakeTokens()
+    announced: list[int] = []
 
     def append(tx: Transaction, events: Sequence[Event]) -> None:
         memory.events.extend(events)
@@ -223,12 +302,14 @@ def make_world() -> World:
         users=FakeUsers(memory),
         sessions=FakeSessions(memory),
         passwords=passwords,
-        tokens=FakeTokens(),
+        tokens=tokens,
+        throttle=Throttle(FakeFailures(memory), clock),
         append=append,
+        announce=lambda: announced.append(len(memory.events)),
         clock=clock,
         known_scopes=KNOWN_SCOPES,
     )
-    return World(memory, clock, passwords, transactions, ports)
+    return World(memory, clock, passwords, transactions, tokens, ports, announced)
 
 
 def make_call(

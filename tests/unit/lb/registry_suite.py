@@ -250,6 +250,22 @@ def test_a_document_reaches_every_watcher_with_each_new_value(agents: Callable[.
     eventually(lambda: late == [b"two"], lambda: late)
 
 
+def test_of_documents_seen_at_once_the_one_watched_first_is_told_first(etcd: str, agents: Callable[..., Agent]) -> None:
+    publisher = agents()
+    # Both are there before anybody reads, and etcd lists them in the other order.
+    for name in ("jwks", "revocations"):
+        publisher.publish(name, b"value")
+        eventually(lambda name=name: ask(etcd, lambda client: client.get(document_key(name))) is not None)
+    seen: list[str] = []
+
+    reader = agents()
+    reader.watch("revocations", lambda _: seen.append("revocations"))
+    reader.watch("jwks", lambda _: seen.append("jwks"))
+
+    eventually(lambda: len(seen) == 2, lambda: seen)
+    assert ["revocations", "jwks"] == seen
+
+
 def test_a_lost_document_is_published_again_with_its_latest_value(etcd: str, agents: Callable[..., Agent]) -> None:
     first, second = agents(), agents()
     first.publish("jwks", b"one")

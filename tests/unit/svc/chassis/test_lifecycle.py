@@ -135,6 +135,17 @@ def test_an_instance_is_found_once_it_can_check_tokens(settings: Settings, ports
     assert 0 == running.end()
 
 
+def test_revocations_are_watched_before_the_keys_and_are_not_waited_for(settings: Settings, ports: list[int]) -> None:
+    running = Running(service(settings))
+    assert eventually(lambda: len(ports) == 1)
+
+    # The registry tells in this order, so an instance that has keys has the list, where there is one.
+    assert ["revocations", "jwks"] == list(Registry.current.watched)
+    Registry.current.watched["jwks"](Issuer().jwks())
+    assert eventually(lambda: health(ports[0]) == SERVING)
+    assert 0 == running.end()
+
+
 def test_an_instance_answers_until_everyone_has_heard_that_it_leaves(settings: Settings, ports: list[int]) -> None:
     running = Running(service(settings))
     assert eventually(lambda: len(ports) == 1)

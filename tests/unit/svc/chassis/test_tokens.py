@@ -315,7 +315,7 @@ def test_what_identity_issues_is_what_services_accept() -> None:
     verifier = TokenVerifier(clock)
     verifier.update(json.dumps({"keys": [{**ring.key.as_dict(private=False), "alg": "ES256", "use": "sig"}]}).encode())
 
-    principal = verifier.verify(TokenSigner(ring, clock).issue(record, ["orders.read", "mesh.operate"]))
+    principal = verifier.verify(TokenSigner(ring).issue(record, ["orders.read", "mesh.operate"], at=clock.now()))
 
     assert ("alice", record.id, "operator") == (principal.subject, principal.session, principal.actor)
     assert {"orders.read", "mesh.operate"} == principal.scopes

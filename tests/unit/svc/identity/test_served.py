@@ -14,7 +14,6 @@ from svc.chassis.context import Deadline
 from svc.chassis.pages import PageTokens
 from svc.chassis.server import Limits, Server
 from svc.chassis.tokens import TokenVerifier
-from svc.identity import usecases
 from svc.identity.bootstrap import ensure_operator
 from svc.identity.keys import KeyRing, Seal
 from svc.identity.rpc import IdentityHandler
@@ -50,9 +49,7 @@ def _handler(world: World, verifier: TokenVerifier) -> IdentityHandler:
         world.transactions, FakeKeys(world.memory), seal=Seal(b"k" * 32), clock=clock, publish=verifier.update
     )
     ring.open(deadline=Deadline.after(10))
-    ports: usecases.Ports = replace(
-        world.ports, clock=clock, tokens=TokenSigner(ring, clock), known_scopes=policy.scopes()
-    )
+    ports = replace(world.ports, clock=clock, tokens=TokenSigner(ring), known_scopes=policy.scopes())
     operator = NewUser(id="operator", email="op@example.com", display_name="", password="operator password")
     ensure_operator(ports, operator, deadline=Deadline.after(10))
     return IdentityHandler(ports, PageTokens(b"k" * 32))

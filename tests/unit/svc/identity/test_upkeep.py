@@ -8,10 +8,17 @@ import pytest
 from svc.chassis.context import Deadline
 from svc.chassis.errors import Unavailable
 from svc.identity import upkeep
-from svc.identity.model import SESSION_LIFETIME, RefreshToken, SessionRecord
+from svc.identity.model import (
+    ACCESS_TOKEN_LIFETIME,
+    FAILURES_WINDOW,
+    SESSION_LIFETIME,
+    RefreshToken,
+    SessionRecord,
+    SignInFailures,
+)
 from svc.identity.upkeep import Upkeep
 from tests.fakes.clock import START, FakeClock
-from tests.fakes.identity import FakeSessions, FakeTransactions, Memory
+from tests.fakes.identity import FakeFailures, FakeSessions, FakeTransactions, Memory
 
 
 class FlakyRing:
@@ -28,7 +35,13 @@ class FlakyRing:
 
 
 def make_upkeep(memory: Memory, ring: FlakyRing, clock: FakeClock) -> Upkeep:
-    return Upkeep(ring, FakeSessions(memory), transactions=FakeTransactions(memory), clock=clock)
+    return Upkeep(
+        ring,
+        sessions=FakeSessions(memory),
+        failures=FakeFailures(memory),
+        transactions=FakeTransactions(memory),
+        clock=clock,
+    )
 
 
 def test_keys_are_followed_on_after_a_database_that_was_away_and_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +61,7 @@ def test_keys_are_followed_on_after_a_database_that_was_away_and_a_defect(monkey
 def test_ended_sessions_are_forgotten_with_their_tokens_the_oldest_first(
     monkeypatch: pytest.MonkeyPatch, batches: int, left: list[str]
 ) -> None:
-    monkeypatch.setattr(upkeep, "SESSIONS_BATCH", 2)
+    monkeypatch.setattr(upkeep, "BATCH", 2)
     monkeypatch.setattr(upkeep, "BATCHES_MAX", batches)
     memory, clock = Memory(), FakeClock()
     for name, after_s in (("s3", 3), ("s1", 1), ("s2", 2)):
@@ -69,3 +82,24 @@ def test_open_sessions_are_kept() -> None:
     make_upkeep(memory, FlakyRing(), FakeClock()).delete_sessions()
 
     assert ["s"] == list(memory.sessions)
+
+
+def test_a_session_is_kept_as_long_as_a_token_of_it_could_be_revoked() -> None:
+    memory, clock = Memory(), FakeClock()
+    memory.sessions["s"] = SessionRecord("s", "ann", None, (), START, START + SESSION_LIFETIME)
+    clock.move(SESSION_LIFETIME + ACCESS_TOKEN_LIFETIME)
+
+    make_upkeep(memory, FlakyRing(), clock).delete_sessions()
+
+    assert ["s"] == list(memory.sessions)
+
+
+def test_failures_to_sign_in_are_forgotten_once_they_no_longer_count() -> None:
+    memory, clock = Memory(), FakeClock()
+    for digest, lives in ((b"old", FAILURES_WINDOW), (b"new", 2 * FAILURES_WINDOW)):
+        memory.failures[digest] = SignInFailures(digest, 1, START + lives)
+    clock.move(FAILURES_WINDOW)
+
+    make_upkeep(memory, FlakyRing(), clock).delete_failures()
+
+    assert [b"new"] == list(memory.failures)

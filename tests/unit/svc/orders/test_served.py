@@ -25,6 +25,9 @@ class Everybody:
         scopes = frozenset({"orders.read", "orders.write"})
         return Principal(subject="ann", scopes=scopes, session="s", actor=None, token=token)
 
+    def refuse_revoked(self, principal: Principal) -> None:
+        """Nobody's is ever revoked."""
+
 
 @pytest.fixture
 def world() -> World:

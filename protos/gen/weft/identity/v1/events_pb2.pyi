@@ -50,7 +50,7 @@ Global___UserCreated: _TypeAlias = UserCreated  # noqa: Y015
 
 @_typing.final
 class UserChanged(_message.Message):
-    """A user's profile or scopes changed."""
+    """A user's profile, scopes or state changed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -81,6 +81,16 @@ class IdentityServiceStub:
                 request_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.GrantScopesRequest.SerializeToString,
                 response_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.User.FromString,
                 _registered_method=True)
+        self.SuspendUser = channel.unary_unary(
+                '/weft.identity.v1.IdentityService/SuspendUser',
+                request_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.SuspendUserRequest.SerializeToString,
+                response_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.User.FromString,
+                _registered_method=True)
+        self.ResumeUser = channel.unary_unary(
+                '/weft.identity.v1.IdentityService/ResumeUser',
+                request_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.ResumeUserRequest.SerializeToString,
+                response_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.User.FromString,
+                _registered_method=True)
 
 
 class IdentityServiceServicer:
@@ -95,7 +105,8 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateSession(self, request, context):
-        """Signs in: exchanges e-mail address and password for an access and a refresh token.
+        """Signs in: exchanges e-mail address and password for an access and a refresh token. After five failures in fifteen
+        minutes an address is refused for a while (RESOURCE_EXHAUSTED with RetryInfo), whether anybody has it or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,7 +128,8 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Signs out: ends a session of the caller, so that its refresh token is worth nothing.
+        """Signs out: ends a session of the caller. Its refresh token is worth nothing from now on, and its access tokens are
+        refused everywhere within five seconds (UNAUTHENTICATED, TOKEN_REVOKED); so is a repetition with one of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +158,22 @@ class IdentityServiceServicer:
 
     def GrantScopes(self, request, context):
         """Replaces the scopes of a user; tokens already out keep theirs until they expire.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendUser(self, request, context):
+        """Suspends a user: nobody signs in as it or acts for it, its sessions end, and the tokens already out are refused
+        everywhere within five seconds (UNAUTHENTICATED, USER_SUSPENDED). A suspended user stays as it is.
+        FAILED_PRECONDITION for oneself and for the operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeUser(self, request, context):
+        """Ends the suspension of a user, who has to sign in again. An active user stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,6 +225,16 @@ def add_IdentityServiceServicer_to_server(servicer, server):
             'GrantScopes': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantScopes,
                     request_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.GrantScopesRequest.FromString,
+                    response_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.User.SerializeToString,
+            ),
+            'SuspendUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendUser,
+                    request_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.SuspendUserRequest.FromString,
+                    response_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.User.SerializeToString,
+            ),
+            'ResumeUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeUser,
+                    request_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.ResumeUserRequest.FromString,
                     response_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.User.SerializeToString,
             ),
     }
@@ -443,6 +481,60 @@ class IdentityService:
             target,
             '/weft.identity.v1.IdentityService/GrantScopes',
             weft_dot_identity_dot_v1_dot_identity__pb2.GrantScopesRequest.SerializeToString,
+            weft_dot_identity_dot_v1_dot_identity__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.identity.v1.IdentityService/SuspendUser',
+            weft_dot_identity_dot_v1_dot_identity__pb2.SuspendUserRequest.SerializeToString,
+            weft_dot_identity_dot_v1_dot_identity__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.identity.v1.IdentityService/ResumeUser',
+            weft_dot_identity_dot_v1_dot_identity__pb2.ResumeUserRequest.SerializeToString,
             weft_dot_identity_dot_v1_dot_identity__pb2.User.FromString,
             options,
             channel_credentials,

@@ -37,7 +37,9 @@ class IdentityServiceStub:
     CreateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateUserRequest, _identity_pb2.User]
     """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken."""
     CreateSession: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateSessionRequest, _identity_pb2.Session]
-    """Signs in: exchanges e-mail address and password for an access and a refresh token."""
+    """Signs in: exchanges e-mail address and password for an access and a refresh token. After five failures in fifteen
+    minutes an address is refused for a while (RESOURCE_EXHAUSTED with RetryInfo), whether anybody has it or not.
+    """
     RefreshSession: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RefreshSessionRequest, _identity_pb2.Session]
     """Exchanges a refresh token, once, for a new pair. A token used twice ends its whole session."""
     DelegateSession: _grpc.UnaryUnaryMultiCallable[_identity_pb2.DelegateSessionRequest, _identity_pb2.Session]
@@ -45,7 +47,9 @@ class IdentityServiceStub:
     operator). The session has the user's own scopes, no refresh token, and is audited.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_identity_pb2.DeleteSessionRequest, _empty_pb2.Empty]
-    """Signs out: ends a session of the caller, so that its refresh token is worth nothing."""
+    """Signs out: ends a session of the caller. Its refresh token is worth nothing from now on, and its access tokens are
+    refused everywhere within five seconds (UNAUTHENTICATED, TOKEN_REVOKED); so is a repetition with one of them.
+    """
     GetUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.GetUserRequest, _identity_pb2.User]
     """Reads a user: oneself, or anyone with `identity.admin`."""
     ListUsers: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListUsersRequest, _identity_pb2.ListUsersResponse]
@@ -54,6 +58,13 @@ class IdentityServiceStub:
     """Changes a user's display name: one's own, or anyone's with `identity.admin`."""
     GrantScopes: _grpc.UnaryUnaryMultiCallable[_identity_pb2.GrantScopesRequest, _identity_pb2.User]
     """Replaces the scopes of a user; tokens already out keep theirs until they expire."""
+    SuspendUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.SuspendUserRequest, _identity_pb2.User]
+    """Suspends a user: nobody signs in as it or acts for it, its sessions end, and the tokens already out are refused
+    everywhere within five seconds (UNAUTHENTICATED, USER_SUSPENDED). A suspended user stays as it is.
+    FAILED_PRECONDITION for oneself and for the operator.
+    """
+    ResumeUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ResumeUserRequest, _identity_pb2.User]
+    """Ends the suspension of a user, who has to sign in again. An active user stays as it is."""
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -63,7 +74,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     CreateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateUserRequest, _identity_pb2.User]  # type: ignore[assignment]
     """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken."""
     CreateSession: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateSessionRequest, _identity_pb2.Session]  # type: ignore[assignment]
-    """Signs in: exchanges e-mail address and password for an access and a refresh token."""
+    """Signs in: exchanges e-mail address and password for an access and a refresh token. After five failures in fifteen
+    minutes an address is refused for a while (RESOURCE_EXHAUSTED with RetryInfo), whether anybody has it or not.
+    """
     RefreshSession: _aio.UnaryUnaryMultiCallable[_identity_pb2.RefreshSessionRequest, _identity_pb2.Session]  # type: ignore[assignment]
     """Exchanges a refresh token, once, for a new pair. A token used twice ends its whole session."""
     DelegateSession: _aio.UnaryUnaryMultiCallable[_identity_pb2.DelegateSessionRequest, _identity_pb2.Session]  # type: ignore[assignment]
@@ -71,7 +84,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     operator). The session has the user's own scopes, no refresh token, and is audited.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_identity_pb2.DeleteSessionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Signs out: ends a session of the caller, so that its refresh token is worth nothing."""
+    """Signs out: ends a session of the caller. Its refresh token is worth nothing from now on, and its access tokens are
+    refused everywhere within five seconds (UNAUTHENTICATED, TOKEN_REVOKED); so is a repetition with one of them.
+    """
     GetUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetUserRequest, _identity_pb2.User]  # type: ignore[assignment]
     """Reads a user: oneself, or anyone with `identity.admin`."""
     ListUsers: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListUsersRequest, _identity_pb2.ListUsersResponse]  # type: ignore[assignment]
@@ -80,6 +95,13 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Changes a user's display name: one's own, or anyone's with `identity.admin`."""
     GrantScopes: _aio.UnaryUnaryMultiCallable[_identity_pb2.GrantScopesRequest, _identity_pb2.User]  # type: ignore[assignment]
     """Replaces the scopes of a user; tokens already out keep theirs until they expire."""
+    SuspendUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.SuspendUserRequest, _identity_pb2.User]  # type: ignore[assignment]
+    """Suspends a user: nobody signs in as it or acts for it, its sessions end, and the tokens already out are refused
+    everywhere within five seconds (UNAUTHENTICATED, USER_SUSPENDED). A suspended user stays as it is.
+    FAILED_PRECONDITION for oneself and for the operator.
+    """
+    ResumeUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.ResumeUserRequest, _identity_pb2.User]  # type: ignore[assignment]
+    """Ends the suspension of a user, who has to sign in again. An active user stays as it is."""
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps users and signs them in."""
@@ -98,7 +120,9 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.Session, _abc.Awaitable[_identity_pb2.Session]]:
-        """Signs in: exchanges e-mail address and password for an access and a refresh token."""
+        """Signs in: exchanges e-mail address and password for an access and a refresh token. After five failures in fifteen
+        minutes an address is refused for a while (RESOURCE_EXHAUSTED with RetryInfo), whether anybody has it or not.
+        """
 
     @_abc_1.abstractmethod
     def RefreshSession(
@@ -124,7 +148,9 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Signs out: ends a session of the caller, so that its refresh token is worth nothing."""
+        """Signs out: ends a session of the caller. Its refresh token is worth nothing from now on, and its access tokens are
+        refused everywhere within five seconds (UNAUTHENTICATED, TOKEN_REVOKED); so is a repetition with one of them.
+        """
 
     @_abc_1.abstractmethod
     def GetUser(
@@ -157,5 +183,24 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.User, _abc.Awaitable[_identity_pb2.User]]:
         """Replaces the scopes of a user; tokens already out keep theirs until they expire."""
+
+    @_abc_1.abstractmethod
+    def SuspendUser(
+        self,
+        request: _identity_pb2.SuspendUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.User, _abc.Awaitable[_identity_pb2.User]]:
+        """Suspends a user: nobody signs in as it or acts for it, its sessions end, and the tokens already out are refused
+        everywhere within five seconds (UNAUTHENTICATED, USER_SUSPENDED). A suspended user stays as it is.
+        FAILED_PRECONDITION for oneself and for the operator.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeUser(
+        self,
+        request: _identity_pb2.ResumeUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.User, _abc.Awaitable[_identity_pb2.User]]:
+        """Ends the suspension of a user, who has to sign in again. An active user stays as it is."""
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
