@@ -33,11 +33,8 @@ check: setup ## Lint, types, import rules, contracts, generated code
 	.venv/bin/lint-imports
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
-	@mkdir -p build
-	$(BUF) build protos --exclude-source-info -o build/contracts.binpb
-	$(BUF) breaking build/contracts.binpb --against protos/baseline.binpb --exclude-imports --config buf.yaml
 	$(PYTHON) protos/py/generate.py --check
-	$(PYTHON) -m gateway check
+	$(WEFT) contracts check
 
 gen: setup ## Generate protos/gen from the contracts
 	$(PYTHON) protos/py/generate.py

@@ -1,5 +1,6 @@
-"""`python -m gateway compile | check | plan | explain | bootstrap`: the only module that reads argv and prints.
+"""`python -m gateway compile | check | plan | descriptors | explain | bootstrap`: reads argv and prints.
 
+No other module of the package does either.
 Exit codes: 0 done, 1 the contracts break rules, 2 a wrong argument or a file that cannot be read or written.
 """
 
@@ -80,6 +81,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _write_descriptors(arguments: argparse.Namespace) -> int:
+    content = compiler.read_descriptors(arguments.bundle)
+    arguments.out.write_bytes(content)
+    print(f"{len(content)} bytes -> {arguments.out}")
+    return 0
+
+
 def _violation(violation: Violation) -> dict[str, object]:
     location = violation.location
     return {"file": location.file, "line": location.line, "message": violation.message, "fix": violation.fix}
@@ -153,6 +161,13 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--against", type=Path, required=True, help="descriptor set or bundle to compare with")
     planning.add_argument("--json", action="store_true", help="print one JSON object")
     planning.set_defaults(run=_plan)
+    example = "python -m gateway descriptors build/bundle --out old.binpb"
+    extracting = commands.add_parser(
+        "descriptors", help="write the contracts that a bundle was compiled from", epilog=f"example: {example}"
+    )
+    extracting.add_argument("bundle", type=Path, metavar="DIR", help="what `compile` wrote")
+    extracting.add_argument("--out", type=Path, required=True, metavar="FILE", help="descriptor set to write")
+    extracting.set_defaults(run=_write_descriptors)
     explaining = _add(commands, "explain", "print what holds for one method", "python -m gateway explain PlaceOrder")
     explaining.add_argument("method", metavar="METHOD", help="its full name or an unambiguous end: PlaceOrder")
     explaining.add_argument("--json", action="store_true", help="print one JSON object")

@@ -81,7 +81,7 @@ def decode(content: bytes) -> ControlPlaneStatus:
             problems=tuple(map(str, found["problems"])),
             clients=tuple(_client(each) for each in found["clients"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a control plane's status: {error!r}") from error
 
 
