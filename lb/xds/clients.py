@@ -14,10 +14,13 @@ from lb.xds.stream import Progress
 from lb.xds.types import Kind, short
 from lb.xds.wire import Node
 
-#: etcd takes values up to 1.5 MB; a mesh that does not fit into this is told of in part.
-CLIENTS_MAX: Final = 1_000
-_REFUSALS_MAX: Final = 8
+#: etcd takes values up to 1.5 MB, and what lies under one lease must not fail over a client's many words: half a
+#: megabyte at most. Of more clients than this those are told of that have not accepted everything.
+CLIENTS_MAX: Final = 500
+_REFUSALS_MAX: Final = 3
 _PROBLEMS_MAX: Final = 10
+_NODE_LENGTH_MAX: Final = 80
+_DETAIL_LENGTH_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Clients:
 
     def refused(self, digest: str, problems: Sequence[str]) -> None:
         """The published bundle cannot be served; the one before goes on."""
-        self._refused, self._problems = digest, tuple(problems[:_PROBLEMS_MAX])
+        self._refused = digest
+        self._problems = tuple(problem[:_DETAIL_LENGTH_MAX] for problem in problems[:_PROBLEMS_MAX])
         metrics.BUNDLE_REFUSED.set(1)
         self._on_change()
 
@@ -73,8 +77,8 @@ class Clients:
         streams: dict[tuple[str, str], list[_Stream]] = {}
         for stream in self._streams.values():
             streams.setdefault((stream.node.kind.value, stream.node.id), []).append(stream)
-        clients = tuple(_state(*key, streams[key]) for key in sorted(streams)[:CLIENTS_MAX])
-        return ControlPlaneStatus(self._instance, self._bundle, self._refused, self._problems, clients)
+        clients = sorted((_state(*key, found) for key, found in streams.items()), key=_trouble_first)[:CLIENTS_MAX]
+        return ControlPlaneStatus(self._instance, self._bundle, self._refused, self._problems, tuple(sorted(clients)))
 
     def _count(self, kind: Kind) -> None:
         refusing = {each.node.id for each in self._streams.values() if each.node.kind is kind and each.progress.refused}
@@ -83,13 +87,19 @@ class Clients:
 
 def _state(kind: str, node: str, streams: Sequence[_Stream]) -> ClientState:
     refusals = {
-        Refusal(short(nack.type_url), nack.version, nack.detail) for each in streams for nack in each.progress.refused
+        Refusal(short(nack.type_url), nack.version, nack.detail[:_DETAIL_LENGTH_MAX])
+        for each in streams
+        for nack in each.progress.refused
     }
     return ClientState(
-        node=node,
+        node=node[:_NODE_LENGTH_MAX],
         kind=kind,
         streams=len(streams),
         unsent=any(each.unsent for each in streams),
         waiting=tuple(sorted({short(type_url) for each in streams for type_url in each.progress.waiting})),
         refusals=tuple(sorted(refusals)[:_REFUSALS_MAX]),
     )
+
+
+def _trouble_first(client: ClientState) -> tuple[bool, bool]:
+    return not client.refusals, client.settled

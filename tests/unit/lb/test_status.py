@@ -12,7 +12,7 @@ from lb.registry.etcd import Dialer, Put
 from lb.registry.keys import status_key
 from lb.registry.statuses import settled, statuses
 from lb.status import ClientState, ControlPlaneStatus, Refusal
-from lb.xds.clients import Clients
+from lb.xds.clients import CLIENTS_MAX, Clients
 from lb.xds.stream import Nack, Progress, Request, Stream
 from lb.xds.types import CDS, EDS, LDS, Kind
 from lb.xds.wire import Node
@@ -131,6 +131,22 @@ def test_streams_of_one_node_are_one_client() -> None:
     clients.gone(2)
     assert 0.0 == refusing("grpc")
     assert 1 == clients.status().clients[0].streams
+
+
+def test_a_status_stays_small_and_tells_of_those_in_trouble() -> None:
+    clients = Clients("control-plane-1")
+    for number in range(CLIENTS_MAX):
+        clients.report(number, Node(f"{number:0200}", "", Kind.GRPC), unsent=False, progress=Progress())
+    nacks = tuple(Nack(f"x.T{number}", "v", "w" * 500) for number in range(6))
+    for number in range(CLIENTS_MAX):
+        clients.report(-1 - number, Node(f"z{number:0200}", "", Kind.GRPC), unsent=False, progress=Progress((), nacks))
+
+    told = clients.status()
+
+    assert CLIENTS_MAX == sum(bool(client.refusals) for client in told.clients) == len(told.clients)
+    assert len(status.encode(told)) < 600_000
+    for number in range(CLIENTS_MAX):
+        clients.gone(-1 - number)
 
 
 def test_a_refused_bundle_shows_until_one_is_taken() -> None:
