@@ -33,10 +33,7 @@ check: setup ## Lint, types, import rules, contracts, generated code
 	.venv/bin/lint-imports
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
-	@mkdir -p build
-	$(BUF) build protos -o build/contracts.binpb
-	$(PYTHON) -m gateway check --descriptors build/contracts.binpb
-	$(BUF) breaking build/contracts.binpb --against protos/baseline.binpb --exclude-imports --config buf.yaml
+	$(WEFT) contracts check
 	$(PYTHON) protos/py/generate.py --check
 
 gen: setup ## Generate protos/gen from the contracts

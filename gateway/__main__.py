@@ -1,5 +1,6 @@
-"""`python -m gateway compile | check | explain | bootstrap`: the only module that reads argv and prints.
+"""`python -m gateway compile | check | plan | descriptors | explain | bootstrap`: reads argv and prints.
 
+No other module of the package does either.
 Exit codes: 0 done, 1 the contracts break rules, 2 a wrong argument or a file that cannot be read or written.
 """
 
@@ -16,13 +17,14 @@ from gateway import compiler, contract, policy
 from gateway.envoy import bootstrap
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.listener import Edge
-from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError
+from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError, Violation
 from weft_protos.xds import XdsDescriptorsMissingError, to_dict
 
 PORT_MAX: Final = 65_535
 SOCKET_PATH_MAX: Final = 107
 _EXAMPLES: Final = """examples:
   python -m gateway check
+  python -m gateway plan --against protos/baseline.binpb
   python -m gateway compile --out build/bundle --port 8080 --tls-port 8443
   python -m gateway explain PlaceOrder
   python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 --metrics-port 9901 \\
@@ -36,9 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         done: int = arguments.run(arguments)
     except CompileError as error:
+        if getattr(arguments, "json", False):
+            print(json.dumps({"violations": [_violation(each) for each in error.violations]}, indent=2))
+            return 1
         print(error, file=sys.stderr)
         count = len(error.violations)
-        print(f"{count} violation{'s' if count > 1 else ''}; nothing was written", file=sys.stderr)
+        written = "; nothing was written" if hasattr(arguments, "out") else ""
+        print(f"{count} violation{'s' if count > 1 else ''}{written}", file=sys.stderr)
         return 1
     except (ContractUnreadableError, UnknownMethodError, XdsDescriptorsMissingError) as error:
         print(f"gateway: {error}", file=sys.stderr)
@@ -58,9 +64,33 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    policies = compiler.check(_descriptors(arguments))
-    print(f"{len(policies.rpcs)} methods and {len(policies.events)} events keep every rule")
+    against: Path | None = arguments.against
+    before = None if against is None else compiler.read_descriptors(against)
+    policies = compiler.check(_descriptors(arguments), against=before)
+    if arguments.json:
+        print(json.dumps({"violations": []}))
+        return 0
+    kept = "every rule" if against is None else f"every rule, and what {against} promised"
+    print(f"{len(policies.rpcs)} methods and {len(policies.events)} events keep {kept}")
     return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    made = compiler.compare(compiler.read_descriptors(arguments.against), _descriptors(arguments))
+    print(json.dumps(made.as_object(), indent=2) if arguments.json else made)
+    return 0
+
+
+def _write_descriptors(arguments: argparse.Namespace) -> int:
+    content = compiler.read_descriptors(arguments.bundle)
+    arguments.out.write_bytes(content)
+    print(f"{len(content)} bytes -> {arguments.out}")
+    return 0
+
+
+def _violation(violation: Violation) -> dict[str, object]:
+    location = violation.location
+    return {"file": location.file, "line": location.line, "message": violation.message, "fix": violation.fix}
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -122,7 +152,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_compile(commands)
     checking = _add(commands, "check", "name every rule that the contracts break", "python -m gateway check")
+    checking.add_argument("--against", type=Path, help="also name what breaks callers of this descriptor set or bundle")
+    checking.add_argument("--json", action="store_true", help="print one JSON object")
     checking.set_defaults(run=_check)
+    planning = _add(
+        commands, "plan", "print what changes against other contracts", "python -m gateway plan --against old.binpb"
+    )
+    planning.add_argument("--against", type=Path, required=True, help="descriptor set or bundle to compare with")
+    planning.add_argument("--json", action="store_true", help="print one JSON object")
+    planning.set_defaults(run=_plan)
+    example = "python -m gateway descriptors build/bundle --out old.binpb"
+    extracting = commands.add_parser(
+        "descriptors", help="write the contracts that a bundle was compiled from", epilog=f"example: {example}"
+    )
+    extracting.add_argument("bundle", type=Path, metavar="DIR", help="what `compile` wrote")
+    extracting.add_argument("--out", type=Path, required=True, metavar="FILE", help="descriptor set to write")
+    extracting.set_defaults(run=_write_descriptors)
     explaining = _add(commands, "explain", "print what holds for one method", "python -m gateway explain PlaceOrder")
     explaining.add_argument("method", metavar="METHOD", help="its full name or an unambiguous end: PlaceOrder")
     explaining.add_argument("--json", action="store_true", help="print one JSON object")

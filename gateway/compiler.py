@@ -9,18 +9,23 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from gateway import contract, policy, rules
-from gateway.envoy import resources
+from google.protobuf.message import DecodeError
+
+from gateway import breaking, contract, plan, policy, rules
+from gateway.envoy import names, resources
 from gateway.envoy.listener import Edge
 from gateway.envoy.resources import Resource
-from gateway.errors import CompileError
+from gateway.errors import CompileError, ContractUnreadableError
 from gateway.policy import PolicySet
-from weft_protos.xds import type_url
+from weft_protos.xds import message_class, type_url
 
 #: Version of the bundle's layout.
 FORMAT: Final = 1
+
+_EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
+_TRANSCODER: Final = "envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,20 @@ def compile_contracts(descriptors: bytes, edge: Edge) -> Bundle:
     return emit(policy.resolve(contract.load(descriptors)), edge)
 
 
-def check(descriptors: bytes) -> PolicySet:
-    """Contracts that keep the rules. Raises CompileError and ContractUnreadableError."""
-    return _kept(policy.resolve(contract.load(descriptors)))
+def check(descriptors: bytes, *, against: bytes | None = None) -> PolicySet:
+    """Contracts that keep the rules, and break nobody who relies on `against`. Raises as `compile_contracts` does."""
+    policies = policy.resolve(contract.load(descriptors))
+    violations = rules.check(policies)
+    if against is not None:
+        violations += breaking.check(policy.resolve(contract.load(against)), policies)
+    if violations:
+        raise CompileError(violations)
+    return policies
+
+
+def compare(before: bytes, after: bytes) -> plan.Plan:
+    """What changes with the contracts `after`. Raises ContractUnreadableError."""
+    return plan.make(policy.resolve(contract.load(before)), policy.resolve(contract.load(after)))
 
 
 def emit(policies: PolicySet, edge: Edge) -> Bundle:
@@ -51,6 +67,24 @@ def _kept(policies: PolicySet) -> PolicySet:
     if violations:
         raise CompileError(violations)
     return policies
+
+
+def read_descriptors(path: Path) -> bytes:
+    """The contracts in a file, or those that a bundle was compiled from. Raises ContractUnreadableError and OSError."""
+    if not path.is_dir():
+        return path.read_bytes()
+    try:
+        entries = json.loads((path / "manifest.json").read_bytes())["resources"]
+        digest = next(str(entry["sha256"]) for entry in entries if entry["name"] == names.TRANSCODER)
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        raise ContractUnreadableError(f"{path} is not a bundle that carries its contracts") from error
+    try:
+        extension: Any = message_class(_EXTENSION).FromString((path / "blobs" / Path(digest).name).read_bytes())
+        transcoder: Any = message_class(_TRANSCODER).FromString(extension.typed_config.value)
+    except DecodeError as error:
+        raise ContractUnreadableError(f"{path}: the blob {digest} is damaged") from error
+    found: bytes = transcoder.proto_descriptor_bin
+    return found
 
 
 def write(bundle: Bundle, out: Path) -> None:

@@ -1,7 +1,8 @@
 """First pass: a descriptor set becomes a frozen Contract whose every part knows its file and line.
 
-Called by the compiler with the bytes of protos/gen/contracts.binpb, which `buf build` writes with source info. It
-takes over what the files say and judges nothing: options stay the protobuf messages that were written.
+Called by the compiler with the bytes of protos/gen/contracts.binpb, which `buf build` writes with source info. A set
+without it, such as protos/baseline.binpb, says the same; its lines are then all 1. This pass takes over what the files
+say and judges nothing: options stay the protobuf messages that were written.
 """
 
 from collections.abc import Iterator, Mapping
@@ -129,6 +130,11 @@ class Event:
     """Field names; True where the field is a single string."""
     policy: EventPolicy
     place: Place
+
+    def said_at(self, field: int) -> Location:
+        """The line of one field of its EventPolicy; that of the option where the field is not said."""
+        option = self.place.below(DescriptorProto.OPTIONS_FIELD_NUMBER, EVENT)
+        return option.at(field) if option.has(field) else option.at()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,15 +19,18 @@ from prometheus_client import start_http_server
 
 from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
 from lb.endpoint import Endpoint
-from lb.errors import BundleRefusedError, EtcdUnavailableError, LbError, SettingsError
+from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
 from lb.registry.backoff import Backoff
 from lb.registry.directory import Directory
 from lb.registry.endpoints import Endpoints, registered
 from lb.registry.etcd import Client, Dialer, KeyRange, Record
-from lb.registry.keys import document_key, encode, endpoint_key
-from lb.registry.publication import Follower, Published, RolledBack, publish, roll_back
+from lb.registry.keys import CURRENT, document_key, encode, endpoint_key
+from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
 from lb.registry.registrar import Registrar
+from lb.registry.statuses import StatusKeeper, settled, statuses
+from lb.status import ControlPlaneStatus, Verdict
 from lb.xds import bundle, metrics
+from lb.xds.clients import Clients
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
@@ -48,6 +52,7 @@ examples:
   python -m gateway compile --out build/bundle && python -m lb publish build/bundle
   python -m lb rollback --json
   python -m lb endpoints --service orders
+  python -m lb proxies --wait 5f2c...
 
 The environment says where etcd is: WEFT_ETCD, WEFT_ETCD_USER, WEFT_SECRETS (file etcd.password).
 The control plane also reads WEFT_INSTANCE, WEFT_LISTEN, WEFT_METRICS_PORT and WEFT_LOG_LEVEL.
@@ -99,6 +104,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_common(rolling)
     rolling.set_defaults(run=_roll_back)
+
+    fetching = commands.add_parser(
+        "fetch", help="write the current bundle into a directory", epilog="example: python -m lb fetch build/running"
+    )
+    fetching.add_argument("directory", type=Path, metavar="DIR", help="an empty directory, or one that is made")
+    _add_common(fetching)
+    fetching.set_defaults(run=_fetch)
+
+    asking = commands.add_parser(
+        "proxies",
+        help="print what each client has made of its configuration",
+        epilog="example: python -m lb proxies --wait $(python -m lb publish build/bundle --json | jq -r .manifest)",
+    )
+    asking.add_argument(
+        "--wait", metavar="MANIFEST", help="until every connected client has accepted that bundle; 1: one refused it"
+    )
+    _add_common(asking)
+    asking.set_defaults(run=_proxies)
 
     listing = commands.add_parser(
         "endpoints", help="print the registered endpoints as a JSON list", epilog="example: python -m lb endpoints"
@@ -159,6 +182,61 @@ def _roll_back(options: argparse.Namespace) -> int:
     return 0
 
 
+def _fetch(options: argparse.Namespace) -> int:
+    async def work(client: Client) -> tuple[str, bytes, dict[str, bytes]]:
+        current = await client.get(CURRENT)
+        if current is None:
+            raise EtcdRefusedError("nothing has been published")
+        digest = current.value.decode(errors="replace")
+        return digest, *await load(client, digest, bundle.pieces_of, known={})
+
+    digest, manifest, pieces = asyncio.run(_with_etcd(EtcdSettings.from_environ(), work, timeout_s=options.timeout))
+    folder: Path = options.directory
+    try:
+        (folder / "blobs").mkdir(parents=True, exist_ok=True)
+        for name, content in pieces.items():
+            (folder / "blobs" / name).write_bytes(content)
+        (folder / "manifest.json").write_bytes(manifest)
+    except OSError as error:
+        raise SettingsError(f"{error.filename}: {error.strerror}") from error
+    print(json.dumps({"manifest": digest}) if options.json else f"{digest[:12]} -> {folder}")
+    return 0
+
+
+def _proxies(options: argparse.Namespace) -> int:
+    wanted: str | None = options.wait
+    settings = EtcdSettings.from_environ()
+    if wanted is None:
+        found = asyncio.run(_with_etcd(settings, statuses, timeout_s=options.timeout))
+        print(json.dumps([asdict(status) for status in found]) if options.json else _table(found))
+        return 0
+
+    async def work(client: Client) -> Verdict:
+        return await settled(client, wanted, timeout_s=options.timeout)
+
+    verdict = asyncio.run(_with_etcd(settings, work, timeout_s=options.timeout))
+    if options.json:
+        print(json.dumps(asdict(verdict)))
+    elif verdict.state == "accepted":
+        print(f"accepted by {verdict.clients} clients")
+    else:
+        for reason in verdict.reasons:
+            print(f"lb: {reason}", file=sys.stderr)
+    return 0 if verdict.state == "accepted" else 1
+
+
+def _table(found: Sequence[ControlPlaneStatus]) -> str:
+    lines = []
+    for status in found:
+        refused = f", refused {status.refused_bundle[:12]}" if status.refused_bundle else ""
+        lines.append(f"{status.instance} serves {status.bundle[:12] or 'nothing'}{refused}")
+        for client in status.clients:
+            answers = [f"refused {each.type}: {each.detail}" for each in client.refusals]
+            state = "; ".join(answers) or ("accepted" if client.settled else "waiting")
+            lines.append(f"  {client.node:<22} {client.kind:<6} {state}")
+    return "\n".join(lines)
+
+
 def _endpoints(options: argparse.Namespace) -> int:
     found = asyncio.run(_with_etcd(EtcdSettings.from_environ(), registered, timeout_s=options.timeout))
     rows = [
@@ -217,17 +295,29 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
     structlog.contextvars.bind_contextvars(service="control-plane", instance=settings.instance)
     feed = Feed()
     registrar = Registrar(Dialer(settings.etcd))
+    keeper = StatusKeeper(registrar, settings.instance)
+    clients = Clients(settings.instance, on_change=lambda: keeper.changed(clients.status))
     gateways = Gateways(
         arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
         departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
     )
-    server = Server(feed, gateways)
+    server = Server(feed, gateways, clients)
+
+    def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
+        taken = bundle.parse(manifest, pieces)
+        feed.set_bundle(taken)
+        clients.serving(taken.digest)
+
+    def refuse_bundle(digest: str, problems: Sequence[str]) -> None:
+        metrics.REFUSED.labels(source="bundle").inc()
+        clients.refused(digest, problems)
+
     followers = (
         Follower(
             Dialer(settings.etcd),
             pieces_of=bundle.pieces_of,
-            on_bundle=lambda manifest, pieces: feed.set_bundle(bundle.parse(manifest, pieces)),
-            on_refused=metrics.REFUSED.labels(source="bundle").inc,
+            on_bundle=take_bundle,
+            on_refused=refuse_bundle,
         ).run(),
         Endpoints(
             Dialer(settings.etcd),

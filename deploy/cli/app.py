@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import jobs, mesh
+from deploy.cli import contracts, jobs, mesh
 
 app = typer.Typer(
     name="weft",
@@ -24,3 +24,8 @@ for verb in (
     jobs.demo,
 ):
     app.command()(verb)
+
+contract_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+for verb in (contracts.plan, contracts.check, contracts.publish, contracts.rollback):
+    contract_verbs.command()(verb)
+app.add_typer(contract_verbs, name="contracts", help="Compare, check and publish the contracts; take them back.")

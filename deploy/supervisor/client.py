@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.supervisor import messages
 from deploy.supervisor.errors import NotRunningError, RefusedError
-from deploy.supervisor.messages import Event, Killed, Status
+from deploy.supervisor.messages import Event, Killed, Publishing, Status
 
 ANSWER_TIMEOUT_S = 120.0
 """Longer than the longest thing that can be asked for, a restart."""
@@ -30,6 +30,10 @@ class Client:
     def status(self) -> Status:
         """What runs now. Raises RefusedError while the daemon is still reading its desired state."""
         return messages.status_of(self._ask({"op": "status"})["status"])
+
+    def publishing(self) -> Publishing:
+        """How contracts are compiled and published for this mesh. Raises RefusedError."""
+        return messages.publishing_of(self._ask({"op": "publishing"})["publishing"])
 
     def kill(self, name: str, number: int) -> Killed:
         """Send a signal to a process, or to `any`. Raises RefusedError."""

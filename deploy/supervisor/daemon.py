@@ -9,6 +9,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -195,6 +196,8 @@ class Daemon:
             case "status":
                 status = messages.Status(stack.gateway_url(), stack.urls(), supervisor.processes())
                 return {"status": json.loads(status.to_json())}
+            case "publishing":
+                return {"publishing": asdict(stack.publishing())}
             case "kill":
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":

@@ -29,7 +29,7 @@ from deploy.supervisor.config import PROJECT, Settings, child_environ
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
 from deploy.supervisor.layout import Layout
-from deploy.supervisor.messages import Event, Killed, Status
+from deploy.supervisor.messages import Event, Killed, Publishing, Status
 from deploy.supervisor.orphans import stop_orphans
 from deploy.supervisor.record import Record
 
@@ -123,6 +123,10 @@ class Mesh:
     def status(self) -> Status:
         """What runs now. Raises NotRunningError, or RefusedError in the first moments of a start."""
         return self._client.status()
+
+    def publishing(self) -> Publishing:
+        """How contracts are compiled and published for it. Raises NotRunningError or RefusedError."""
+        return self._client.publishing()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> Killed:
         """Send a signal to a process by name, or to `any` service instance or worker. Raises RefusedError."""

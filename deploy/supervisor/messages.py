@@ -1,7 +1,8 @@
 """What goes over the supervisor's socket: one JSON object a line. Shared by `daemon.py` and `client.py`.
 
-request   {"op": "status" | "events" | "down" | "kill" | "restart", ...}
-answer    {"status": {...}} | {"event": ...} many | {"pid": ..., "name": ...} | {"error": "one line"}
+request   {"op": "status" | "publishing" | "events" | "down" | "kill" | "restart", ...}
+answer    {"status": {...}} | {"publishing": {...}} | {"event": ...} many | {"pid": ..., "name": ...}
+          | {"error": "one line"}
 """
 
 import json
@@ -78,6 +79,16 @@ class Killed:
     pid: int
 
 
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """What other contracts are compiled and published with, so that they fit the mesh that runs."""
+
+    edge: tuple[str, ...]
+    """Arguments of `python -m gateway compile`: the gateways' ports and what is traced."""
+    environ: Mapping[str, str]
+    """Environment of `python -m lb`: where etcd is; of secrets only the directory they lie in."""
+
+
 def encode(message: Mapping[str, object]) -> bytes:
     """One line."""
     return json.dumps(message).encode() + b"\n"
@@ -99,6 +110,11 @@ def decode(line: bytes) -> Mapping[str, Any]:
 def event_of(message: Mapping[str, Any]) -> Event:
     """An event that was sent."""
     return Event(**{**message, "log": tuple(message["log"])})
+
+
+def publishing_of(message: Mapping[str, Any]) -> Publishing:
+    """What was sent of publishing."""
+    return Publishing(tuple(message["edge"]), dict(message["environ"]))
 
 
 def status_of(message: Mapping[str, Any]) -> Status:

@@ -14,6 +14,7 @@ from deploy.supervisor import graph
 from deploy.supervisor.account import Account
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.layout import Layout
+from deploy.supervisor.messages import Publishing
 from deploy.supervisor.part import Kind, Part, Server, Task
 from deploy.supervisor.ports import Ports
 from deploy.supervisor.probe import HOST
@@ -80,6 +81,10 @@ class Stack:
     def gateway_url(self) -> str:
         """Where clients go."""
         return f"http://{HOST}:{self.gateway_port}"
+
+    def publishing(self) -> Publishing:
+        """How other contracts are compiled and published for this mesh."""
+        return Publishing(self._edge_arguments(), self._surroundings.environ())
 
     def write_secrets(self) -> None:
         """Make or renew every credential file that processes read."""
@@ -191,14 +196,16 @@ class Stack:
         ]
 
     def _contracts(self) -> list[Part]:
-        folder = str(self._layout.contracts)
-        edge = (
-            *("--port", str(self.gateway_port), "--tls-port", str(self.gateway_tls_port)),
-            *("--trace-percent", f"{self._desired.trace_ratio * 100:g}"),
-        )
+        folder, edge = str(self._layout.contracts), self._edge_arguments()
         compile_ = python.task("compile", ("gateway", "compile", "--out", folder, *edge), self._surroundings)
         publish = python.task("publish", ("lb", "publish", folder), self._surroundings, after=("compile", "etcd-auth"))
         return [compile_, publish]
+
+    def _edge_arguments(self) -> tuple[str, ...]:
+        return (
+            *("--port", str(self.gateway_port), "--tls-port", str(self.gateway_tls_port)),
+            *("--trace-percent", f"{self._desired.trace_ratio * 100:g}"),
+        )
 
     def _control_planes(self) -> list[Part]:
         return [

@@ -20,6 +20,8 @@ BLOBS: Final = b"/weft/xds/blob/"
 CURRENT: Final = b"/weft/xds/current"
 HISTORY: Final = b"/weft/xds/history/"
 
+CONTROL_PLANES: Final = b"/weft/status/control-plane/"
+
 #: The gateways' own cluster, kept by the control planes they are connected to.
 EDGE: Final = ServiceName("edge")
 
@@ -39,6 +41,11 @@ def document_key(name: str) -> bytes:
     if not _DOCUMENT_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a document name")
     return DOCUMENTS + name.encode()
+
+
+def status_key(instance: str) -> bytes:
+    """Key of a control plane's status document."""
+    return CONTROL_PLANES + instance.encode()
 
 
 def blob_key(digest: str) -> bytes:

@@ -97,8 +97,8 @@ class Follower:
     """Follows the pointer and hands over every bundle it comes to name.
 
     `pieces_of` reads from a manifest which pieces it needs; `on_bundle` gets manifest and pieces. Both may raise
-    BundleRefusedError: it is logged, told to `on_refused`, and the last good bundle stays with the receiver.
-    Should etcd lose its data, the bundle is published again from here.
+    BundleRefusedError: it is logged, told to `on_refused` with the digest and the problems, and the last good bundle
+    stays with the receiver. Should etcd lose its data, the bundle is published again from here.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Follower:
         *,
         pieces_of: Callable[[bytes], Sequence[str]],
         on_bundle: Callable[[bytes, Mapping[str, bytes]], None],
-        on_refused: Callable[[], None] = lambda: None,
+        on_refused: Callable[[str, Sequence[str]], None] = lambda digest, problems: None,
     ) -> None:
         self._dialer = dialer
         self._pieces_of = pieces_of
@@ -158,7 +158,7 @@ class Follower:
             self._on_bundle(manifest, pieces)
         except BundleRefusedError as error:
             log.error("bundle_refused", digest=digest, problems=list(error.problems)[:10])
-            self._on_refused()
+            self._on_refused(digest, error.problems)
         else:
             self._manifest, self._pieces = manifest, pieces
             log.info("bundle_taken", digest=digest, pieces=len(pieces))

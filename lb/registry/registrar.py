@@ -39,6 +39,7 @@ class Registrar:
         self._leased: dict[bytes, bytes] = {}
         self._stored: set[bytes] = set()
         self._taken: set[bytes] = set()
+        self._said: dict[bytes, int] = {}
         self._withdrawn: set[bytes] = set()
         self._documents: dict[bytes, bytes] = {}
         self._unpublished: set[bytes] = set()
@@ -63,6 +64,7 @@ class Registrar:
         if self._leased.pop(key, None) is not None:
             self._stored.discard(key)
             self._taken.discard(key)
+            self._said.pop(key, None)
             self._withdrawn.add(key)
             self._wake.set()
 
@@ -163,7 +165,9 @@ class Registrar:
             return
         self._taken.discard(key)
         self._stored.add(key)
-        log.info("key_registered", key=key.decode(), lease_id=self._lease)
+        if self._said.get(key) != self._lease:  # once for each lease: a value may change often
+            self._said[key] = self._lease
+            log.info("key_registered", key=key.decode(), lease_id=self._lease)
 
     def _foreign(self, record: Record | None, value: bytes) -> bool:
         """True where another living process holds the key. What lies there without a lease is nobody's."""

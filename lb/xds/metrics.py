@@ -7,6 +7,10 @@ from prometheus_client import Counter, Gauge
 
 CLIENTS: Final = Gauge("weft_xds_clients", "Open xDS streams.", ["kind"])
 NACKS: Final = Counter("weft_xds_nacks_total", "Responses that a client refused.", ["kind", "type"])
+REFUSING: Final = Gauge(
+    "weft_xds_clients_refusing", "Connected clients whose last response of a type they refused.", ["kind"]
+)
+BUNDLE_REFUSED: Final = Gauge("weft_xds_bundle_refused", "1 while the published bundle is one that cannot be served.")
 RESOURCES: Final = Gauge("weft_xds_snapshot_resources", "Resources in the current snapshots.", ["type"])
 PUSHES: Final = Counter("weft_xds_pushes_total", "Responses sent.", ["type"])
 ENDPOINTS: Final = Gauge("weft_endpoints", "Endpoints announced.", ["service"])

@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lb.errors import ProtocolError
 from lb.xds import metrics, reflection, wire
+from lb.xds.clients import Clients
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.stream import Request, Stream
@@ -42,9 +43,10 @@ _OPTIONS: Final = (
 class Server:
     """One control plane's server."""
 
-    def __init__(self, feed: Feed, gateways: Gateways) -> None:
+    def __init__(self, feed: Feed, gateways: Gateways, clients: Clients) -> None:
         self._feed = feed
         self._gateways = gateways
+        self._clients = clients
         self._health = health.aio.HealthServicer()
         self._stopping = False
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_STREAMS_MAX)
@@ -77,7 +79,8 @@ class Server:
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> None:
         try:
-            await _Session(self._feed, self._gateways, context).run(requests, departing=lambda: self._stopping)
+            session = _Session(self._feed, self._gateways, self._clients, context)
+            await session.run(requests, departing=lambda: self._stopping)
         except ProtocolError as error:
             log.warning("xds_stream_refused", peer=context.peer(), reason=str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -86,9 +89,10 @@ class Server:
 class _Session:
     """One stream: reads requests into the machine, writes what is due."""
 
-    def __init__(self, feed: Feed, gateways: Gateways, context: Any) -> None:
+    def __init__(self, feed: Feed, gateways: Gateways, clients: Clients, context: Any) -> None:
         self._feed = feed
         self._gateways = gateways
+        self._clients = clients
         self._context = context
         self._machine = Stream()
         self._node: wire.Node | None = None
@@ -97,7 +101,7 @@ class _Session:
 
     async def run(self, requests: AsyncIterator[bytes], *, departing: Callable[[], bool]) -> None:
         """Serve until the client ends the stream or the server does. Raises ProtocolError."""
-        unsubscribe = self._feed.subscribe(self._wake.set)
+        unsubscribe = self._feed.subscribe(self._snapshot_changed)
         reader = asyncio.ensure_future(self._read(requests))
         reader.add_done_callback(lambda _: self._wake.set())
         try:
@@ -123,19 +127,28 @@ class _Session:
                 self._refused(request, nack.version, nack.detail)
             self._wake.set()
 
+    def _snapshot_changed(self) -> None:
+        # At once, not when the stream comes to it: until then nobody may take the client for up to date.
+        if self._node is not None:
+            self._clients.report(self, self._node, unsent=True, progress=self._machine.progress())
+        self._wake.set()
+
     async def _write_due(self) -> None:
         if self._node is None:
             return
         snapshot = self._feed.snapshot(self._node.kind)
         if snapshot is None:
             return
-        for response in self._machine.due(snapshot):
+        due = self._machine.due(snapshot)
+        self._clients.report(self, self._node, unsent=False, progress=self._machine.progress())
+        for response in due:
             await self._context.write(wire.encode(response))
             metrics.PUSHES.labels(type=short(response.type_url)).inc()
 
     def _begin(self, node: wire.Node) -> None:
         self._node = node
         metrics.CLIENTS.labels(kind=node.kind.value).inc()
+        self._clients.report(self, node, unsent=True, progress=self._machine.progress())
         self._is_gateway = self._gateways.connected(node, self._context.peer())
         log.debug("xds_stream_opened", node=node.id, kind=node.kind.value)
 
@@ -143,6 +156,7 @@ class _Session:
         if self._node is None:
             return
         metrics.CLIENTS.labels(kind=self._node.kind.value).dec()
+        self._clients.gone(self)
         # When this control plane stops, its gateways do not: they turn to another one, which takes their keys over.
         if self._is_gateway and not departing:
             self._gateways.disconnected(self._node)

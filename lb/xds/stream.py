@@ -54,6 +54,16 @@ class Nack:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the client has made of what it was sent."""
+
+    waiting: tuple[str, ...] = ()
+    """Types whose last response it has neither accepted nor refused."""
+    refused: tuple[Nack, ...] = ()
+    """Last responses that it refused."""
+
+
 @dataclass(slots=True)
 class _Subscription:
     """One type on this stream."""
@@ -66,6 +76,9 @@ class _Subscription:
     nonce: str = ""
     version: str = ""
     sent: dict[str, Resource] = field(default_factory=dict)
+    answered: bool = True
+    """The client has accepted or refused the last response."""
+    refused: Nack | None = None
 
 
 class Stream:
@@ -91,8 +104,23 @@ class Stream:
             return None
         self._subscribe(subscription, request)
         if request.error is None:
+            # Names may change before the response is answered: only its own version says that it was accepted.
+            if request.version == subscription.version:
+                subscription.answered, subscription.refused = True, None
             return None
-        return Nack(request.type_url, subscription.version, request.error)
+        subscription.answered = True
+        subscription.refused = Nack(request.type_url, subscription.version, request.error)
+        return subscription.refused
+
+    def progress(self) -> Progress:
+        """Where the client stands, as far as it has said."""
+        known = self._subscriptions
+        return Progress(
+            waiting=tuple(type_url for type_url in ORDER if type_url in known and not known[type_url].answered),
+            refused=tuple(
+                nack for type_url in ORDER if type_url in known and (nack := known[type_url].refused) is not None
+            ),
+        )
 
     def due(self, snapshot: Snapshot) -> tuple[Response, ...]:
         """What must be sent now, in this order, for the client to have what it subscribed to."""
@@ -168,5 +196,6 @@ class Stream:
         self._responses += 1
         subscription.nonce = str(self._responses)
         subscription.version = snapshot.of(type_url).version
+        subscription.answered, subscription.refused = False, None
         resources = tuple(carried[name] for name in sorted(carried))
         return [Response(type_url, subscription.version, subscription.nonce, resources)]

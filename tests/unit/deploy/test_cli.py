@@ -41,6 +41,14 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["status"], 3, "no mesh runs here"),
         (["status", "--json"], 3, "no mesh runs here"),
         (["kill", "any"], 3, "no mesh runs here"),
+        (["contracts", "bogus"], 2, "No such command"),
+        (["contracts", "publish"], 3, "no mesh runs here"),
+        (["contracts", "publish", "--timeout", "0"], 2, "--timeout"),
+        (["contracts", "rollback", "--wait"], 3, "no mesh runs here"),
+        (["contracts", "plan", "--descriptors", "/none"], 2, "/none"),
+        (["contracts", "plan", "--against", "running"], 3, "no mesh runs here"),
+        (["contracts", "plan", "--against", "no-such-commit"], 2, "neither a descriptor set nor a commit"),
+        (["contracts", "check", "--against", "--output=x"], 2, "neither a descriptor set nor a commit"),
     ],
 )
 def test_what_is_wrong_is_one_line_on_standard_error(
@@ -66,9 +74,15 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
     assert "nothing runs\n" == capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", ["up", "down", "status", "logs", "kill"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *("up", "down", "status", "logs", "kill"),
+        *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
+    ],
+)
 def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert 0 == run([verb, "--help"])
+    assert 0 == run([*verb.split(), "--help"])
     assert "Example:" in capsys.readouterr().out
 
 

@@ -1,10 +1,12 @@
 """The stack as data: what is in it, what needs what, and what never shows up in argv or environment."""
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from deploy.supervisor import messages
 from deploy.supervisor.config import Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.layout import Layout
@@ -99,6 +101,19 @@ def test_no_secret_is_in_argv_or_environment(folder: Path) -> None:
 
     assert secrets
     assert [] == [text for text in shown for secret in secrets if secret in text]
+
+
+def test_contracts_are_published_as_at_the_start(folder: Path) -> None:
+    stack = build(folder)
+    compiled = named(stack.parts(), "compile")
+    publishing = stack.publishing()
+    assert isinstance(compiled, Task)
+    assert isinstance(compiled.run, Command)
+
+    assert publishing.edge == compiled.run.argv[-len(publishing.edge) :]
+    assert ("--port", "8080", "--tls-port", "8443") == publishing.edge[:4]
+    assert publishing.environ.items() <= environ(named(stack.parts(), "publish")).items()
+    assert publishing == messages.publishing_of(messages.decode(messages.encode(asdict(publishing))))
 
 
 def test_a_process_gets_the_settings_of_the_brief(parts: tuple[Part, ...]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from lb.endpoint import Endpoint
+from lb.xds.clients import Clients
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
@@ -31,6 +32,7 @@ class ControlPlane:
     def __init__(self) -> None:
         self.feed = Feed()
         self.gateways: list[tuple[str, Endpoint]] = []
+        self.clients = Clients("control-plane-1")
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -51,6 +53,7 @@ class ControlPlane:
                     arrived=lambda each: self.gateways.append(("arrived", each)),
                     departed=lambda each: self.gateways.append(("departed", each)),
                 ),
+                self.clients,
             )
             return await self._server.start(self.address)
 

@@ -104,6 +104,24 @@ def test_a_manifest_cannot_point_out_of_its_directory(lb: Run, tmp_path: Path) -
     assert 1 == lb("publish", str(bundle))[0]
 
 
+def test_what_is_published_is_fetched_as_it_was(lb: Run, written: Callable[..., str], tmp_path: Path) -> None:
+    assert 1 == lb("fetch", str(tmp_path / "early"))[0]
+    published = json.loads(lb("publish", written(), "--json")[1])
+
+    code, out, _ = lb("fetch", str(tmp_path / "fetched"), "--json")
+
+    assert (0, published["manifest"]) == (code, json.loads(out)["manifest"])
+    again = json.loads(lb("publish", str(tmp_path / "fetched"), "--json")[1])
+    assert (published["manifest"], False) == (again["manifest"], again["changed"])
+
+
+def test_a_verdict_nobody_gives_is_waited_for_no_longer_than_asked(lb: Run) -> None:
+    code, out, said = lb("proxies", "--wait", "0" * 64, "--timeout", "0.1")
+
+    assert (1, "", "lb: no control plane has reported\n") == (code, out, said)
+    assert (0, "[]\n") == lb("proxies", "--json")[:2]
+
+
 def test_endpoints_are_a_json_list(lb: Run, etcd: FakeEtcd, capsys: pytest.CaptureFixture[str]) -> None:
     agent = Agent(settings_of(etcd.address))
     agent.start()
@@ -138,7 +156,7 @@ def test_wrong_arguments_are_a_usage_error(lb: Run, arguments: tuple[str, ...]) 
     assert 2 == lb(*arguments)[0]
 
 
-@pytest.mark.parametrize("command", ["control-plane", "publish", "rollback", "endpoints"])
+@pytest.mark.parametrize("command", ["control-plane", "publish", "rollback", "fetch", "proxies", "endpoints"])
 def test_help_shows_an_example(lb: Run, command: str) -> None:
     code, out, _ = lb(command, "--help")
 
@@ -189,9 +207,14 @@ def test_the_control_plane_process_serves_what_is_published_and_stops_on_sigterm
                 return int(check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S, wait_for_ready=True).status)
 
             assert health_pb2.HealthCheckResponse.NOT_SERVING == status()
-            lb("publish", written())
+            digest = json.loads(lb("publish", written(), "--json")[1])["manifest"]
             eventually(lambda: status() == health_pb2.HealthCheckResponse.SERVING)
             _connect_as_gateway(f"127.0.0.1:{port}", etcd)
+            code, verdict, _ = lb("proxies", "--wait", digest, "--json")
+            assert (0, "accepted", 0) == (code, json.loads(verdict)["state"], json.loads(verdict)["clients"])
+            assert f"control-plane-1 serves {digest[:12]}\n" == lb("proxies")[1]
+            code, _, said = lb("proxies", "--wait", "0" * 64, "--timeout", "0.1")
+            assert (1, "lb: control-plane-1 does not serve it yet\n") == (code, said)
         process.send_signal(signal.SIGTERM)
 
         assert 0 == process.wait(DEADLINE_S)

@@ -1,0 +1,159 @@
+"""The verbs of `weft contracts`: plan, check, publish, rollback. Registered by app.py.
+
+They compile the .proto files of this clone, not the generated code beside them, and call the compiler and the
+publisher as processes of their own, as the supervisor does.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.cli import sources
+from deploy.cli.sources import CommandFailedError, python
+from deploy.supervisor.config import Settings
+from deploy.supervisor.layout import PROJECT
+from deploy.supervisor.mesh import Mesh
+from deploy.supervisor.messages import Publishing
+
+EXIT_BROKEN = 1
+RUNNING = "running"
+#: Longer than any client needs to answer, its reconnection included.
+WAIT_S = 30.0
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Against = Annotated[
+    str, typer.Option(help="A descriptor set, a commit, or `running`; where absent, the released contracts.")
+]
+Descriptors = Annotated[
+    Path | None, typer.Option(help="A descriptor set instead of this clone's .proto files.", exists=True)
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Until every client has accepted it; exit 1 where one refuses.")]
+Timeout = Annotated[float, typer.Option(min=1, max=3600, help="Wait so many seconds.")]
+
+
+def plan(against: Against = "", descriptors: Descriptors = None, json_: Json = False) -> None:
+    """Show what these contracts would change: routes, access, limits, timeouts, retries, caching, events.
+
+    Example: weft contracts plan --against running
+    """
+    with _reporting(), sources.folder() as folder:
+        after = sources.built(folder, descriptors)
+        before = _baseline(against, folder)
+        flags = ("--json",) if json_ else ()
+        print(python("gateway", "plan", "--against", str(before), "--descriptors", str(after), *flags), end="")
+
+
+def check(against: Against = "", descriptors: Descriptors = None, json_: Json = False) -> None:
+    """Name every rule these contracts break, and every change that breaks whoever calls or listens already.
+
+    Example: weft contracts check --against HEAD~1
+    """
+    with _reporting(), sources.folder() as folder:
+        after = sources.built(folder, descriptors)
+        before = _baseline(against, folder)
+        violations = [*sources.buf_breaking(after, before), *sources.policy_violations(after, before)]
+    violations.sort(key=lambda found: (found["file"], found["line"], found["message"]))
+    if json_:
+        print(json.dumps({"violations": violations}, indent=2))
+    for found in () if json_ else violations:
+        fix = f"; {found['fix']}" if found["fix"] else ""
+        print(f"{found['file']}:{found['line']}: {found['message']}{fix}", file=sys.stderr)
+    if violations:
+        count = len(violations)
+        print(f"weft: the contracts have {count} violation{'s' if count > 1 else ''}", file=sys.stderr)
+        raise typer.Exit(EXIT_BROKEN)
+    if not json_:
+        print(f"the contracts keep every rule, and what {against or 'the released ones'} promised")
+
+
+def publish(
+    wait: Wait = False, timeout: Timeout = WAIT_S, descriptors: Descriptors = None, json_: Json = False
+) -> None:
+    """Compile these contracts for the running mesh and have every gateway and service go by them.
+
+    All of it is published at once or none. A client that refuses a part keeps what it accepted last in its place.
+
+    Example: weft contracts publish --wait
+    """
+    publishing = _publishing()
+    with _reporting(), sources.folder() as folder:
+        built = sources.built(folder, descriptors)
+        if descriptors is None and not sources.is_generated(built):
+            print("weft: protos/gen is not what the contracts say; instances go by it: run `make gen`", file=sys.stderr)
+        bundle = str(folder / "bundle")
+        python("gateway", "compile", "--descriptors", str(built), "--out", bundle, *publishing.edge)
+        done = json.loads(python("lb", "publish", bundle, "--json", environ=publishing.environ))
+        did = "published" if done["changed"] else "current already:"
+        said = f"{did} {done['manifest'][:12]}, number {done['number']}, {done['resources']} resources"
+        _finish(publishing, done, said, timeout=timeout if wait else None, as_json=json_)
+
+
+def rollback(wait: Wait = False, timeout: Timeout = WAIT_S, json_: Json = False) -> None:
+    """Go back to what was published before the current contracts.
+
+    Example: weft contracts rollback --wait
+    """
+    publishing = _publishing()
+    with _reporting():
+        done = json.loads(python("lb", "rollback", "--json", environ=publishing.environ))
+        said = f"back to {done['manifest'][:12]}, number {done['number']}; undone: {done['undone'][:12]}"
+        _finish(publishing, done, said, timeout=timeout if wait else None, as_json=json_)
+
+
+def _finish(publishing: Publishing, done: dict[str, Any], said: str, *, timeout: float | None, as_json: bool) -> None:
+    """Report what was done and, where `timeout` is given, what the clients made of it."""
+    if not as_json:
+        print(said, flush=True)
+    verdict: dict[str, Any] = {}
+    if timeout is not None:
+        arguments = ("--wait", done["manifest"], "--timeout", f"{timeout:g}", "--json")
+        verdict = json.loads(python("lb", "proxies", *arguments, environ=publishing.environ, answers=(0, 1)))
+    if as_json:
+        print(json.dumps({**done, **verdict}))
+    if not verdict:
+        return
+    if verdict["state"] == "accepted":
+        if not as_json:
+            print(f"accepted by every connected client: {verdict['clients']}")
+        return
+    for reason in verdict["reasons"]:
+        print(f"weft: {' '.join(reason.split())}", file=sys.stderr)
+    if verdict["state"] == "refused":
+        hint = "who refused goes on with what it accepted last; `weft contracts rollback` takes this one back"
+    else:
+        hint = f"not accepted by everybody within {timeout:g} s"
+    print(f"weft: {hint}", file=sys.stderr)
+    raise typer.Exit(EXIT_BROKEN)
+
+
+def _publishing() -> Publishing:
+    return Mesh(Settings.from_environ().data).publishing()
+
+
+def _baseline(against: str, folder: Path) -> Path:
+    """The descriptor set that `against` means."""
+    if not against:
+        return PROJECT / "protos" / "baseline.binpb"
+    if against == RUNNING:
+        bundle, found = str(folder / "running"), folder / "running.binpb"
+        python("lb", "fetch", bundle, environ=_publishing().environ)
+        python("gateway", "descriptors", bundle, "--out", str(found))
+        return found
+    path = Path(against)
+    return path if path.is_file() else sources.of_commit(against, folder)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Leave with the lines of a command that failed, and with its exit code."""
+    try:
+        yield
+    except CommandFailedError as error:
+        for line in error.lines:
+            print(f"weft: {line}", file=sys.stderr)
+        raise typer.Exit(error.code) from error

@@ -1,0 +1,172 @@
+"""What a change of policy takes away from those who call or listen already. Pure.
+
+Called by `compiler.check` with the effective policies of a baseline and of the contracts at hand. Each rule names one
+way in which a caller that was served before is refused, slowed down or left waiting now; `buf breaking` looks after
+messages and methods, and after nothing of this, because to it an option is only a comment.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Final
+
+from gateway.contract import Event
+from gateway.errors import Violation
+from gateway.policy import PolicySet, Rpc
+from weft.options.v1.policy_pb2 import EventPolicy
+
+_FOREVER: Final = timedelta.max
+
+
+def check(before: PolicySet, after: PolicySet) -> tuple[Violation, ...]:
+    """Every breaking change of policy, sorted by the file and line that says it now."""
+    rpcs = {rpc.name: rpc for rpc in before.rpcs}
+    events = {event.full_name: event for event in before.events}
+    found = [
+        violation
+        for rpc in after.rpcs
+        if rpc.name in rpcs
+        for rule in RPC_RULES
+        for violation in rule(rpcs[rpc.name], rpc)
+    ]
+    found += [
+        violation
+        for event in after.events
+        if event.full_name in events
+        for rule in EVENT_RULES
+        for violation in rule(events[event.full_name], event)
+    ]
+    return tuple(sorted(set(found)))
+
+
+def access_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """Who was let in is let in. A caller needs any one of the scopes, so another one more takes nothing away."""
+    was, now, location = before.policy, after.policy, after.places["access"]
+    if now.public:
+        return
+    scopes = " or ".join(now.scopes)
+    if was.public:
+        message = f"{after.name} was public and demands {scopes}: callers without a token are refused with 401"
+        yield Violation(location, message, "keep `public: true`, or add another method")
+        return
+    lost = [scope for scope in was.scopes if scope not in now.scopes]
+    if lost:
+        message = (
+            f"{after.name} demands {scopes or 'a scope that it does not name'} and took {' or '.join(lost)} before: "
+            "tokens with no other scope are refused with 403"
+        )
+        kept = ", ".join(f'`scopes: "{scope}"`' for scope in lost)
+        yield Violation(location, message, f"keep {kept}; one of a method's scopes is enough")
+
+
+def routes_are_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """A path that answered answers, and takes the same body."""
+    now = {(binding.verb, binding.template): binding for binding in after.method.bindings}
+    location = after.method.bindings[0].location if after.method.bindings else after.method.place.at()
+    for binding in before.method.bindings:
+        route = f"{binding.verb} {binding.template}"
+        kept = now.get((binding.verb, binding.template))
+        if kept is None:
+            message = f"{after.name} was {route}: JSON callers of that path get 404"
+            yield Violation(location, message, "keep it, the new one beside it in `additional_bindings`")
+        elif kept.body != binding.body:
+            message = f"{after.name} takes {route} with the body {kept.body!r}, before with {binding.body!r}"
+            yield Violation(kept.location, f"{message}: JSON callers are misread", f"keep `body: {binding.body!r}`")
+
+
+def limit_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """Whoever kept the old limit keeps the new one."""
+    was, now, location = before.policy.rate_limit, after.policy.rate_limit, after.places["rate_limit"]
+    if now is None:
+        return
+    if was is None:
+        message = f"{after.name} allows {now} and had no limit: callers above it are refused with 429"
+        yield Violation(location, message, "choose a limit above what callers use today, and say so to them")
+        return
+    if now.requests * was.per < was.requests * now.per:
+        message = f"{after.name} allows {now}, before {was}: callers between the two are refused with 429"
+        yield Violation(location, message, f"keep {was.requests} requests per {was.per.total_seconds():g} s or more")
+    elif now.burst < was.burst:
+        message = f"{after.name} allows bursts of {now.burst}, before {was.burst}: callers that pause are refused"
+        yield Violation(location, message, f"keep `burst: {was.burst}` or more")
+    if now.key != was.key and before.policy.public == after.policy.public:
+        message = f"{after.name} counts for each {now.key}, before for each {was.key}"
+        yield Violation(
+            location, f"{message}: callers that had a bucket each now share one", f"keep KEY_{was.key.upper()}"
+        )
+
+
+def timeout_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """A call that was given the time it takes is given it."""
+    was, now = before.policy.timeout or _FOREVER, after.policy.timeout or _FOREVER
+    if now < was:
+        old = "as long as they took" if was == _FOREVER else f"{was.total_seconds():g} s"
+        message = f"{after.name} gives calls {now.total_seconds():g} s, before {old}: longer ones end with 504"
+        fix = "keep it without a timeout" if was == _FOREVER else f"keep {was.total_seconds():g} s or more"
+        yield Violation(after.places["timeout"], message, fix)
+
+
+def retry_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """Faults that callers were spared are still kept from them."""
+    was, now = before.policy.max_attempts or 1, after.policy.max_attempts or 1
+    if now < was:
+        message = f"{after.name} is tried {_times(now)}, before {_times(was)}: callers meet faults they were spared"
+        yield Violation(after.places["retry"], message, f"keep `retry: {{max_attempts: {was}}}`")
+
+
+def answers_stay_as_fresh(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """Who reads what it has written reads it no later than before."""
+    was, now = before.policy.cache_ttl or timedelta(0), after.policy.cache_ttl or timedelta(0)
+    if now > was:
+        old = f"{was.total_seconds():g} s old" if was else "fresh"
+        message = (
+            f"{after.name} may answer what is {now.total_seconds():g} s old, before {old}: callers read stale data"
+        )
+        fix = f"keep a `ttl` of {was.total_seconds():g} s or less" if was else "leave out `cache`"
+        yield Violation(after.places["cache"], message, fix)
+
+
+def routing_is_kept(before: Event, after: Event) -> Iterator[Violation]:
+    """Events go on reaching the queues that were bound to them."""
+    was, now = before.policy.routing_key, after.policy.routing_key
+    if now != was:
+        message = f"{after.full_name} has the routing key {now!r}, before {was!r}: queues bound to that starve"
+        yield Violation(after.said_at(EventPolicy.ROUTING_KEY_FIELD_NUMBER), message, f"keep {was!r}, or add an event")
+
+
+def ordering_is_kept(before: Event, after: Event) -> Iterator[Violation]:
+    """What listeners were given in order stays in that order."""
+    was, now = before.policy.ordering_key, after.policy.ordering_key
+    if now != was:
+        message = (
+            f"{after.full_name} is ordered by {now!r}, before by {was!r}: events of one {was} may overtake another"
+        )
+        yield Violation(after.said_at(EventPolicy.ORDERING_KEY_FIELD_NUMBER), message, f"keep {was!r}, or add an event")
+
+
+def queues_are_kept(before: Event, after: Event) -> Iterator[Violation]:
+    """A worker that was sent an event is sent it."""
+    for queue in before.policy.queues:
+        if queue not in after.policy.queues:
+            message = (
+                f"{after.full_name} no longer goes to the queue {queue!r}: its worker hears nothing of it any more"
+            )
+            yield Violation(after.said_at(EventPolicy.QUEUES_FIELD_NUMBER), message, f'keep `queues: "{queue}"`')
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"up to {count} times"
+
+
+RPC_RULES: Final[tuple[Callable[[Rpc, Rpc], Iterator[Violation]], ...]] = (
+    access_is_kept,
+    routes_are_kept,
+    limit_is_kept,
+    timeout_is_kept,
+    retry_is_kept,
+    answers_stay_as_fresh,
+)
+EVENT_RULES: Final[tuple[Callable[[Event, Event], Iterator[Violation]], ...]] = (
+    routing_is_kept,
+    ordering_is_kept,
+    queues_are_kept,
+)
