@@ -6,16 +6,7 @@ Every pass reports with these types; only __main__ turns them into lines on stde
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Location:
-    """A line of a .proto file, counted from 1, as an editor opens it."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+from weft_protos.locations import Location
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -37,6 +37,10 @@ WHY: Final = "x-gw-why"
 STATUS: Final = "x-gw-status"
 REASON: Final = "x-gw-reason"
 
+#: Environment variable by which an Envoy process is told its name. Scripts come from the control plane, the same for
+#: every gateway, and can read neither the node nor the bootstrap.
+INSTANCE_VARIABLE: Final = "WEFT_INSTANCE"
+
 # Resources and clusters.
 EDGE: Final = "edge"
 EDGE_TLS: Final = "edge-tls"
