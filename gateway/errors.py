@@ -38,3 +38,7 @@ class ContractUnreadableError(Exception):
 
 class UnknownMethodError(Exception):
     """A method was asked for that no contract has; the message names close ones."""
+
+
+class UnknownScopeError(Exception):
+    """A scope was asked about that no contract names; the message names those there are."""

@@ -5,7 +5,7 @@ This pass adds types and the line on which each part is said. It judges nothing:
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
@@ -13,7 +13,7 @@ from typing import Final, Literal
 from google.protobuf.duration_pb2 import Duration
 
 from gateway.contract import Contract, Event, Method, Service
-from gateway.errors import UnknownMethodError
+from gateway.errors import UnknownMethodError, UnknownScopeError
 from weft.options.v1 import policy_pb2
 from weft.options.v1.policy_pb2 import MethodPolicy
 from weft_protos import grounds
@@ -24,6 +24,7 @@ Key = Literal["subject", "address"]
 
 #: A duration beyond this is read as this: the rules refuse it, and timedelta cannot hold every Duration.
 _DURATION_S_MAX: Final = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -165,3 +166,24 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "streaming": rpc.method.streaming,
     }
     return said | {"said_at": {part: str(location) for part, location in rpc.places.items()}}
+
+
+def decide(policies: PolicySet, rpc: Rpc, scopes: Collection[str]) -> dict[str, object]:
+    """Whether a caller whose token has just these scopes may call, and by which rule; no scopes: without a token.
+
+    It is what gateway and service answer before they look at the request. Raises UnknownScopeError.
+    """
+    known = {scope for one in policies.rpcs for scope in one.policy.scopes} | {shared.OPERATE}
+    for scope in scopes:
+        if scope not in known:
+            named = ", ".join(sorted(known))
+            raise UnknownScopeError(f"no contract names the scope {scope!r}; known are {named}")
+    allowed = rpc.policy.public or not set(rpc.policy.scopes).isdisjoint(scopes)
+    anonymous = not allowed and not scopes
+    return {
+        "as": sorted(set(scopes)),
+        "allowed": allowed,
+        "reason": None if allowed else "TOKEN_MISSING" if anonymous else "SCOPE_MISSING",
+        grounds.RULE: grounds.TOKEN if anonymous else rpc.access,
+        grounds.CONTRACT: rpc.places["access"].contract,
+    }

@@ -97,9 +97,7 @@ class Place:
         return Location(self.file, 1)
 
 
-def part_of(
-    part: Part, method: tuple[Place, MethodOptions], *, service: tuple[Place, ServiceOptions]
-) -> Location:
+def part_of(part: Part, method: tuple[Place, MethodOptions], *, service: tuple[Place, ServiceOptions]) -> Location:
     """Where a part of a method's policy is said: on the method, in its service's defaults, else the method's line."""
     (own_place, own), (above_place, above) = method, service
     if _says(own.Extensions[policy_pb2.policy], part):
@@ -150,7 +148,9 @@ def field(descriptor: FieldDescriptor) -> str:
 def _path(message: Descriptor) -> tuple[int, ...]:
     above = message.containing_type
     if above is None:
-        return FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, list(message.file.message_types_by_name).index(message.name)
+        return FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, list(message.file.message_types_by_name).index(
+            message.name
+        )
     return *_path(above), DescriptorProto.NESTED_TYPE_FIELD_NUMBER, list(above.nested_types_by_name).index(message.name)
 
 
