@@ -193,7 +193,8 @@ def serve(
         install_control_planes(settings, service=service)
         verifier = TokenVerifier(SystemClock())
         resources.agent.watch("jwks", verifier.update)
-        server = Server(build(resources), verifier=verifier, limits=SERVICE_LIMITS)
+        instance = settings.process.instance
+        server = Server(build(resources), verifier=verifier, limits=SERVICE_LIMITS, instance=instance)
         for task in resources.tasks:
             life.at_end(task.name, task.stop)
             task.start()

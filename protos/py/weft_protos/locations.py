@@ -138,9 +138,9 @@ def method(descriptor: MethodDescriptor, part: Part | None = None) -> str:
 @cache
 def field(descriptor: FieldDescriptor) -> str:
     """`file:line` of a field of a linked message; empty where the lines are not known."""
-    root = _root(descriptor.file.name)
     holder = descriptor.containing_type
-    if root is None or holder is None:
+    root = None if holder is None else _root(holder.file.name)
+    if holder is None or root is None:
         return ""
     return root.below(*_path(holder), DescriptorProto.FIELD_FIELD_NUMBER, descriptor.index).at().contract
 
