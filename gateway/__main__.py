@@ -1,7 +1,9 @@
 """`python -m gateway compile | check | plan | descriptors | explain | bootstrap`: reads argv and prints.
 
 No other module of the package does either.
-Exit codes: 0 done, 1 the contracts break rules, 2 a wrong argument or a file that cannot be read or written.
+
+Exit codes: 0 done, 1 the contracts break rules or the answer is no, 2 a wrong argument or a file that cannot be read
+or written.
 """
 
 import argparse
@@ -9,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,8 @@ from gateway import compiler, contract, policy
 from gateway.envoy import bootstrap
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.listener import Edge
-from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError, Violation
+from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError, UnknownScopeError, Violation
+from weft_protos import locations
 from weft_protos.xds import XdsDescriptorsMissingError, to_dict
 
 PORT_MAX: Final = 65_535
@@ -26,7 +28,7 @@ _EXAMPLES: Final = """examples:
   python -m gateway check
   python -m gateway plan --against protos/baseline.binpb
   python -m gateway compile --out build/bundle --port 8080 --tls-port 8443
-  python -m gateway explain PlaceOrder
+  python -m gateway explain PlaceOrder --as "orders.read catalog.read"
   python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 --metrics-port 9901 \\
       --tls-cert edge.pem --tls-key edge.key --admin-socket /run/weft/gateway-1.sock --out gateway-1.pb
 """
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = "; nothing was written" if hasattr(arguments, "out") else ""
         print(f"{count} violation{'s' if count > 1 else ''}{written}", file=sys.stderr)
         return 1
-    except (ContractUnreadableError, UnknownMethodError, XdsDescriptorsMissingError) as error:
+    except (ContractUnreadableError, UnknownMethodError, UnknownScopeError, XdsDescriptorsMissingError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -95,10 +97,15 @@ def _violation(violation: Violation) -> dict[str, object]:
 
 def _explain(arguments: argparse.Namespace) -> int:
     policies = policy.resolve(contract.load(_descriptors(arguments)))
-    said = policy.describe(policy.find(policies, arguments.method))
+    rpc = policy.find(policies, arguments.method)
+    said = policy.describe(rpc)
+    decision: dict[str, object] = {}
+    if arguments.scopes is not None:
+        decision = policy.decide(policies, rpc, arguments.scopes)
+    code = 0 if decision.get("allowed", True) else 1
     if arguments.json:
-        print(json.dumps(said, indent=2))
-        return 0
+        print(json.dumps(said | ({"decision": decision} if decision else {}), indent=2))
+        return code
     places = said.pop("said_at")
     assert isinstance(places, dict)
     parts = {"timeout_s": "timeout", "max_attempts": "retry", "cache_ttl_s": "cache"}
@@ -106,7 +113,10 @@ def _explain(arguments: argparse.Namespace) -> int:
         text = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
         location = places.get(parts.get(key, key), "") if value is not None else ""
         print(f"{key:<13} {text:<60} {location}".rstrip())
-    return 0
+    if decision:
+        verdict = "allowed" if decision["allowed"] else "refused"
+        print(f"{verdict:<13} {decision['rule']!s:<60} {places['access']}")
+    return code
 
 
 def _bootstrap(arguments: argparse.Namespace) -> int:
@@ -132,7 +142,7 @@ def _bootstrap(arguments: argparse.Namespace) -> int:
 
 
 def _descriptors(arguments: argparse.Namespace) -> bytes:
-    path: Path = arguments.descriptors or Path(str(resources.files("weft"))).parent / "contracts.binpb"
+    path: Path = arguments.descriptors or locations.contracts()
     return path.read_bytes()
 
 
@@ -171,6 +181,13 @@ def _parser() -> argparse.ArgumentParser:
     explaining = _add(commands, "explain", "print what holds for one method", "python -m gateway explain PlaceOrder")
     explaining.add_argument("method", metavar="METHOD", help="its full name or an unambiguous end: PlaceOrder")
     explaining.add_argument("--json", action="store_true", help="print one JSON object")
+    explaining.add_argument(
+        "--as",
+        dest="scopes",
+        type=_scopes,
+        metavar="SCOPES",
+        help="say whether a token with just these scopes may call it; empty: without a token; exit 1 where not",
+    )
     explaining.set_defaults(run=_explain)
     _add_bootstrap(commands)
     return parser
@@ -211,6 +228,10 @@ def _add(
     if name != "bootstrap":
         command.add_argument("--descriptors", type=Path, help="descriptor set to read (protos/gen/contracts.binpb)")
     return command
+
+
+def _scopes(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def _port(text: str) -> int:

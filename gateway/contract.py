@@ -22,51 +22,19 @@ from google.protobuf.descriptor_pb2 import (
 )
 from google.protobuf.message import DecodeError
 
-from gateway.errors import ContractUnreadableError, Location
+from gateway.errors import ContractUnreadableError
 from weft.options.v1 import policy_pb2
 from weft.options.v1.policy_pb2 import EventPolicy
+from weft_protos.locations import Location, Place
 from weft_protos.policy import service_owner
 
-#: Where the contracts' files lie in the repository, so that a reported line can be opened.
-SOURCE_ROOT: Final = "protos"
 #: Files of these packages are the mesh's own contracts; all others are only imported by them.
 OWN_PACKAGES: Final = "weft."
 
-POLICY: Final[int] = policy_pb2.policy.number
-DEFAULTS: Final[int] = policy_pb2.defaults.number
 EVENT: Final[int] = policy_pb2.event.number
 HTTP: Final[int] = annotations_pb2.http.number
 
 _VERBS: Final = ("get", "put", "post", "delete", "patch")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A node of one file's syntax tree, as descriptor.proto numbers it."""
-
-    file: str
-    lines: Mapping[tuple[int, ...], int]
-    path: tuple[int, ...] = ()
-
-    def below(self, *steps: int) -> "Place":
-        """The node that `steps` lead to, whether the file has it or not."""
-        return Place(self.file, self.lines, self.path + steps)
-
-    def has(self, *steps: int) -> bool:
-        """True where the file says something at or below that node."""
-        path = self.path + steps
-        return any(known[: len(path)] == path for known in self.lines)
-
-    def at(self, *steps: int) -> Location:
-        """The node's line: its own, else the first line below it, else that of the nearest node above."""
-        path = self.path + steps
-        while path:
-            inside = (line for known, line in self.lines.items() if known[: len(path)] == path)
-            line = self.lines.get(path) or min(inside, default=0)
-            if line:
-                return Location(self.file, line)
-            path = path[:-1]
-        return Location(self.file, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +61,8 @@ class Method:
     """idempotency_level = IDEMPOTENT or NO_SIDE_EFFECTS."""
     client_streaming: bool
     server_streaming: bool
+    request: str
+    """Full name of the request message."""
     request_fields: frozenset[str]
     options: MethodOptions
     place: Place
@@ -167,13 +137,6 @@ def load(content: bytes) -> Contract:
     return Contract(services, events, files.SerializeToString(deterministic=True))
 
 
-def _place(file: FileDescriptorProto) -> Place:
-    lines: dict[tuple[int, ...], int] = {}
-    for location in file.source_code_info.location:
-        lines.setdefault(tuple(location.path), location.span[0] + 1)
-    return Place(f"{SOURCE_ROOT}/{file.name}", lines)
-
-
 def _messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
     pending = [(f"{file.package}.{message.name}", message) for message in file.message_type]
     while pending:
@@ -183,7 +146,7 @@ def _messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]
 
 
 def _services(file: FileDescriptorProto, messages: Mapping[str, DescriptorProto]) -> Iterator[Service]:
-    place = _place(file)
+    place = Place.of(file)
     for index, service in enumerate(file.service):
         here = place.below(FileDescriptorProto.SERVICE_FIELD_NUMBER, index)
         name = f"{file.package}.{service.name}"
@@ -207,6 +170,7 @@ def _method(
         idempotent=level != MethodOptions.IDEMPOTENCY_UNKNOWN,
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
+        request=method.input_type.lstrip("."),
         request_fields=frozenset(field.name for field in request.field),
         options=method.options,
         place=place,
@@ -227,7 +191,7 @@ def _bindings(method: MethodDescriptorProto, place: Place) -> Iterator[Binding]:
 
 
 def _events(file: FileDescriptorProto) -> Iterator[Event]:
-    place = _place(file)
+    place = Place.of(file)
     for index, message in enumerate(file.message_type):
         if not message.options.HasExtension(policy_pb2.event):
             continue

@@ -6,16 +6,7 @@ Every pass reports with these types; only __main__ turns them into lines on stde
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Location:
-    """A line of a .proto file, counted from 1, as an editor opens it."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+from weft_protos.locations import Location
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,3 +38,7 @@ class ContractUnreadableError(Exception):
 
 class UnknownMethodError(Exception):
     """A method was asked for that no contract has; the message names close ones."""
+
+
+class UnknownScopeError(Exception):
+    """A scope was asked about that no contract names; the message names those there are."""

@@ -5,33 +5,25 @@ This pass adds types and the line on which each part is said. It judges nothing:
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
-from google.protobuf.descriptor_pb2 import MethodDescriptorProto, ServiceDescriptorProto
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.contract import DEFAULTS, POLICY, Contract, Event, Method, Service
-from gateway.errors import Location, UnknownMethodError
+from gateway.contract import Contract, Event, Method, Service
+from gateway.errors import UnknownMethodError, UnknownScopeError
 from weft.options.v1 import policy_pb2
 from weft.options.v1.policy_pb2 import MethodPolicy
+from weft_protos import grounds
 from weft_protos import policy as shared
+from weft_protos.locations import PARTS, Location, Part, part_of
 
 Key = Literal["subject", "address"]
-Part = Literal["access", "rate_limit", "timeout", "retry", "cache"]
 
 #: A duration beyond this is read as this: the rules refuse it, and timedelta cannot hold every Duration.
 _DURATION_S_MAX: Final = 10**9
-
-_PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
-    "access": (MethodPolicy.PUBLIC_FIELD_NUMBER, MethodPolicy.SCOPES_FIELD_NUMBER),
-    "rate_limit": (MethodPolicy.RATE_LIMIT_FIELD_NUMBER,),
-    "timeout": (MethodPolicy.TIMEOUT_FIELD_NUMBER,),
-    "retry": (MethodPolicy.RETRY_FIELD_NUMBER,),
-    "cache": (MethodPolicy.CACHE_FIELD_NUMBER,),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +70,11 @@ class Rpc:
         """`weft.orders.v1.OrderService/PlaceOrder`."""
         return self.method.full_name
 
+    @property
+    def access(self) -> str:
+        """The rule by which callers are let in: `scopes: orders.write`."""
+        return grounds.PUBLIC if self.policy.public else grounds.scopes(self.policy.scopes)
+
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
@@ -106,7 +103,8 @@ def resolve(contract: Contract) -> PolicySet:
 
 def _rpc(service: Service, method: Method) -> Rpc:
     merged = shared.merge(service.options, method.options)
-    places: dict[Part, Location] = {part: _place(service, method, part) for part in _PARTS}
+    own, defaults = (method.place, method.options), (service.place, service.options)
+    places = {part: part_of(part, own, service=defaults) for part in PARTS}
     return Rpc(service.owner, method, _policy(merged), places)
 
 
@@ -139,24 +137,6 @@ def _duration(value: Duration) -> timedelta:
     return timedelta(seconds=seconds, microseconds=value.nanos / 1000)
 
 
-def _place(service: Service, method: Method, part: Part) -> Location:
-    own, defaults = method.options.Extensions[policy_pb2.policy], service.options.Extensions[policy_pb2.defaults]
-    if _says(own, part):
-        place = method.place.below(MethodDescriptorProto.OPTIONS_FIELD_NUMBER, POLICY)
-    elif _says(defaults, part):
-        place = service.place.below(ServiceDescriptorProto.OPTIONS_FIELD_NUMBER, DEFAULTS)
-    else:
-        return method.place.at()
-    # A compiler without deep source info knows the option's line, but not those of the parts inside.
-    return min((place.at(number) for number in _PARTS[part] if place.has(number)), default=place.at())
-
-
-def _says(policy: MethodPolicy, part: Part) -> bool:
-    if part == "access":
-        return policy.public or bool(policy.scopes)
-    return policy.HasField(part)
-
-
 def find(policies: PolicySet, asked: str) -> Rpc:
     """The RPC that `asked` names, in full or by any unambiguous end. Raises UnknownMethodError."""
     wanted = asked.strip("/").replace("/", ".")
@@ -186,3 +166,24 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "streaming": rpc.method.streaming,
     }
     return said | {"said_at": {part: str(location) for part, location in rpc.places.items()}}
+
+
+def decide(policies: PolicySet, rpc: Rpc, scopes: Collection[str]) -> dict[str, object]:
+    """Whether a caller whose token has just these scopes may call, and by which rule; no scopes: without a token.
+
+    It is what gateway and service answer before they look at the request. Raises UnknownScopeError.
+    """
+    known = {scope for one in policies.rpcs for scope in one.policy.scopes} | {shared.OPERATE}
+    for scope in scopes:
+        if scope not in known:
+            named = ", ".join(sorted(known))
+            raise UnknownScopeError(f"no contract names the scope {scope!r}; known are {named}")
+    allowed = rpc.policy.public or not set(rpc.policy.scopes).isdisjoint(scopes)
+    anonymous = not allowed and not scopes
+    return {
+        "as": sorted(set(scopes)),
+        "allowed": allowed,
+        "reason": None if allowed else "TOKEN_MISSING" if anonymous else "SCOPE_MISSING",
+        grounds.RULE: grounds.TOKEN if anonymous else rpc.access,
+        grounds.CONTRACT: rpc.places["access"].contract,
+    }

@@ -13,9 +13,10 @@ from typing import Final
 from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto, MethodOptions
 
 from gateway.contract import EVENT, HTTP, Binding, Event
-from gateway.errors import Location, Violation
+from gateway.errors import Violation
 from gateway.policy import PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
+from weft_protos.locations import Location
 
 #: Attempts in all. More than five multiply a fault instead of bridging it.
 ATTEMPTS_MIN, ATTEMPTS_MAX = 2, 5

@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import contracts, jobs, mesh
+from deploy.cli import contracts, explain, jobs, mesh
 
 app = typer.Typer(
     name="weft",
@@ -19,6 +19,7 @@ for verb in (
     mesh.status,
     mesh.logs,
     mesh.kill,
+    explain.explain,
     jobs.token,
     jobs.replay,
     jobs.demo,

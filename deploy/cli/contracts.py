@@ -16,7 +16,7 @@ import typer
 from deploy.cli import sources
 from deploy.cli.sources import CommandFailedError, python
 from deploy.supervisor.config import Settings
-from deploy.supervisor.layout import PROJECT
+from deploy.supervisor.config import PROJECT
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Publishing
 

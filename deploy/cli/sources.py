@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.supervisor.config import child_environ
-from deploy.supervisor.layout import PROJECT
+from deploy.supervisor.config import PROJECT
 
 GENERATED = "protos/gen/contracts.binpb"
 #: `buf breaking` found something; any other code is trouble with its arguments.

@@ -51,6 +51,8 @@ _ACCESS_LOG: Final = {
     "details": "%RESPONSE_CODE_DETAILS%",
     "flags": "%RESPONSE_FLAGS%",
     "refusal": f"%DYNAMIC_METADATA({names.REFUSAL}:reason)%",
+    "rule": f"%DYNAMIC_METADATA({names.REFUSAL}:rule)%",
+    "contract": f"%DYNAMIC_METADATA({names.REFUSAL}:contract)%",
     "subject": f"%DYNAMIC_METADATA({names.JWT}:{names.JWT_PAYLOAD}:sub)%",
     "duration_ms": "%DURATION%",
     "upstream_ms": "%RESPONSE_DURATION%",

@@ -39,6 +39,10 @@ REASON: Final = "x-gw-reason"
 #: Names the trace of the call on every answer.
 TRACE_ID: Final = "x-trace-id"
 
+#: Environment variable by which an Envoy process is told its name. Scripts come from the control plane, the same for
+#: every gateway, and can read neither the node nor the bootstrap.
+INSTANCE_VARIABLE: Final = "WEFT_INSTANCE"
+
 # Resources and clusters.
 EDGE: Final = "edge"
 EDGE_TLS: Final = "edge-tls"

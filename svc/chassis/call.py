@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from svc.chassis.context import Deadline, Principal
+from svc.chassis.grounds import Grounds, Progress
 from weft_protos import policy
 
 # Time limit of a call whose contract states none: of unary calls, and of streams that may stay open. Finite, so
@@ -40,23 +41,27 @@ class Method:
     """The answer is a stream."""
     request_type: type[Message]
     """Class of the request."""
+    grounds: Grounds
+    """What its refusals say of it."""
 
     @classmethod
-    def of(cls, descriptor: MethodDescriptor) -> "Method":
+    def of(cls, descriptor: MethodDescriptor, *, instance: str) -> "Method":
         """Read descriptor and policy. A method that is neither public nor guarded is a broken contract."""
         service = descriptor.containing_service.full_name
         rules = policy.effective(descriptor)
         if rules.public == bool(rules.scopes):
             raise ValueError(f"{descriptor.full_name} must be public or name scopes")
         default = STREAM_TIMEOUT_S if descriptor.server_streaming else DEFAULT_TIMEOUT_S
+        timeout_s = rules.timeout.ToTimedelta().total_seconds() or default
         return cls(
             name=f"/{service}/{descriptor.name}",
             owner=policy.service_owner(service),
             public=rules.public,
             scopes=frozenset(rules.scopes),
-            timeout_s=rules.timeout.ToTimedelta().total_seconds() or default,
+            timeout_s=timeout_s,
             streaming=descriptor.server_streaming,
             request_type=GetMessageClass(descriptor.input_type),
+            grounds=Grounds(descriptor, instance, tuple(rules.scopes), timeout_s),
         )
 
 
@@ -70,6 +75,10 @@ class Refusal:
     """For people."""
     details: bytes
     """Serialized `google.rpc.Status`, for programs."""
+    reason: str
+    """The constant of its `google.rpc.ErrorInfo`."""
+    grounds: Mapping[str, str]
+    """The metadata of its `google.rpc.ErrorInfo`."""
     pushback_ms: int | None = None
     """When the client library may try again by itself; None says nothing."""
 
@@ -97,6 +106,15 @@ class Call:
     """The parsed request; filled in by `validation`."""
     body_hash: bytes = field(default=b"", repr=False)
     """SHA-256 of the request's deterministic serialisation; filled in by `validation`."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far the interceptors let it come."""
+        return Progress(
+            admitted=self.method.public or self.principal is not None,
+            parsed=self.message is not None,
+            own_deadline=self.time_left_s is not None and self.time_left_s < self.method.timeout_s,
+        )
 
     def header(self, key: str) -> str:
         """The only value of a metadata key; empty where there is none or more than one."""

@@ -196,7 +196,8 @@ def serve(
         # instance is found. Where there is none (identity has never run), nothing waits for it.
         resources.agent.watch(revocations.DOCUMENT, verifier.revoke)
         resources.agent.watch("jwks", verifier.update)
-        server = Server(build(resources), verifier=verifier, limits=SERVICE_LIMITS)
+        instance = settings.process.instance
+        server = Server(build(resources), verifier=verifier, limits=SERVICE_LIMITS, instance=instance)
         for task in resources.tasks:
             life.at_end(task.name, task.stop)
             task.start()

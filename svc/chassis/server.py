@@ -110,7 +110,7 @@ def _guard(call: Call) -> Iterator[None]:
     except Exception:
         # Counted, logged with its stack, answered INTERNAL without a word of it.
         metrics.UNEXPECTED_ERRORS.labels(place="interceptors").inc()
-        call.refusal = status.refuse_unexpected()
+        call.refusal = status.refuse_unexpected(call)
         log.exception("interceptor_failed", method=call.method.name)
 
 
@@ -126,10 +126,10 @@ def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:
 class _Route:
     """One method: its interceptors around its handler."""
 
-    def __init__(self, descriptor: MethodDescriptor, handler: Handler, verifier: Verifier) -> None:
+    def __init__(self, descriptor: MethodDescriptor, handler: Handler, *, verifier: Verifier, instance: str) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
-        self.method = Method.of(descriptor)
+        self.method = Method.of(descriptor, instance=instance)
         self._handler = handler
         self._verifier = verifier
         self._response_type = GetMessageClass(descriptor.output_type)
@@ -234,8 +234,12 @@ def _handler_of(target: object, descriptor: MethodDescriptor) -> Handler:
 class Server:
     """Serves contract services and health. Made, bound, started, drained and stopped once."""
 
-    def __init__(self, services: Sequence[Service], *, verifier: Verifier, limits: Limits) -> None:
-        """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed."""
+    def __init__(self, services: Sequence[Service], *, verifier: Verifier, limits: Limits, instance: str = "") -> None:
+        """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
+
+        `instance`: what refusals call this process; empty: they do not name it.
+        """
+        self._instance = instance
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
@@ -259,7 +263,8 @@ class Server:
     def _add(self, service: ServiceDescriptor, target: object, verifier: Verifier) -> None:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for descriptor in service.methods:
-            route = _Route(descriptor, _handler_of(target, descriptor), verifier)
+            handler = _handler_of(target, descriptor)
+            route = _Route(descriptor, handler, verifier=verifier, instance=self._instance)
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
                 self._own_pool(stream, "stream")

@@ -6,6 +6,8 @@ from pathlib import Path
 from grpc._cython import cygrpc
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Begins like an option and is none: under this key Envoy's spans have the code of a call.
+SPAN_TAGS = {"grpc.status_code"}
 PACKAGES = ("gateway", "lb", "svc", "worker", "deploy")
 
 
@@ -16,6 +18,7 @@ def test_every_channel_option_is_one_that_grpc_knows() -> None:
         for package in PACKAGES
         for path in (ROOT / package).rglob("*.py")
         for option in re.findall(r'"(grpc\.[a-z0-9_.]+)"', path.read_text())
+        if option not in SPAN_TAGS
     }
 
     assert ("grpc.keepalive_time_ms", "lb/channel.py") in named

@@ -75,6 +75,16 @@ class Target:
         )
 
 
+def wherever(detail: Message) -> Message:
+    """A detail without the name of the instance that gave it."""
+    if not isinstance(detail, error_details_pb2.ErrorInfo):
+        return detail
+    copy = error_details_pb2.ErrorInfo()
+    copy.CopyFrom(detail)
+    copy.metadata.pop("instance", None)
+    return copy
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back, whatever the wire."""
@@ -90,8 +100,8 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, str, tuple[Message, ...]]:
-        """What must be the same on every wire when a call fails."""
-        return self.code, self.message, self.details
+        """What must be the same on every wire when a call fails: all but the instance that chance chose."""
+        return self.code, self.message, tuple(map(wherever, self.details))
 
     def detail(self, kind: type[Message]) -> Any:
         """The detail of a type; fails where there is not exactly one."""

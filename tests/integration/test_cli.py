@@ -101,7 +101,7 @@ def test_without_a_mesh_it_says_how_to_start_one(weft: Weft, tmp_path: Path) -> 
 
 
 def test_every_verb_teaches_with_an_example(weft: Weft) -> None:
-    for verb in ("up", "down", "status", "logs", "kill", "token", "replay", "demo"):
+    for verb in ("up", "down", "status", "logs", "kill", "explain", "token", "replay", "demo"):
         answer = weft(verb, "--help")
         assert 0 == answer.returncode
         assert f"weft {verb}" in answer.stdout

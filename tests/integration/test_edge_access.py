@@ -131,7 +131,8 @@ def test_an_instance_asks_for_the_same_as_the_gateway(
                 said = answer.detail(error_details_pb2.ErrorInfo).metadata
                 expected = before.detail(error_details_pb2.ErrorInfo).metadata
                 assert set(expected["scopes"].split()) == set(said["scopes"].split())
-                assert expected["method"] == said["method"]
+                for key in ("method", "rule", "contract"):
+                    assert expected[key] == said[key]
     scope = policy.effective(descriptor).scopes[0]
     assert {INVALID} == {answer.code for answer in instances.ask(target, edge.token(scope))}
 

@@ -200,7 +200,7 @@ def test_too_many_calls_are_told_how_long_to_wait(edge: Edge) -> None:
             assert wait_ms <= 1000 * int(answer.headers["retry-after"])
         else:
             assert str(wait_ms) == answer.headers["grpc-retry-pushback-ms"]
-    plain: Callable[[Answer], tuple[Any, ...]] = lambda one: (one.code, one.message, one.details[:2])  # noqa: E731
+    plain: Callable[[Answer], tuple[Any, ...]] = lambda one: one.error[:2] + one.error[2][:2]  # noqa: E731
     assert [plain(answers["grpc"])] * 4 == [plain(answer) for answer in answers.values()]
     assert [None, 200, 200, 429] == [answer.http for answer in answers.values()]
 

@@ -56,7 +56,8 @@ def server(name: str, layout: Layout, *, port: int, tls_port: int, metrics_port:
                 *("--disable-hot-restart", "--concurrency", "1"),
                 *("--drain-time-s", str(DRAIN_S), "--log-level", "warning"),
             ),
-            env=child_environ(),
+            # What its refusals and its node are called: one name.
+            env={**child_environ(), "WEFT_INSTANCE": name},
             cwd=PROJECT,
         ),
         # /ready is 200 once the first configuration from the control plane is in force.

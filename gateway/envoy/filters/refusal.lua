@@ -2,11 +2,13 @@
 -- gRPC and gRPC-web in grpc-status-details-bin, JSON in the body. Answers of services pass untouched.
 --
 -- First filter but one, so last on the way out: nothing after it overwrites what it says (grpc_web would).
--- WHY, STATUS, REASON, JWT, PAYLOAD and the names of the limiters are set above.
+-- WHY, STATUS, REASON, JWT, PAYLOAD, the names of the limiters and the gateway's own rules are set above.
 
 local DOMAIN = "weft"
 local TYPES = "type.googleapis.com/google.rpc."
-local SELF = "weft.refusal"          -- dynamic metadata: the wire on the way in, the reason for the access log
+local SELF = "weft.refusal"          -- dynamic metadata: the wire on the way in, the grounds for the access log
+local HOP = "gateway"
+local INSTANCE = os.getenv(INSTANCE_VARIABLE) or ""
 local MESSAGE_BYTES_MAX = 512
 local RETRY_MS = 1000                -- where no declared limit tells how long to wait
 
@@ -158,19 +160,35 @@ local function value_of(metadata, key)
   return ""
 end
 
+local WORDS = {
+  "method", "contract", "access_rule", "access_contract", "scopes", "limit", "limit_key", "limit_rule",
+  "limit_contract", "timeout_rule", "timeout_contract", "request_rule", "upstream_rule",
+}
+
 -- The route's own words: who may call it, how often, and where that is said.
-local function rule_of(handle)
+local function words_of(handle)
   local metadata = handle:metadata()
-  local wait = metadata:get("retry_ms")
-  return {
-    method = value_of(metadata, "method"),
-    access = value_of(metadata, "access_rule"),
-    scopes = value_of(metadata, "scopes"),
-    limit = value_of(metadata, "limit"),
-    limit_key = value_of(metadata, "limit_key"),
-    limit_rule = value_of(metadata, "limit_rule"),
-    wait_ms = type(wait) == "number" and wait or RETRY_MS,
-  }
+  local wait, words = metadata:get("retry_ms"), {}
+  for _, key in ipairs(WORDS) do words[key] = value_of(metadata, key) end
+  words.wait_ms = type(wait) == "number" and wait or RETRY_MS
+  return words
+end
+
+-- The rule that decided, and the line of the contract that states it: that of the method where no option does.
+local function grounds_of(words, refusal)
+  local reason = refusal.reason
+  if reason == "SCOPE_MISSING" then return words.access_rule, words.access_contract end
+  if begins(reason, "TOKEN_") then return TOKEN_RULE, words.access_contract end
+  if reason == "RATE_LIMITED" and refusal.declared then return words.limit_rule, words.limit_contract end
+  if reason == "RATE_LIMITED" then return ADDRESS_RULE, words.contract end
+  if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
+  if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
+  if reason == "JSON_INVALID" and words.request_rule ~= "" then return words.request_rule, words.contract end
+  if reason == "SERVICE_UNREACHABLE" and words.upstream_rule ~= "" then return words.upstream_rule, words.contract end
+  if begins(refusal.why, "response_timeout") and words.timeout_rule ~= "" then
+    return words.timeout_rule, words.timeout_contract
+  end
+  return GATEWAY_RULE .. reason, words.contract
 end
 
 local function subject_of(handle)
@@ -185,29 +203,31 @@ local function with_jitter(wait_ms)
 end
 
 -- Details of a refusal, and the time to wait in ms, or nil.
-local function describe(handle, code, reason, limiter, message)
-  local rule, metadata, found, wait = rule_of(handle), {}, {}, nil
-  if rule.method ~= "" then metadata.method = rule.method end
-  if reason == "SCOPE_MISSING" then
-    metadata.scopes, metadata.rule = rule.scopes, rule.access
-  elseif reason == "RATE_LIMITED" then
+local function describe(handle, refusal, message)
+  local words, metadata, found, wait = refusal.words, {hop = HOP}, {}, nil
+  local named = {method = words.method, rule = refusal.rule, contract = refusal.contract, instance = INSTANCE}
+  for key, value in pairs(named) do
+    if value ~= "" then metadata[key] = value end
+  end
+  if refusal.reason == "SCOPE_MISSING" then
+    metadata.scopes = words.scopes
+  elseif refusal.reason == "RATE_LIMITED" then
     local subject, limit = "address", "calls from one address"
     wait = with_jitter(RETRY_MS)
-    local by_subject = limiter == SUBJECT_LIMIT
-    if by_subject or rule.limit_key == "address" then
-      subject = by_subject and ("subject:" .. subject_of(handle)) or "address"
-      limit, metadata.rule, wait = rule.limit, rule.limit_rule, with_jitter(rule.wait_ms)
+    if refusal.declared then
+      subject = refusal.limiter == SUBJECT_LIMIT and ("subject:" .. subject_of(handle)) or "address"
+      limit, wait = words.limit, with_jitter(words.wait_ms)
     end
     metadata.limit = limit
     found[1] = quota_failure(subject, limit)
     found[2] = retry_info(wait)
-  elseif code == 14 then
+  elseif refusal.code == 14 then
     wait = with_jitter(RETRY_MS)
     found[1] = retry_info(wait)
-  elseif reason == "JSON_INVALID" then
+  elseif refusal.reason == "JSON_INVALID" then
     found[1] = bad_request(message)
   end
-  table.insert(found, 1, error_info(reason, metadata))
+  table.insert(found, 1, error_info(refusal.reason, metadata))
   return found, wait
 end
 
@@ -237,7 +257,7 @@ end
 
 local function answer_grpc(handle, headers, refusal)
   local message = clean(refusal.message or unescaped(headers:get("grpc-message") or ""))
-  local details, wait = describe(handle, refusal.code, refusal.reason, refusal.limiter, message)
+  local details, wait = describe(handle, refusal, message)
   local status = integer(1, refusal.code) .. text(2, message) .. joined(details, "proto", "")
   -- A gRPC answer is 200 whatever it says; gRPC-web clients would read the code from another HTTP status.
   headers:replace(":status", "200")
@@ -253,7 +273,7 @@ local function answer_json(handle, headers, refusal)
   headers:replace("content-type", "application/json")
   headers:remove("grpc-status")
   headers:remove("grpc-message")
-  local details, wait = describe(handle, refusal.code, refusal.reason, refusal.limiter, refusal.message or "")
+  local details, wait = describe(handle, refusal, refusal.message or "")
   if wait ~= nil then headers:replace("retry-after", tostring(math.ceil(wait / 1000))) end
   local body = handle:body(true)
   local message = refusal.message
@@ -299,8 +319,17 @@ local function explain(handle)
   if http < 400 then return end
   local mark = headers:get(REASON) or ""
   local code, status, reason, message = classify(why, mark, http)
-  handle:streamInfo():dynamicMetadata():set(SELF, "reason", reason)
-  local refusal = {code = code, http = status, reason = reason, message = message, limiter = mark}
+  local words = words_of(handle)
+  local refusal = {
+    code = code, http = status, reason = reason, message = message, why = why, limiter = mark, words = words,
+    -- A limit of the contract's; the other is the guard of the gateway itself.
+    declared = mark == SUBJECT_LIMIT or words.limit_key == "address",
+  }
+  refusal.rule, refusal.contract = grounds_of(words, refusal)
+  local noted = handle:streamInfo():dynamicMetadata()
+  for _, key in ipairs({"reason", "rule", "contract"}) do
+    if refusal[key] ~= "" then noted:set(SELF, key, refusal[key]) end
+  end
   local wire = wire_of(handle, headers)
   if wire == "grpc" then
     answer_grpc(handle, headers, refusal)

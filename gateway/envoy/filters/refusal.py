@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.envoy import names
 from gateway.envoy.script import lua
 from gateway.policy import PolicySet, RateLimit, Rpc
+from weft_protos import grounds
 
 #: The least that a refused caller is told to wait.
 WAIT_MS_MIN: Final = 100
@@ -17,30 +18,47 @@ WAIT_MS_MIN: Final = 100
 
 def build(_: PolicySet) -> Any:
     """The filter's config."""
-    constants = {
+    constants: dict[str, str | int] = {
         "WHY": names.WHY,
         "STATUS": names.STATUS,
         "REASON": names.REASON,
         "JWT": names.JWT,
         "PAYLOAD": names.JWT_PAYLOAD,
         "SUBJECT_LIMIT": names.SUBJECT_LIMIT,
+        "INSTANCE_VARIABLE": names.INSTANCE_VARIABLE,
+        "TOKEN_RULE": grounds.TOKEN,
+        "SIZE_RULE": grounds.gateway(f"requests up to {names.REQUEST_BYTES_MAX} bytes"),
+        "ADDRESS_RULE": grounds.gateway("calls from one address"),
+        "UNKNOWN_RULE": grounds.gateway("no such method"),
+        "GATEWAY_RULE": grounds.gateway(""),
     }
     return lua(names.REFUSAL, script="refusal.lua", constants=constants)
 
 
 def for_route(rpc: Rpc) -> dict[str, str | float]:
-    """Route metadata: what the script says about this RPC."""
+    """Route metadata: what the script says about this RPC, each rule with the line of the contract that says it."""
+    policy, places = rpc.policy, rpc.places
     said: dict[str, str | float] = {
         "method": rpc.name,
-        "access_rule": str(rpc.places["access"]),
-        "scopes": " ".join(rpc.policy.scopes),
+        "contract": rpc.method.place.at().contract,
+        "access_rule": rpc.access,
+        "access_contract": places["access"].contract,
+        "scopes": " ".join(policy.scopes),
+        "request_rule": grounds.request(rpc.method.request),
+        "upstream_rule": grounds.gateway(f"no instance of {rpc.owner}"),
     }
-    limit = rpc.policy.rate_limit
+    if policy.timeout is not None:
+        said |= {
+            "timeout_rule": grounds.timeout(policy.timeout.total_seconds()),
+            "timeout_contract": places["timeout"].contract,
+        }
+    limit = policy.rate_limit
     if limit is not None:
         said |= {
             "limit": str(limit),
             "limit_key": limit.key,
-            "limit_rule": str(rpc.places["rate_limit"]),
+            "limit_rule": grounds.rate_limit(limit.requests, limit.per.total_seconds()),
+            "limit_contract": places["rate_limit"].contract,
             "retry_ms": wait_ms(limit),
         }
     return said

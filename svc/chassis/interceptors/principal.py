@@ -35,7 +35,7 @@ def build(method: Method, verifier: Verifier) -> Interceptor:
             raise PermissionDenied(
                 f"The token lacks a scope this method asks for: {named}.",
                 reason="SCOPE_MISSING",
-                metadata={"scopes": named, "method": method.name.removeprefix("/")},
+                metadata={"scopes": named},
             )
         yield
 

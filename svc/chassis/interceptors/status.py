@@ -5,7 +5,7 @@ the trace id, the log gets the stack, the counter goes up, and the exception's t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -58,8 +58,8 @@ def code_of(error: AppError) -> str:
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
-def _details(error: AppError) -> Iterator[Message]:
-    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+def _details(error: AppError, grounds: Mapping[str, str]) -> Iterator[Message]:
+    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=grounds)
     match error:
         case InvalidArgument(violations=violations) if violations:
             yield error_details_pb2.BadRequest(
@@ -91,17 +91,22 @@ def _status(code: str, message: str, details: Iterator[Message] | tuple[Message,
     return serialized
 
 
-def refuse(error: AppError) -> Refusal:
+def refuse(call: Call, error: AppError) -> Refusal:
     """The status of an error that the caller may see."""
     code = code_of(error)
+    grounds = call.method.grounds.of(error, call.progress)
     pushback = None if error.retry_after is None else math.ceil(error.retry_after * 1000)
-    return Refusal(code, error.message, _status(code, error.message, _details(error)), pushback)
+    details = _status(code, error.message, _details(error, grounds))
+    return Refusal(code, error.message, details, error.reason, grounds, pushback)
 
 
-def refuse_unexpected() -> Refusal:
-    """The status of a fault of ours: nothing but the id under which it can be looked up."""
+def refuse_unexpected(call: Call) -> Refusal:
+    """The status of a fault of ours: who failed, and the id under which it can be looked up; not a word of why."""
+    reason, message = Internal.default_reason, Internal.default_message
+    grounds = call.method.grounds.of_fault(reason)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=grounds)
     request = error_details_pb2.RequestInfo(request_id=telemetry.current_trace_id())
-    return Refusal("INTERNAL", Internal.default_message, _status("INTERNAL", Internal.default_message, (request,)))
+    return Refusal("INTERNAL", message, _status("INTERNAL", message, (info, request)), reason, grounds)
 
 
 def build(method: Method, _verifier: Verifier) -> Interceptor:
@@ -113,11 +118,11 @@ def build(method: Method, _verifier: Verifier) -> Interceptor:
         try:
             yield
         except AppError as error:
-            call.refusal = refuse(error)
+            call.refusal = refuse(call, error)
         except Exception:
             # The last resort: counted, logged with its stack, answered INTERNAL.
             faults.inc()
             log.exception("call_failed", method=call.method.name)
-            call.refusal = refuse_unexpected()
+            call.refusal = refuse_unexpected(call)
 
     return translate

@@ -15,12 +15,15 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 
 from svc.chassis import metrics, telemetry
-from svc.chassis.call import Call, Interceptor, Method, Verifier
+from svc.chassis.call import Call, Interceptor, Method, Refusal, Verifier
+from weft_protos import grounds
 
 # Codes that say something about the server; the others are the caller's doing (OpenTelemetry's rule for servers).
 _SERVER_FAULTS: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
+
+_GROUNDS: Final = (grounds.METHOD, grounds.RULE, grounds.CONTRACT, grounds.HOP, grounds.INSTANCE)
 
 
 def _server_span(name: str, parent: SpanContext | None, attributes: dict[str, str]) -> AbstractContextManager[Span]:
@@ -29,6 +32,12 @@ def _server_span(name: str, parent: SpanContext | None, attributes: dict[str, st
     above = Context() if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context())
     started = telemetry.tracer().start_span(name, above, SpanKind.SERVER, attributes)
     return trace.use_span(started, end_on_exit=True, record_exception=False, set_status_on_exception=False)
+
+
+def _grounds(refusal: Refusal) -> dict[str, str]:
+    """Why, as the caller was told; of the metadata only what every refusal has, for the rest may quote the request."""
+    told = {key: refusal.grounds.get(key, "") for key in _GROUNDS} | {grounds.REASON: refusal.reason}
+    return {f"{grounds.SPAN_PREFIX}{key}": value for key, value in told.items() if value}
 
 
 def build(method: Method, _verifier: Verifier) -> Interceptor:
@@ -63,6 +72,8 @@ def build(method: Method, _verifier: Verifier) -> Interceptor:
                         current.set_attribute("rpc.response.status_code", code)
                         if call.principal is not None:
                             current.set_attribute("enduser.id", call.principal.subject)
+                        if call.refusal is not None:
+                            current.set_attributes(_grounds(call.refusal))
                         if code in _SERVER_FAULTS:
                             telemetry.fail(current, code)
         finally:

@@ -38,6 +38,11 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["kill", "orders-1", "--signal", "99"], 2, "99 is not a signal"),
         (["logs", "ghost"], 2, "ghost"),
         (["logs", "-n", "-1"], 2, "-n"),
+        (["explain"], 2, "Missing argument"),
+        (["explain", "PlaceOrder"], 2, "'PlaceOrder' is not a trace id"),
+        (["explain", "0" * 32], 3, "no mesh runs here"),
+        (["explain", "--as", "orders.fly", "PlaceOrder"], 2, "no contract names the scope 'orders.fly'; known are"),
+        (["explain", "--as", "", "Nothing"], 2, "no contract has a method 'Nothing'"),
         (["status"], 3, "no mesh runs here"),
         (["status", "--json"], 3, "no mesh runs here"),
         (["kill", "any"], 3, "no mesh runs here"),
@@ -77,7 +82,7 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "verb",
     [
-        *("up", "down", "status", "logs", "kill"),
+        *("up", "down", "status", "logs", "kill", "explain"),
         *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
     ],
 )

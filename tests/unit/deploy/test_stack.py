@@ -160,3 +160,13 @@ def test_tasks_come_before_what_needs_them(parts: tuple[Part, ...]) -> None:
         assert set(part.after) <= seen
         seen.add(part.name)
     assert any(isinstance(part, Task) for part in parts)
+
+
+def test_an_envoy_is_told_the_name_its_refusals_carry(parts: tuple[Part, ...]) -> None:
+    names = {
+        part.name: part.command.env["WEFT_INSTANCE"]
+        for part in parts
+        if isinstance(part, Server) and part.kind is Kind.GATEWAY
+    }
+
+    assert {"gateway-1": "gateway-1", "gateway-2": "gateway-2"} == names

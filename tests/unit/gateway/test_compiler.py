@@ -100,6 +100,7 @@ def test_a_method_is_found_by_any_unambiguous_end(policies: PolicySet) -> None:
         (["check", "--descriptors", "{tmp}/none.binpb"], 2, "none.binpb: No such file or directory"),
         (["check", "--descriptors", "{tmp}/garbage"], 2, "not a serialized FileDescriptorSet"),
         (["explain", "Nothing"], 2, "no contract has a method 'Nothing'"),
+        (["explain", "GetOrder", "--as", "orders.fly"], 2, "no contract names the scope 'orders.fly'; known are"),
         (["comple"], 2, "invalid choice: 'comple'"),
         (["bootstrap", "--node", "g", "--xds", "nowhere"], 2, "'nowhere' is not host:port"),
     ],
@@ -117,6 +118,35 @@ def test_a_wrong_argument_ends_in_one_clear_line(
     assert code == found
     assert says in printed.strip().splitlines()[-1]
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("PlaceOrder", "orders.write", True, None, "scopes: orders.write"),
+        ("PlaceOrder", "orders.read, orders.write", True, None, "scopes: orders.write"),
+        ("PlaceOrder", "orders.read mesh.operate", False, "SCOPE_MISSING", "scopes: orders.write"),
+        ("PlaceOrder", "", False, "TOKEN_MISSING", "access: token"),
+        ("CreateSession", "", True, None, "access: public"),
+        ("CreateSession", "orders.read", True, None, "access: public"),
+    ],
+)
+def test_whether_a_caller_may_call_is_read_from_the_contract(
+    case: tuple[str, str, bool, str | None, str], capsys: pytest.CaptureFixture[str], policies: PolicySet
+) -> None:
+    method, scopes, allowed, reason, rule = case
+    code = main(["explain", method, "--as", scopes, "--json"])
+
+    decision = json.loads(capsys.readouterr().out)["decision"]
+    assert {
+        "as": sorted(scopes.replace(",", " ").split()),
+        "allowed": allowed,
+        "reason": reason,
+        "rule": rule,
+        "contract": find(policies, method).places["access"].contract,
+    } == decision
+    assert (0 if allowed else 1) == code == main(["explain", method, "--as", scopes])
+    assert f"{'allowed' if allowed else 'refused'}       {rule}" in capsys.readouterr().out
 
 
 def test_commands_do_what_they_say(settings: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

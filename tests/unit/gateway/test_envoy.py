@@ -207,7 +207,10 @@ def test_what_a_refused_caller_is_told_comes_from_its_method(policies: PolicySet
 
     assert [rpc.name, f"{rpc.name} POST /v1/sessions"] == list(said)
     assert {"address"} == {words["limit_key"] for words in said.values()}
-    assert str(rpc.places["rate_limit"]) == said[rpc.name]["limit_rule"]
+    assert ("rate_limit: 20 per 1s", rpc.places["rate_limit"].contract) == (
+        said[rpc.name]["limit_rule"],
+        said[rpc.name]["limit_contract"],
+    )
 
 
 def test_envoy_accepts_everything(

@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.envoy import names
 from gateway.envoy.filters import claims, refusal
 from gateway.policy import PolicySet, find
+from weft_protos.locations import Part
 
 from .conftest import TESTDATA
 
@@ -82,6 +83,12 @@ def _details(hex_status: str) -> tuple[status_pb2.Status, dict[str, Any]]:
     return status, found
 
 
+@pytest.fixture(autouse=True)
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the Envoy that runs a script, as the supervisor gives it."""
+    monkeypatch.setenv(names.INSTANCE_VARIABLE, "gateway-7")
+
+
 def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, policies: PolicySet) -> None:
     rpc = find(policies, "PlaceOrder")
     token = {names.JWT: {names.JWT_PAYLOAD: {"sub": "ann"}}}
@@ -114,8 +121,18 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
     status, found = _details(report["scope"]["header grpc-status-details-bin"])
     assert ("7", 7) == (report["scope"]["header grpc-status"], status.code)
     assert "orders.write" == found["ErrorInfo"].metadata["scopes"]
-    assert str(rpc.places["access"]) == found["ErrorInfo"].metadata["rule"]
-    assert rpc.name == found["ErrorInfo"].metadata["method"]
+    assert {
+        "method": rpc.name,
+        "scopes": "orders.write",
+        "rule": "scopes: orders.write",
+        "contract": rpc.places["access"].contract,
+        "hop": "gateway",
+        "instance": "gateway-7",
+    } == dict(found["ErrorInfo"].metadata)
+    assert ("scopes: orders.write", rpc.places["access"].contract) == (
+        report["scope"]["noted rule"],
+        report["scope"]["noted contract"],
+    )
 
     status, found = _details(report["limit"]["header grpc-status-details-bin"])
     wait_ms = found["RetryInfo"].retry_delay.ToMilliseconds()
@@ -179,6 +196,60 @@ def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: Po
     assert "1" == report["limit"]["header retry-after"]
     assert 'Unexpected "token" ?? in items[0]' == answers["syntax"]["message"]
     assert "typ" == answers["claims"]["message"]
+
+
+#: Everything that the gateway refuses by itself: a name, Envoy's word and status, the mark of a filter, and the rule,
+#: with the part of the policy or the method itself that states it.
+GROUNDS: list[tuple[str, str, int, str, str, Part | None]] = [
+    ("missing", "jwt_authn_access_denied{Jwt_is_missing}", 401, "", "access: token", "access"),
+    ("claims", "lua_response", 401, "TOKEN_TYPE", "access: token", "access"),
+    ("scope", "rbac_access_denied_matched_policy[none]", 403, "", "scopes: orders.write", "access"),
+    ("limit", "local_rate_limited", 429, names.SUBJECT_LIMIT, "rate_limit: 50 per 1s", "rate_limit"),
+    ("guard", "local_rate_limited", 429, names.ADDRESS_LIMIT, "gateway: calls from one address", None),
+    ("size", "request_payload_too_large", 413, "", f"gateway: requests up to {names.REQUEST_BYTES_MAX} bytes", None),
+    ("json", "grpc_json_transcode_failure{X}", 400, "", "request: weft.orders.v1.PlaceOrderRequest", None),
+    ("path", "cluster_not_found", 404, "", "gateway: no such method", None),
+    ("down", "no_healthy_upstream", 503, "", "gateway: no instance of orders", None),
+    ("late", "response_timeout", 504, "", "timeout: 5s", "timeout"),
+    ("slow", "request_overall_timeout", 408, "", "gateway: DEADLINE_EXCEEDED", None),
+    ("other", "http1.codec_error", 400, "", "gateway: REQUEST_INVALID", None),
+]
+
+
+def test_every_refusal_names_rule_line_hop_and_instance(run: Runner, policies: PolicySet) -> None:
+    rpc = find(policies, "PlaceOrder")
+    cases = [
+        {"name": f"{name}/{wire}", "headers": _local_reply(why, status, **({names.REASON: mark} if mark else {}))}
+        | {"dynamic": {names.REFUSAL: {"wire": wire}}, "route": refusal.for_route(rpc)}
+        for name, why, status, mark, _, _ in GROUNDS
+        for wire in ("grpc", "json")
+    ]
+
+    report = run(refusal, "envoy_on_response", cases)
+
+    for name, _, _, _, rule, part in GROUNDS:
+        place = rpc.method.place.at() if part is None else rpc.places[part]
+        _, found = _details(report[f"{name}/grpc"]["header grpc-status-details-bin"])
+        said = dict(found["ErrorInfo"].metadata)
+        assert (rule, place.contract, "gateway", "gateway-7", rpc.name) == tuple(
+            said[key] for key in ("rule", "contract", "hop", "instance", "method")
+        ), name
+        assert said == json.loads(report[f"{name}/json"]["body"])["details"][0]["metadata"], name
+
+
+def test_where_no_method_is_known_no_line_is_named(run: Runner) -> None:
+    report = run(refusal, "envoy_on_response", [{"name": "it", "headers": _local_reply("cluster_not_found", 404)}])
+
+    said = json.loads(report["it"]["body"])["details"][0]["metadata"]
+    assert {"rule": "gateway: no such method", "hop": "gateway", "instance": "gateway-7"} == said
+
+
+def test_a_gateway_without_a_name_says_none(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(names.INSTANCE_VARIABLE)
+
+    report = run(refusal, "envoy_on_response", [{"name": "it", "headers": _local_reply("cluster_not_found", 404)}])
+
+    assert "instance" not in json.loads(report["it"]["body"])["details"][0]["metadata"]
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,9 @@ class Instance:
         if keys:
             self.verifier.update(self.issuer.jwks())
         services: tuple[Service, ...] = tuple((service, self.behaviour) for service in (INVENTORY, ORDERS, IDENTITY))
-        self.server = Server(services, verifier=self.verifier, limits=limits or Limits(threads=4, streams=2))
+        self.server = Server(
+            services, verifier=self.verifier, limits=limits or Limits(threads=4, streams=2), instance="orders-7"
+        )
         self.port = self.server.bind(Address("127.0.0.1", 0))
         self.server.start()
         self.channel: Any = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=(("grpc.enable_retries", 0),))

@@ -105,7 +105,11 @@ def test_an_error_of_a_peer_comes_back_whole(peer: Peer, instance: Instance, err
     with pytest.raises(type(error)) as caught:
         peer.call("GetStock", REQUEST, call=context(instance))
 
-    assert vars(error) == vars(caught.value)
+    # With the peer's grounds beside the error's own metadata: they are what decided.
+    metadata = caught.value.metadata
+    assert "orders-7" == metadata["instance"]
+    assert vars(error) | {"metadata": metadata} == vars(caught.value)
+    assert error.metadata.items() <= metadata.items()
 
 
 def test_a_peer_that_is_not_there_aborts_and_is_not_retried_again(instance: Instance) -> None:

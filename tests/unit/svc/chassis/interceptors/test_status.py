@@ -49,7 +49,7 @@ def test_each_error_has_one_code_and_names_its_reason(instance: Instance, kind: 
 
     assert (code, "Said to people.") == (failed.code, failed.message)
     info = failed.detail(error_details_pb2.ErrorInfo)
-    assert ("SAID_TO_PROGRAMS", "weft", {"stock": "a"}) == (info.reason, info.domain, dict(info.metadata))
+    assert ("SAID_TO_PROGRAMS", "weft", "a") == (info.reason, info.domain, info.metadata["stock"])
     assert (code_pb2.Code.Value(code), "Said to people.") == (failed.status.code, failed.status.message)
 
 
@@ -131,6 +131,12 @@ def test_an_unforeseen_exception_says_nothing_but_its_trace(
     failed = caught.value
     assert ("INTERNAL", "internal error") == (failed.code, failed.message)
     assert f"{seen[0]:032x}" == failed.detail(error_details_pb2.RequestInfo).request_id
+    info = failed.detail(error_details_pb2.ErrorInfo)
+    assert ("INTERNAL", "service: INTERNAL", "orders-7") == (
+        info.reason,
+        info.metadata["rule"],
+        info.metadata["instance"],
+    )
     assert not failed.has(error_details_pb2.DebugInfo)
     assert "hunter2" not in str(failed.status) + str(failed.trailers)
     assert before + 1 == REGISTRY.get_sample_value("weft_unexpected_errors_total", place)
