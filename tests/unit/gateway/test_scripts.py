@@ -164,6 +164,40 @@ def test_a_refused_json_body_names_the_field(run: Runner, said: str, field: str,
     assert found.field_violations[0].description.startswith(description)
 
 
+@pytest.mark.parametrize(
+    ("reason", "http", "said", "field"),
+    [
+        ("JSON_FIELD_UNKNOWN", 400, "items[1].quantty: no such field; did you mean quantity?", "items[1].quantty"),
+        ("JSON_FIELD_REPEATED", 400, "labels[a].x: the field is given twice", "labels[a].x"),
+        ("JSON_INVALID", 400, "expected a key in double quotes, not ':' (byte 2)", ""),
+        ("JSON_MEDIA_TYPE", 415, "The body must be sent as application/json", ""),
+    ],
+)
+def test_a_body_that_breaks_the_contract_is_a_bad_request(
+    run: Runner, policies: PolicySet, reason: str, http: int, said: str, field: str
+) -> None:
+    rpc = find(policies, "PlaceOrder")
+    headers = _local_reply("lua_response", http, **{names.REASON: reason})
+    wrapped = headers | {"grpc-status": "13", "grpc-message": said}
+    cases: list[dict[str, Any]] = [
+        {"name": "json", "headers": headers, "body": said},
+        # Called gRPC by a content-type that is not gRPC's.
+        {"name": "grpc", "headers": wrapped, "dynamic": {names.REFUSAL: {"wire": "grpc"}}},
+    ]
+
+    report = run(refusal, "envoy_on_response", [{"route": refusal.for_route(rpc)} | case for case in cases])
+
+    status = json_format.Parse(report["json"]["body"], status_pb2.Status())
+    answered, _ = _details(report["grpc"]["header grpc-status-details-bin"])
+    info, found = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert [True, True] == [status.details[0].Unpack(info), status.details[1].Unpack(found)]
+    assert status == answered
+    assert (3, said, str(http)) == (status.code, status.message, report["json"]["header :status"])
+    assert (reason, rpc.name) == (info.reason, info.metadata["method"])
+    assert [field] == [violation.field for violation in found.field_violations]
+    assert reason == report["json"]["noted reason"]
+
+
 def test_what_is_no_refusal_passes_untouched(run: Runner) -> None:
     answer = {":status": "200", "content-type": "application/grpc"}
     cases: list[dict[str, Any]] = [
