@@ -225,6 +225,14 @@ def test_all_else_is_refused_with_the_field_and_a_reason(check: Check, policies:
     ]
 
 
+def test_every_control_character_must_be_escaped(check: Check, policies: PolicySet) -> None:
+    raw = check(policies, ORDER, *(f'{{"request_id":"{chr(code)}"}}' for code in range(32)))
+    escaped = check(policies, ORDER, *(f'{{"request_id":"\\u{code:04x}"}}' for code in range(32)))
+
+    assert [(INVALID, "request_id")] * 32 == [(verdict or ("passed", ""))[:2] for verdict in raw]
+    assert [None] * 32 == escaped
+
+
 def test_the_paths_of_a_body_field_begin_with_the_field(check: Check, policies: PolicySet) -> None:
     good = '{"name":"products/a","displayName":"A","price":{"currencyCode":"GBP","units":"1","nanos":500000000},'
     good += '"createTime":"2026-01-01T00:00:00Z"}'
