@@ -9,11 +9,11 @@ from weft_protos.xds import envoy
 _SCRIPTS = "gateway.envoy.filters"
 
 
-def lua(name: str, *, script: str, constants: Mapping[str, str | int]) -> Any:
-    """The config of a Lua filter."""
+def lua(name: str, *, script: str, constants: Mapping[str, str | int], calls: str = "") -> Any:
+    """The config of a Lua filter; `calls` are Lua too, for what a constant cannot say, and run once at the end."""
     return envoy(
         "extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": source(script, constants)},
+        default_source_code={"inline_string": source(script, constants) + calls},
         stat_prefix=name.rsplit(".", 1)[-1],
         # No script changes a request's headers, so none may make Envoy choose the route again.
         clear_route_cache=False,

@@ -19,6 +19,7 @@ from gateway.envoy.filters import (
     refusal,
     router,
     size,
+    strict_json,
     subject_limit,
     transcoder,
 )
@@ -67,7 +68,13 @@ CHAIN: Final = (
     Link(
         names.SIZE,
         size.build,
-        "before anything parses the body",
+        "before anything keeps or parses the body, so that what comes next has a bounded one",
+    ),
+    Link(
+        names.STRICT_JSON,
+        strict_json.build,
+        "before the transcoder, which drops what it does not know; after the limits, which cost less than a check",
+        discovered=True,
     ),
     Link(
         names.TRANSCODER,

@@ -107,8 +107,8 @@ local function quota_failure(subject, description)
   )
 end
 
--- The transcoder says `items[0].quantity: what is wrong`, names an unknown parameter in quotes, and begins with the
--- colon where the fault is in no field.
+-- The check of JSON and the transcoder say `items[0].quantity: what is wrong`; the transcoder also names an unknown
+-- parameter in quotes, and begins with the colon where the fault is in no field.
 local function bad_request(message)
   local field, description = string.match(message, "^([%w_%.%[%]]*): (.+)$")
   if field == nil then
@@ -144,6 +144,7 @@ local function classify(why, reason, http)
     return 7, 403, "SCOPE_MISSING", "The access token has none of the scopes that the method asks for"
   end
   if begins(why, "local_rate_limited") then return 8, 429, "RATE_LIMITED", "Too many calls" end
+  if begins(reason, "JSON_") then return 3, http, reason, nil end
   if http == 413 then return 8, 413, "REQUEST_TOO_LARGE", "The request is too large" end
   if http == 404 then return 12, 404, "METHOD_UNKNOWN", "No method is served at this path" end
   if has(why, "grpc_json_transcode_failure") and http < 500 then return 3, 400, "JSON_INVALID", nil end
@@ -183,7 +184,7 @@ local function grounds_of(words, refusal)
   if reason == "RATE_LIMITED" then return ADDRESS_RULE, words.contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
   if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
-  if reason == "JSON_INVALID" and words.request_rule ~= "" then return words.request_rule, words.contract end
+  if begins(reason, "JSON_") and words.request_rule ~= "" then return words.request_rule, words.contract end
   if reason == "SERVICE_UNREACHABLE" and words.upstream_rule ~= "" then return words.upstream_rule, words.contract end
   if begins(refusal.why, "response_timeout") and words.timeout_rule ~= "" then
     return words.timeout_rule, words.timeout_contract
@@ -224,7 +225,7 @@ local function describe(handle, refusal, message)
   elseif refusal.code == 14 then
     wait = with_jitter(RETRY_MS)
     found[1] = retry_info(wait)
-  elseif refusal.reason == "JSON_INVALID" then
+  elseif begins(refusal.reason, "JSON_") then
     found[1] = bad_request(message)
   end
   table.insert(found, 1, error_info(refusal.reason, metadata))
@@ -279,7 +280,7 @@ local function answer_json(handle, headers, refusal)
   local message = refusal.message
   if message == nil then
     message = clean(body:getBytes(0, body:length()))
-    if refusal.reason == "JSON_INVALID" then details[2] = bad_request(message) end
+    if begins(refusal.reason, "JSON_") then details[2] = bad_request(message) end
   end
   body:setBytes(
     '{"code":' .. refusal.code .. ',"message":' .. quoted(message)

@@ -1,7 +1,7 @@
 """Turns JSON over HTTP into gRPC by the contracts' google.api.http, and answers and errors back into JSON.
 
 The descriptors hold google.rpc's error details too, so that a service's details arrive as JSON and not as base64.
-Not everything it accepts is strict JSON: unknown and duplicate keys pass.
+Not everything it accepts is strict JSON, unknown and duplicate keys among it: the filter before it sees to that.
 """
 
 from typing import Any, Final

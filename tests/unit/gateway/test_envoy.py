@@ -9,7 +9,7 @@ import pytest
 
 from gateway import compiler
 from gateway.compiler import Bundle
-from gateway.envoy import bootstrap, listener, names, proxyless, route
+from gateway.envoy import bootstrap, json_schema, listener, names, proxyless, route
 from gateway.envoy.filters import CHAIN
 from gateway.envoy.listener import Edge
 from gateway.policy import PolicySet, find
@@ -63,6 +63,7 @@ def test_discovered_filters_are_as_agreed(shop: PolicySet, golden: Golden) -> No
     filters = [to_dict(extension) for extension in listener.extensions(shop)]
     for found in filters:
         found["typed_config"].pop("proto_descriptor_bin", None)
+        found["typed_config"].pop("default_source_code", None)
     golden("filters.json", _pretty(filters))
 
 
@@ -211,6 +212,24 @@ def test_what_a_refused_caller_is_told_comes_from_its_method(policies: PolicySet
         said[rpc.name]["limit_rule"],
         said[rpc.name]["limit_contract"],
     )
+
+
+def test_json_paths_name_their_body_and_grpc_paths_none(table: dict[str, Any], policies: PolicySet) -> None:
+    bodies = {
+        entry["name"]: entry["metadata"]["filter_metadata"][names.LUA_METADATA].get("json_body")
+        for entry in table["routes"]
+        if "metadata" in entry
+    }
+    paths = {json_schema.key(rpc, binding) for rpc in policies.rpcs for binding in rpc.method.bindings}
+
+    assert {rpc.name: None for rpc in policies.rpcs} | {path: path for path in paths} == bodies
+
+
+def test_a_body_is_bounded_before_it_is_checked_and_checked_before_it_is_read() -> None:
+    order = [link.name for link in CHAIN]
+
+    assert order.index(names.ADDRESS_LIMIT) < order.index(names.SIZE) < order.index(names.STRICT_JSON)
+    assert order.index(names.STRICT_JSON) + 1 == order.index(names.TRANSCODER)
 
 
 def test_envoy_accepts_everything(

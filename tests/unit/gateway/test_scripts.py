@@ -1,8 +1,7 @@
-"""The Lua filters, run by Envoy's own LuaJIT: a script's top level is executed when a config is validated."""
+"""What the scripts about refusals and tokens do with a call."""
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,59 +13,21 @@ from gateway.envoy.filters import claims, refusal
 from gateway.policy import PolicySet, find
 from weft_protos.locations import Part
 
-from .conftest import TESTDATA
+from .script_run import EnvoySays, Report, run_script
 
 NOW_S = 1_800_000_000
-Report = dict[str, dict[str, str]]
 Runner = Callable[[Any, str, list[dict[str, Any]]], Report]
 
 
 @pytest.fixture
-def run(envoy_says: Callable[[dict[str, Any]], str], policies: PolicySet) -> Runner:
+def run(envoy_says: EnvoySays, policies: PolicySet) -> Runner:
     """Runs cases through a filter's script and returns what each did, by name and key."""
 
     def run_cases(module: Any, hook: str, cases: list[dict[str, Any]]) -> Report:
-        program = module.build(policies).default_source_code.inline_string
-        empty: dict[str, Any] = {"headers": {}, "dynamic": {}, "route": {}, "body": "", "now_ms": NOW_S * 1000}
-        listed = _lua([empty | case for case in cases])
-        program += (TESTDATA / "handle.lua").read_text() + f'\nrun({listed}, "{hook}")\n'
-        complaint = envoy_says(_listener_with(program))
-        found = re.search(r"REPORT\[([^\]]*)\]", complaint)
-        assert found, complaint
-        report: Report = {str(case["name"]): {} for case in cases}
-        for line in filter(None, found[1].split(";")):
-            name, key, value = line.split(" ")
-            report[name][bytes.fromhex(key).decode()] = bytes.fromhex(value).decode("latin-1")
-        return report
+        timed = [{"now_ms": NOW_S * 1000} | case for case in cases]
+        return run_script(envoy_says, module.build(policies), hook, timed)
 
     return run_cases
-
-
-def _listener_with(program: str) -> dict[str, Any]:
-    prefix = "type.googleapis.com/envoy.extensions.filters"
-    script = {"@type": f"{prefix}.http.lua.v3.Lua", "default_source_code": {"inline_string": program}}
-    manager = {
-        "@type": f"{prefix}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "test",
-        "route_config": {},
-        "http_filters": [
-            {"name": "script", "typed_config": script},
-            {"name": names.ROUTER, "typed_config": {"@type": f"{prefix}.http.router.v3.Router"}},
-        ],
-    }
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
-    chain = {"filters": [{"name": "manager", "typed_config": manager}]}
-    return {"static_resources": {"listeners": [{"name": "test", "address": address, "filter_chains": [chain]}]}}
-
-
-def _lua(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"[{_lua(key)}] = {_lua(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "{" + ", ".join(map(_lua, value)) + "}"
-    if isinstance(value, str):
-        return '"' + "".join(f"\\{byte:03d}" for byte in value.encode("latin-1")) + '"'
-    return repr(value)
 
 
 def _local_reply(why: str, status: int, **headers: str) -> dict[str, str]:
@@ -272,6 +233,40 @@ def test_a_refused_json_body_names_the_field(run: Runner, said: str, field: str,
     assert said == status.message
     assert field == found.field_violations[0].field
     assert found.field_violations[0].description.startswith(description)
+
+
+@pytest.mark.parametrize(
+    ("reason", "http", "said", "field"),
+    [
+        ("JSON_FIELD_UNKNOWN", 400, "items[1].quantty: no such field; did you mean quantity?", "items[1].quantty"),
+        ("JSON_FIELD_REPEATED", 400, "labels[a].x: the field is given twice", "labels[a].x"),
+        ("JSON_INVALID", 400, "expected a key in double quotes, not ':' (byte 2)", ""),
+        ("JSON_MEDIA_TYPE", 415, "The body must be sent as application/json", ""),
+    ],
+)
+def test_a_body_that_breaks_the_contract_is_a_bad_request(
+    run: Runner, policies: PolicySet, reason: str, http: int, said: str, field: str
+) -> None:
+    rpc = find(policies, "PlaceOrder")
+    headers = _local_reply("lua_response", http, **{names.REASON: reason})
+    wrapped = headers | {"grpc-status": "13", "grpc-message": said}
+    cases: list[dict[str, Any]] = [
+        {"name": "json", "headers": headers, "body": said},
+        # Called gRPC by a content-type that is not gRPC's.
+        {"name": "grpc", "headers": wrapped, "dynamic": {names.REFUSAL: {"wire": "grpc"}}},
+    ]
+
+    report = run(refusal, "envoy_on_response", [{"route": refusal.for_route(rpc)} | case for case in cases])
+
+    status = json_format.Parse(report["json"]["body"], status_pb2.Status())
+    answered, _ = _details(report["grpc"]["header grpc-status-details-bin"])
+    info, found = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert [True, True] == [status.details[0].Unpack(info), status.details[1].Unpack(found)]
+    assert status == answered
+    assert (3, said, str(http)) == (status.code, status.message, report["json"]["header :status"])
+    assert (reason, rpc.name) == (info.reason, info.metadata["method"])
+    assert [field] == [violation.field for violation in found.field_violations]
+    assert reason == report["json"]["noted reason"]
 
 
 def test_what_is_no_refusal_passes_untouched(run: Runner) -> None:

@@ -1,0 +1,35 @@
+"""Refuses JSON bodies that the contract does not allow to the letter, in front of a transcoder that does.
+
+Envoy's transcoder drops unknown keys, takes the last of several equal ones, and reads much that is no JSON at all; it
+has no switch for any of it. So a typo in a key would be a request for something else, answered with success.
+"""
+
+from typing import Any
+
+from gateway.contract import Binding
+from gateway.envoy import json_schema, names
+from gateway.envoy.script import lua
+from gateway.policy import PolicySet, Rpc
+
+#: Containers in each other. Far above any contract's own depth; the services refuse 100.
+DEPTH_MAX = 32
+#: The longest 64-bit integer has 20 digits, the longest double that anything prints has 21.
+DIGITS_MAX = 25
+
+_BODY = "json_body"
+
+
+def build(policies: PolicySet) -> Any:
+    """The filter's config, with what every body of the contracts may hold."""
+    constants: dict[str, str | int] = {
+        "REASON": names.REASON,
+        "BODY": _BODY,
+        "DEPTH_MAX": DEPTH_MAX,
+        "DIGITS_MAX": DIGITS_MAX,
+    }
+    return lua(names.STRICT_JSON, script="strict_json.lua", constants=constants, calls=json_schema.program(policies))
+
+
+def for_route(rpc: Rpc, binding: Binding) -> dict[str, str]:
+    """Route metadata: which body requests on a JSON path have."""
+    return {_BODY: json_schema.key(rpc, binding)}
