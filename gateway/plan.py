@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Final, Literal, TypeVar
 
 from gateway.contract import Event
-from gateway.errors import Location
-from gateway.policy import Part, Policy, PolicySet, Rpc
+from gateway.policy import Policy, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
+from weft_protos.locations import Location, Part
 
 Sign = Literal["+", "-", "~"]
 Kind = Literal["method", "event"]

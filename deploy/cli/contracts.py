@@ -15,8 +15,7 @@ import typer
 
 from deploy.cli import sources
 from deploy.cli.sources import CommandFailedError, python
-from deploy.supervisor.config import Settings
-from deploy.supervisor.config import PROJECT
+from deploy.supervisor.config import PROJECT, Settings
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Publishing
 

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploy.supervisor.config import child_environ
-from deploy.supervisor.config import PROJECT
+from deploy.supervisor.config import PROJECT, child_environ
 
 GENERATED = "protos/gen/contracts.binpb"
 #: `buf breaking` found something; any other code is trouble with its arguments.

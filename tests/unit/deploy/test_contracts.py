@@ -10,7 +10,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from deploy.cli import sources
 from deploy.cli.__main__ import run
 from deploy.cli.sources import CommandFailedError
-from deploy.supervisor.layout import PROJECT
+from deploy.supervisor.config import PROJECT
 from weft.options.v1 import policy_pb2
 
 ORDERS = "weft/orders/v1/orders.proto"
