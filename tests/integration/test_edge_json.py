@@ -99,7 +99,7 @@ def test_a_misspelt_key_is_told_what_was_meant(edge: Edge) -> None:
     assert "items[0].quantty: no such field; did you mean quantity?" == answer.message
 
 
-def test_a_refused_change_changes_nothing_and_the_connection_goes_on(edge: Edge) -> None:
+def test_a_refused_change_changes_nothing_and_the_next_request_is_fine(edge: Edge) -> None:
     user = edge.new_user()
     token = edge.token(user=user)
     read = Target.of(method("GetUser"), identity_pb2.GetUserRequest(name=f"users/{user}"))
@@ -112,19 +112,16 @@ def test_a_refused_change_changes_nothing_and_the_connection_goes_on(edge: Edge)
     connection.request(bad.verb, bad.url, bad.json, headers)
     refused = connection.getresponse()
     said: Any = json.loads(refused.read())
-    kept = connection.sock
     unchanged = edge.wires[0].call(read, token).answers
     connection.request(good.verb, good.url, good.json, headers)
     taken = connection.getresponse()
     changed: Any = json.loads(taken.read())
-    same = connection.sock is kept
     connection.close()
 
     assert (400, INVALID, "JSON_FIELD_REPEATED") == (refused.status, said["code"], said["details"][0]["reason"])
     assert "user.display_name" == said["details"][1]["fieldViolations"][0]["field"]
     assert before == unchanged
     assert (200, "third") == (taken.status, changed["displayName"])
-    assert same
 
 
 @pytest.mark.parametrize("style", ["displayName", "display_name", r"display\u004eame"])
