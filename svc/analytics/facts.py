@@ -9,16 +9,8 @@ from svc.analytics.store import Store
 from svc.chassis import outbox
 from svc.chassis.database import Transaction
 
-Facts = Mapping[str, "str | int | Facts"]
 
-
-def collect(tx: Transaction) -> Facts:
+def collect(tx: Transaction) -> Mapping[str, object]:
     """Read the facts."""
     orders, cancellations = Store().totals(tx)
-    return {
-        "service": "analytics",
-        "outbox": outbox.counts(tx),
-        "unpublished": outbox.unpublished(tx),
-        "orders": orders,
-        "cancellations": cancellations,
-    }
+    return outbox.facts(tx, service="analytics") | {"orders": orders, "cancellations": cancellations}

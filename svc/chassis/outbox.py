@@ -91,3 +91,8 @@ def counts(tx: Connection) -> dict[str, int]:
 def unpublished(tx: Connection) -> int:
     """Rows that the relay has not published yet."""
     return int(tx.exec_driver_sql(_UNPUBLISHED).scalar_one())
+
+
+def facts(tx: Connection, *, service: str) -> dict[str, object]:
+    """What every service's `facts` say of its outbox, read in the caller's snapshot."""
+    return {"service": service, "outbox": counts(tx), "unpublished": unpublished(tx)}

@@ -11,4 +11,4 @@ from svc.chassis.database import Transaction
 
 def collect(tx: Transaction) -> Mapping[str, object]:
     """Read the facts."""
-    return {"service": "identity", "outbox": outbox.counts(tx), "unpublished": outbox.unpublished(tx)}
+    return outbox.facts(tx, service="identity")

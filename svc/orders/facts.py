@@ -4,22 +4,17 @@ Printed by `python -m svc.orders facts`. Everything is read in one snapshot, and
 rows are: for each product, what movements put in = what is on hand + what stands in orders.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from svc.chassis import outbox
 from svc.chassis.database import Transaction
 from svc.orders import statements
 
-Facts = Mapping[str, "str | int | Sequence[str] | Facts"]
 
-
-def collect(tx: Transaction) -> Facts:
+def collect(tx: Transaction) -> Mapping[str, object]:
     """Read the facts."""
     balance = tx.exec_driver_sql(statements.CONSERVATION).one()
-    return {
-        "service": "orders",
-        "outbox": outbox.counts(tx),
-        "unpublished": outbox.unpublished(tx),
+    return outbox.facts(tx, service="orders") | {
         "orders": int(tx.exec_driver_sql(statements.ORDER_COUNT).scalar_one()),
         "stock": {
             "products": balance.products,

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,7 +82,7 @@ class World:
         assert isinstance(stock, dict)
         return list(stock["mismatched"])
 
-    def facts(self) -> facts.Facts:
+    def facts(self) -> Mapping[str, object]:
         return self.database.read(facts.collect, deadline=Deadline.after(10))
 
     def events_of(self, key: str) -> list[str]:

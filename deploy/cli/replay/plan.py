@@ -119,11 +119,10 @@ def make(file: OrderFile, *, limit: int | None = None) -> Plan:
     invoices: dict[str, list[Line]] = defaultdict(list)
     for line in file.lines:
         invoices[line.invoice].append(line)
-    chosen = list(invoices.items())[:limit]
-    for invoice, lines in chosen:
+    chosen = dict(list(invoices.items())[:limit])
+    for invoice, lines in chosen.items():
         _book(ledger, invoice, lines)
-    planned = [line for _, lines in chosen for line in lines]
-    booked = [line for line in planned if _flaw(line) is None and not line.is_cancellation]
+    booked = [line for line in sales if line.invoice in chosen]
     return Plan(
         digest=file.digest,
         products=tuple(
@@ -131,7 +130,7 @@ def make(file: OrderFile, *, limit: int | None = None) -> Plan:
             for code in sorted({line.product for line in booked})
         ),
         customers={customer: tuple(steps) for customer, steps in ledger.steps.items()},
-        lines=len(planned),
+        lines=sum(len(lines) for lines in chosen.values()),
         taken=ledger.taken,
         merged=ledger.merged,
         refused=dict(sorted(ledger.refused.items())),
