@@ -46,7 +46,8 @@ def test_a_peer_sees_the_same_caller_and_less_time(peer: Peer, instance: Instanc
     peer.call("GetStock", REQUEST, call=context(instance, seconds=1.0))
 
     assert "alice" == instance.behaviour.calls[0].caller.subject
-    assert left[0] <= 1.0 - RESERVE_S
+    # The wire carries whole milliseconds, rounded up: a fast machine finds up to one of them given back.
+    assert left[0] <= 1.0 - RESERVE_S + 0.001
 
 
 def test_without_a_caller_no_token_is_sent(peer: Peer) -> None:
