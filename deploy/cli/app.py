@@ -18,6 +18,7 @@ for verb in (
     mesh.down,
     mesh.status,
     mesh.logs,
+    mesh.scale,
     mesh.kill,
     explain.explain,
     jobs.token,

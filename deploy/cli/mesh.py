@@ -1,4 +1,7 @@
-"""The verbs that start, show and stop the mesh of this machine: up, down, status, logs, kill. Registered by app.py."""
+"""The verbs that start, show, resize and stop the mesh of this machine: up, down, status, logs, scale, kill.
+
+Registered by app.py.
+"""
 
 import signal
 import sys
@@ -10,6 +13,7 @@ import typer
 
 from deploy.supervisor import logfile
 from deploy.supervisor.config import Settings
+from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
 from deploy.supervisor.errors import StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
@@ -115,6 +119,26 @@ def kill(
     settings = Settings.from_environ()
     killed = Mesh(settings.data, settings=settings).kill(name, chosen)
     print(f"sent {chosen.name} to {killed.name} (pid {killed.pid})")
+
+
+def scale(
+    service: Annotated[str, typer.Argument(help="A service, a worker, or `gateway`.")],
+    size: Annotated[int, typer.Argument(min=0, max=INSTANCES_MAX, help="So many instances.")],
+) -> None:
+    """Have more or fewer instances of something, while everything goes on.
+
+    Those that go are drained first, the last one first. It holds until the mesh is stopped.
+
+    Example: weft scale gateway 3
+    """
+    if service not in SCALABLE:
+        raise typer.BadParameter(f"{service} cannot be resized while the mesh runs; {', '.join(SCALABLE)} can")
+    settings = Settings.from_environ()
+    began = time.monotonic()
+    scaled = Mesh(settings.data, settings=settings).scale(service, size)
+    changes = [(verb, names) for verb, names in (("started", scaled.started), ("stopped", scaled.stopped)) if names]
+    what = "; ".join(f"{verb} {', '.join(names)}" for verb, names in changes) or f"{service} has {size} already"
+    print(f"{what} ({time.monotonic() - began:.1f} s)")
 
 
 def show_event(event: Event) -> None:

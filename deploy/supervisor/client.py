@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.supervisor import messages
 from deploy.supervisor.errors import NotRunningError, RefusedError
-from deploy.supervisor.messages import Event, Killed, Publishing, Status
+from deploy.supervisor.messages import Event, Killed, Publishing, Scaled, Status
 
 ANSWER_TIMEOUT_S = 120.0
 """Longer than the longest thing that can be asked for, a restart."""
@@ -44,6 +44,11 @@ class Client:
         """Stop one process politely and wait for its successor. Raises RefusedError."""
         answer = self._ask({"op": "restart", "name": name})
         return Killed(answer["name"], answer["pid"])
+
+    def scale(self, service: str, size: int) -> Scaled:
+        """Start or stop instances until there are so many, and wait for them. Raises RefusedError."""
+        answer = self._ask({"op": "scale", "service": service, "size": size})
+        return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
 
     def events(self, *, timeout_s: float | None = None) -> Iterator[Event]:
         """Everything that happened since the daemon began, then what happens, until it ends."""

@@ -48,6 +48,7 @@ class Daemon:
         self._rng = rng
         self._record = Record(layout.processes)
         self._stack: Stack | None = None
+        self._scaling = asyncio.Lock()
         self._supervisor: Supervisor | None = None
         self._events: list[Event] = []
         self._subscribers: set[asyncio.Queue[Event | None]] = set()
@@ -108,7 +109,6 @@ class Daemon:
         secrets = Secrets(self._layout.secrets)
         self._stack = Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
         parts = self._stack.parts()
-        ports.save()
         self._stack.write_secrets()
         host = Host(
             layout=self._layout,
@@ -121,6 +121,17 @@ class Daemon:
         )
         self._supervisor = Supervisor(parts, host)
         await self._supervisor.start()
+
+    async def _scale(self, supervisor: Supervisor, stack: Stack, request: Mapping[str, Any]) -> messages.Scaled:
+        service, size = str(request["service"]), int(request["size"])
+        async with self._scaling:
+            desired = self._desired.resized(service, size)
+            stack = stack.resized(desired)
+            scaled = await supervisor.change(stack.parts())
+            self._stack, self._desired = stack, desired
+            desired.write(self._layout.desired)
+        log.info("scaled", service=service, size=size, started=scaled.started, stopped=scaled.stopped)
+        return scaled
 
     async def _fail(self, event: Event) -> None:
         log.error("start_failed", part=event.part, reason=event.detail)
@@ -183,7 +194,7 @@ class Daemon:
                 await self._send_events(writer, stop=request["op"] == "down")
                 return
             answer = await self._answer(request)
-        except (RefusedError, KeyError, TypeError, ValueError) as error:
+        except (RefusedError, ConfigError, KeyError, TypeError, ValueError) as error:
             answer = {"error": str(error)}
         writer.write(messages.encode(answer))
         await writer.drain()
@@ -202,6 +213,8 @@ class Daemon:
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":
                 killed = await supervisor.restart(str(request["name"]))
+            case "scale":
+                return asdict(await self._scale(supervisor, stack, request))
             case other:
                 raise RefusedError(f"no operation is called {other}")
         return {"name": killed.name, "pid": killed.pid}

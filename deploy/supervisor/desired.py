@@ -6,7 +6,7 @@ that was asked for can be looked at beside the state there is.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,13 @@ DEFAULT_SIZES: Mapping[str, int] = {
     "gateway": 2,
 }
 """Instances of everything that can have more than one."""
+
+SCALABLE: tuple[str, ...] = (
+    *("identity", "catalog", "orders", "analytics"),
+    *("relay", "email", "audit", "analytics-worker"),
+    "gateway",
+)
+"""What may be resized while the mesh runs: nobody knows these by a list that is read at the start."""
 
 INSTANCES_MAX = 32
 """More instances of one part than any single machine makes sense of."""
@@ -73,6 +80,13 @@ class Desired:
             otlp_endpoint=settings.otlp_endpoint,
             ephemeral=ephemeral,
         )
+
+    def resized(self, service: str, size: int) -> "Desired":
+        """The same with another number of instances. Raises ConfigError for what cannot be resized."""
+        sizes = complete_sizes({**self.sizes, service: size})
+        if service not in SCALABLE:
+            raise ConfigError(f"{service} keeps its size while the mesh runs; resizable are {', '.join(SCALABLE)}")
+        return replace(self, sizes=sizes)
 
     def write(self, path: Path) -> None:
         """Store at `path`."""

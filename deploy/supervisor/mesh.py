@@ -29,7 +29,7 @@ from deploy.supervisor.config import PROJECT, Settings, child_environ
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
 from deploy.supervisor.layout import Layout
-from deploy.supervisor.messages import Event, Killed, Publishing, Status
+from deploy.supervisor.messages import Event, Killed, Publishing, Scaled, Status
 from deploy.supervisor.orphans import stop_orphans
 from deploy.supervisor.record import Record
 
@@ -104,8 +104,11 @@ class Mesh:
         return self.status()
 
     def differences(self) -> tuple[str, ...]:
-        """Settings that this object asks for and the running mesh was not started with, by name."""
-        running = asdict(Desired.read(self._layout.desired))
+        """Settings that this object asks for and the running mesh was not started with, by name.
+
+        Sizes are none of them: those of a running mesh are changed by `scale`.
+        """
+        running = {**asdict(Desired.read(self._layout.desired)), "sizes": dict(self._desired.sizes)}
         return tuple(name for name, value in asdict(self._desired).items() if running[name] != value)
 
     def stop(self, progress: Progress | None = None) -> bool:
@@ -135,6 +138,13 @@ class Mesh:
     def restart(self, name: str) -> Killed:
         """Stop one process in an orderly way and wait until its successor is ready. Raises RefusedError."""
         return self._client.restart(name)
+
+    def scale(self, service: str, size: int) -> Scaled:
+        """Have so many instances of a service, worker or the gateway, until the mesh is stopped. Raises RefusedError.
+
+        Those that go are drained first, the youngest first; returns when the new ones are ready and the old ones gone.
+        """
+        return self._client.scale(service, size)
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> Status:
         """Wait until every process is ready. Raises RefusedError when that takes longer."""

@@ -1,8 +1,8 @@
 """What goes over the supervisor's socket: one JSON object a line. Shared by `daemon.py` and `client.py`.
 
-request   {"op": "status" | "publishing" | "events" | "down" | "kill" | "restart", ...}
+request   {"op": "status" | "publishing" | "events" | "down" | "kill" | "restart" | "scale", ...}
 answer    {"status": {...}} | {"publishing": {...}} | {"event": ...} many | {"pid": ..., "name": ...}
-          | {"error": "one line"}
+          | {"started": [...], "stopped": [...]} | {"error": "one line"}
 """
 
 import json
@@ -77,6 +77,14 @@ class Killed:
 
     name: str
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Which processes a change of size started and stopped."""
+
+    started: tuple[str, ...]
+    stopped: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,10 @@ class Server:
     after: tuple[str, ...] = ()
     prepare: Callable[[], Awaitable[None]] | None = None
     """Run before each start: directories, configuration files. Idempotent."""
+    rereads: bool = False
+    """Reads what `prepare` writes while it runs: prepared again when the stack has changed around it."""
+    drain: Callable[[], Awaitable[None]] | None = None
+    """Run before a stop that its clients must not notice, because others go on; it ends when nobody needs it."""
     watched: bool = False
     """Probed while it runs: killed when it no longer answers."""
     heavy: bool = False

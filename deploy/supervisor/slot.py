@@ -86,6 +86,27 @@ class Slot:
         if child is not None:
             await child.stop(self.server.stop_signal, grace_s=self.server.grace_s)
 
+    async def retire(self) -> None:
+        """Stop the process, and never start it again, without its clients noticing."""
+        await self.drain()
+        await self.stop()
+
+    async def drain(self) -> None:
+        """Let the clients of a ready process leave it, where it has a way to tell them."""
+        if self.server.drain is None or self.life.state != "ready":
+            return
+        try:
+            await self.server.drain()
+        except (OSError, TimeoutError) as error:
+            # It is stopped all the same: what is still connected connects again.
+            log.warning("drain_failed", part=self.server.name, reason=str(error) or type(error).__name__)
+
+    async def reread(self, server: Server) -> None:
+        """Have a server that reads what is prepared for it go by another description of itself."""
+        self.server = server
+        if server.prepare is not None:
+            await server.prepare()
+
     def send(self, number: int) -> int | None:
         """Send a signal to the process and return its pid; None when there is none."""
         child = self._child

@@ -64,7 +64,12 @@ class Stack:
         parts.extend(self._workers())
         parts.extend(self._gateways())
         parts.append(self._monitor(parts))
+        self._ports.save()
         return graph.ordered(graph.closure(parts, self._desired.only))
+
+    def resized(self, desired: Desired) -> "Stack":
+        """The stack of another desired state of the same mesh: what is in both keeps its ports and its credentials."""
+        return Stack(desired, self._layout, ports=self._ports, secrets=self._secrets, account=self._account)
 
     def urls(self) -> dict[str, str | None]:
         """Pages of a running mesh; None for what this release does not have."""

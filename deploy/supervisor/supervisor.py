@@ -11,7 +11,7 @@ import structlog
 
 from deploy.supervisor import graph, logfile, process
 from deploy.supervisor.errors import RefusedError, StartError, SupervisorError
-from deploy.supervisor.messages import Event, Killed, Process
+from deploy.supervisor.messages import Event, Killed, Process, Scaled
 from deploy.supervisor.part import Command, Kind, Part, Server, Task
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.servers.etcd import EtcdError
@@ -74,6 +74,7 @@ class Supervisor:
         """Stop one process in an orderly way and wait until its successor is ready. Raises RefusedError."""
         slot = self._slot(name)
         starts = slot.life.starts
+        await slot.drain()
         killed = self.kill(name, slot.server.stop_signal)
         try:
             async with asyncio.timeout(RESTART_TIMEOUT_S):
@@ -82,6 +83,39 @@ class Supervisor:
         except TimeoutError as error:
             raise RefusedError(f"{name} was stopped but is not ready again after {RESTART_TIMEOUT_S:.0f} s") from error
         return killed
+
+    async def change(self, parts: Sequence[Part]) -> Scaled:
+        """Go over to another stack while what is in both runs on. Raises RefusedError when a new part does not start.
+
+        Then it is stopped again with every other new one, and the mesh is as it was.
+        """
+        wanted = {part.name for part in parts}
+        added = [part for part in parts if part.name not in self._done]
+        removed = [name for name in self._done if name not in wanted]
+        self._slots.update((part.name, Slot(part, self._host)) for part in added if isinstance(part, Server))
+        for part in added:
+            self._done[part.name] = asyncio.create_task(self._bring_up(part), name=part.name)
+        try:
+            await first_failure(self._done[part.name] for part in added)
+        except StartError as error:
+            await self._remove([part.name for part in added])
+            raise RefusedError(f"{error}; everything else runs on as it was") from error
+        for part in parts:
+            if isinstance(part, Server) and part.rereads and part not in added:
+                await self._slots[part.name].reread(part)
+        stopped = [name for name in removed if name in self._slots]
+        await self._remove(removed)
+        return Scaled(tuple(part.name for part in added if isinstance(part, Server)), tuple(stopped))
+
+    async def _remove(self, names: Sequence[str]) -> None:
+        await cancel(self._done.pop(name) for name in names)
+        slots = [self._slots[name] for name in names if name in self._slots]
+        await asyncio.gather(*(slot.retire() for slot in slots))
+        for slot in slots:
+            life = self._lives.pop(slot.server.name, None)
+            if life is not None:
+                await asyncio.gather(life, return_exceptions=True)  # an error of it is in `broken`
+            del self._slots[slot.server.name]
 
     def _slot(self, name: str) -> Slot:
         if name not in self._slots:

@@ -17,6 +17,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from deploy.cli.gateway_client import GatewayClient
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
+from tests.integration.shop import Shop
+from tests.integration.steady_load import SteadyLoad
 from tests.waiting import eventually
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from weft.options.v1 import policy_pb2
@@ -96,6 +98,20 @@ def test_a_published_limit_is_in_force_and_a_rollback_takes_it_back(
 
     assert ("accepted", published["manifest"]) == (back["state"], back["undone"])
     assert 0 == refusals(operator, token)
+
+
+def test_customers_notice_neither_a_publication_nor_its_rollback(
+    mesh: Mesh, weft: Weft, operator: GatewayClient, narrow: str
+) -> None:
+    with SteadyLoad(Shop(mesh, operator)) as load:
+        for _ in range(2):
+            assert "accepted" == weft("publish", "--descriptors", narrow, "--wait")["state"]
+            load.advance()
+            assert "accepted" == weft("rollback", "--wait")["state"]
+            load.advance()
+
+    assert ([], []) == (load.failed, load.disturbed)
+    assert {0} == set(load.miscounted)
 
 
 def test_publishing_what_runs_changes_nothing(weft: Weft) -> None:

@@ -3,6 +3,9 @@
 The bootstrap is compiled by `gateway` in a task of its own; everything else comes over xDS.
 """
 
+import asyncio
+import re
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -13,6 +16,11 @@ from deploy.supervisor.part import Command, Kind, Server
 from deploy.supervisor.readiness import Http
 
 DRAIN_S = 5
+"""How long a gateway that leaves goes on taking connections, and asks with every answer that its own be left."""
+LINGER_S = 5.0
+"""How long it then waits for calls that are still under way."""
+POLL_S = 0.1
+_CONNECTIONS = re.compile(rb"downstream_cx_active: ([0-9]+)")
 
 
 def binary() -> Path:
@@ -34,6 +42,40 @@ def bootstrap_file(name: str, layout: Layout) -> Path:
 def admin_socket(name: str, layout: Layout) -> Path:
     """Where the gateway's admin interface listens; a socket, since it can do anything."""
     return layout.run / f"{name}.admin.sock"
+
+
+async def leave(admin: Path) -> None:
+    """Have clients go over to the other gateways, and wait until they have. Raises OSError or TimeoutError.
+
+    For its drain time Envoy answers with GOAWAY or `Connection: close`, ever more often, and then closes its listeners.
+    """
+    loop = asyncio.get_running_loop()
+    await ask(admin, "POST", "/drain_listeners?graceful&inboundonly")
+    closes = loop.time() + DRAIN_S
+    async with asyncio.timeout(DRAIN_S + LINGER_S):
+        while loop.time() < closes or await connections(admin):
+            await asyncio.sleep(POLL_S)
+
+
+async def connections(admin: Path) -> int:
+    """How many connections the gateway's own listeners have open."""
+    answer = await ask(admin, "GET", "/stats?filter=^http%5C.edge(_tls)%3F%5C.downstream_cx_active$")
+    return sum(int(found) for found in _CONNECTIONS.findall(answer))
+
+
+async def ask(admin: Path, verb: str, path: str) -> bytes:
+    """One request to the admin interface; its answer's body. Raises OSError where the answer is not 200."""
+    reader, writer = await asyncio.open_unix_connection(str(admin))
+    try:
+        writer.write(f"{verb} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n".encode())
+        await writer.drain()
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    status = head.partition(b"\r\n")[0]
+    if b" 200 " not in status:
+        raise OSError(f"{verb} {path}: {status.decode(errors='replace') or 'no answer'}")
+    return body
 
 
 def server(name: str, layout: Layout, *, port: int, tls_port: int, metrics_port: int, after: tuple[str, ...]) -> Server:
@@ -65,6 +107,7 @@ def server(name: str, layout: Layout, *, port: int, tls_port: int, metrics_port:
         ports=(port, tls_port, metrics_port),
         after=after,
         prepare=prepare,
+        drain=partial(leave, admin_socket(name, layout)),
         watched=True,
         grace_s=10.0,
     )

@@ -64,6 +64,7 @@ def server(name: str, layout: Layout, account: Account | None, *, port: int, tar
         probe=Http(port, "/-/ready"),
         ports=(port,),
         prepare=prepare,
+        rereads=True,
     )
 
 

@@ -46,6 +46,10 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["status"], 3, "no mesh runs here"),
         (["status", "--json"], 3, "no mesh runs here"),
         (["kill", "any"], 3, "no mesh runs here"),
+        (["scale", "orders", "3"], 3, "no mesh runs here"),
+        (["scale", "orders"], 2, "Missing argument"),
+        (["scale", "orders", "33"], 2, "size"),
+        (["scale", "memcached", "3"], 2, "memcached cannot be resized while the mesh runs; identity, "),
         (["contracts", "bogus"], 2, "No such command"),
         (["contracts", "publish"], 3, "no mesh runs here"),
         (["contracts", "publish", "--timeout", "0"], 2, "--timeout"),
@@ -82,7 +86,7 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "verb",
     [
-        *("up", "down", "status", "logs", "kill", "explain"),
+        *("up", "down", "status", "logs", "scale", "kill", "explain"),
         *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from deploy.supervisor import messages
 from deploy.supervisor.config import Settings
 from deploy.supervisor.desired import Desired
+from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Kind, Part, Server, Task
 from deploy.supervisor.ports import Ports
@@ -37,6 +38,11 @@ def needs(parts: tuple[Part, ...], name: str) -> set[str]:
     """Everything `name` waits for, directly or not."""
     direct = set(named(parts, name).after)
     return direct | {further for need in direct for further in needs(parts, need)}
+
+
+def ports_of(part: Part) -> tuple[int, ...]:
+    assert isinstance(part, Server)
+    return part.ports
 
 
 def environ(part: Part) -> dict[str, str]:
@@ -170,3 +176,25 @@ def test_an_envoy_is_told_the_name_its_refusals_carry(parts: tuple[Part, ...]) -
     }
 
     assert {"gateway-1": "gateway-1", "gateway-2": "gateway-2"} == names
+
+
+def test_a_resized_mesh_differs_only_in_the_parts_that_come_or_go(folder: Path) -> None:
+    layout = Layout(folder)
+    layout.prepare(None)
+    desired = Desired.of(Settings(data=folder))
+    ports = Ports(layout.ports, base=21000, is_free=lambda _: True)
+    stack = Stack(desired, layout, ports=ports, secrets=Secrets(layout.secrets), account=None)
+    before = {part.name: part for part in stack.parts()}
+
+    after = {part.name: part for part in stack.resized(desired.resized("gateway", 3).resized("orders", 1)).parts()}
+
+    assert {"gateway-3", "bootstrap-gateway-3"} == set(after) - set(before)
+    assert {"orders-2"} == set(before) - set(after)
+    servers = [name for name in after if name in before and isinstance(after[name], Server)]
+    assert {name: ports_of(before[name]) for name in servers} == {name: ports_of(after[name]) for name in servers}
+
+
+@pytest.mark.parametrize(("service", "size"), [("memcached", 3), ("control-plane", 1), ("orders", 33), ("nothing", 1)])
+def test_what_others_know_by_a_list_keeps_its_size(folder: Path, service: str, size: int) -> None:
+    with pytest.raises(ConfigError, match=service):
+        Desired.of(Settings(data=folder)).resized(service, size)
