@@ -89,6 +89,28 @@ def at_once(jobs: int, job: Callable[[], object]) -> list[object]:
         return [future.result(30) for future in [threads.submit(start) for _ in range(jobs)]]
 
 
+def test_two_rows_of_a_small_table_do_not_conflict(database: Database) -> None:
+    # Only now the planner knows that the table is one page.
+    database.read_committed(lambda tx: tx.exec_driver_sql("ANALYZE stock"), deadline=soon())
+    both = threading.Barrier(2)
+    attempts = list[str]()
+
+    def change(product: str) -> None:
+        def work(tx: Transaction) -> None:
+            attempts.append(product)
+            tx.exec_driver_sql("SELECT quantity FROM stock WHERE id = %s FOR UPDATE", (product,))
+            if attempts.count(product) == 1:
+                both.wait(20)  # each has read before one of them writes
+            add_one(tx, product)
+
+        database.serializable(work, deadline=soon())
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(change, ["mug", "cup"]))
+
+    assert ["cup", "mug"] == sorted(attempts)
+
+
 def test_migrating_twice_or_from_two_processes_at_once_is_migrating_once(postgres_url: UrlOf, migrations: Path) -> None:
     address = postgres_url(f"chassis_{uuid.uuid4().hex[:8]}")
 
