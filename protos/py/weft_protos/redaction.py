@@ -91,10 +91,17 @@ def shown(message: Message) -> object:
     return _shown(message, 0)
 
 
-def values(message: Message) -> frozenset[str]:
+class Values(frozenset[str]):
+    """Texts to be cut out of others. They show themselves to nobody."""
+
+    def __repr__(self) -> str:
+        return MARK
+
+
+def values(message: Message | None) -> Values:
     """The texts in a message's marked fields, as they may appear in a text that quotes them."""
-    found = {text for text in _marked(message, 0) if len(text) >= _SOUGHT_MIN}
-    return frozenset(found | {repr(text)[1:-1] for text in found})
+    found = {text for text in _marked(message, 0) if len(text) >= _SOUGHT_MIN} if message is not None else set()
+    return Values(found | {repr(text)[1:-1] for text in found})
 
 
 def clean(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
