@@ -72,8 +72,8 @@ _SPAN_TAGS: Final = (
     *({"tag": tag, "literal": {"value": "-"}} for tag in _HIDDEN_TAGS),
     {"tag": "http.route", "value": "%ROUTE_NAME%"},
 )
-#: Nobody's address. An empty list would not do: it stands for Envoy's own, which trusts all private networks with
-#: `x-envoy-*` headers that choose timeouts, retries, request ids and what spans say of the caller.
+#: Nobody's address. An empty list would not do: it stands for Envoy's own, by which callers from private networks keep
+#: their `x-envoy-*` headers and request ids.
 _NEAR: Final = [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
 
 

@@ -7,7 +7,7 @@ A secret may be nowhere, be it in a file, a page, a process or an answer. What t
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -62,6 +62,7 @@ class Planted:
     personal: dict[str, str] = field(default_factory=dict, repr=False)
     refusals: list[tuple[str, Answer]] = field(default_factory=list, repr=False)
     users: list[str] = field(default_factory=list)
+    """Resource names."""
     traces: list[str] = field(default_factory=list)
 
     def hide(self, what: str, value: str = "") -> str:
@@ -95,12 +96,9 @@ class Caller:
         self.wire = wire
         self.planted = planted
 
-    def ask(
-        self, name: str, request: Message, expected: int, *, token: str | None = None, more: bytes = b"", **headers: str
-    ) -> Answer:
+    def ask(self, name: str, request: Message, expected: int, *, token: str | None = None, **headers: str) -> Answer:
         """Call a method, which must answer with that code. Waits where another test has used up a shared limit."""
         target = Target.of(method(name), request)
-        target = replace(target, body=target.body + more)
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         found: list[Answer] = []
 
@@ -121,7 +119,7 @@ class Caller:
         """Sign up, sign in, refresh, change one's name, and do each of it wrong."""
         wire, plant = self.wire.name, self.planted
         user = f"canary-{uuid.uuid4().hex[:16]}"
-        plant.users.append(user)
+        plant.users.append(f"users/{user}")
         email = f"{plant.person(f'{wire} address')}@example.com"
         name, password = plant.person(f"{wire} name"), plant.hide(f"{wire} password")
         new = identity_pb2.CreateUserRequest(user_id=user, email=email, display_name=name, password=password)
@@ -357,9 +355,7 @@ def test_the_search_finds_what_is_there(planted: Planted, mesh: Mesh) -> None:
 
 
 def test_the_audit_log_knows_that_a_user_was_created_and_not_who_it_is(planted: Planted, audit: Database) -> None:
-    for user in planted.users:
-        name = f"users/{user}"
-
+    for name in planted.users:
         assert [UserCreated(user=name, display_name=MARK, email=MARK)] == audited(audit, name)
 
 
