@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
 
-from gateway.contract import Event
+from gateway import sensitivity
+from gateway.contract import Event, Field
 from gateway.errors import Violation
 from gateway.policy import PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
@@ -34,6 +35,13 @@ def check(before: PolicySet, after: PolicySet) -> tuple[Violation, ...]:
         if event.full_name in events
         for rule in EVENT_RULES
         for violation in rule(events[event.full_name], event)
+    ]
+    fields = {field.full_name: field for field in before.fields}
+    found += [
+        violation
+        for field in after.fields
+        if field.full_name in fields
+        for violation in mark_is_kept(fields[field.full_name], field)
     ]
     return tuple(sorted(set(found)))
 
@@ -151,6 +159,17 @@ def queues_are_kept(before: Event, after: Event) -> Iterator[Violation]:
                 f"{after.full_name} no longer goes to the queue {queue!r}: its worker hears nothing of it any more"
             )
             yield Violation(after.said_at(EventPolicy.QUEUES_FIELD_NUMBER), message, f'keep `queues: "{queue}"`')
+
+
+def mark_is_kept(before: Field, after: Field) -> Iterator[Violation]:
+    """What was hidden stays hidden: those whom it is about were never asked."""
+    was, now = sensitivity.word(before.sensitive), sensitivity.word(after.sensitive)
+    if not was or now in (was, sensitivity.word(sensitivity.SECRET)):
+        return
+    lost = "it may be stored and sent on in events" if now else "logs, spans and the audit log show it"
+    message = f"{after.full_name} is {now or 'not sensitive'}, before {was}: {lost}"
+    mark = f"SENSITIVITY_{was.upper()}"
+    yield Violation(after.said_at, message, f"keep `[(weft.options.v1.sensitive) = {mark}]`")
 
 
 def _times(count: int) -> str:

@@ -5,6 +5,7 @@ without it, such as protos/baseline.binpb, says the same; its lines are then all
 say and judges nothing: options stay the protobuf messages that were written.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,7 +25,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.errors import ContractUnreadableError
 from weft.options.v1 import policy_pb2
-from weft.options.v1.policy_pb2 import EventPolicy
+from weft.options.v1.policy_pb2 import EventPolicy, Sensitivity
 from weft_protos.locations import Location, Place
 from weft_protos.policy import service_owner
 
@@ -32,8 +33,10 @@ from weft_protos.policy import service_owner
 OWN_PACKAGES: Final = "weft."
 
 EVENT: Final[int] = policy_pb2.event.number
+SENSITIVE: Final[int] = policy_pb2.sensitive.number
 HTTP: Final[int] = annotations_pb2.http.number
 
+_VARIABLE: Final = re.compile(r"\{([^}=]+)")
 _VERBS: Final = ("get", "put", "post", "delete", "patch")
 
 
@@ -45,6 +48,11 @@ class Binding:
     template: str
     body: str
     location: Location
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Paths of the fields that stand in the template: `user.name`."""
+        return tuple(_VARIABLE.findall(self.template))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,8 @@ class Method:
     request: str
     """Full name of the request message."""
     request_fields: frozenset[str]
+    response: str
+    """Full name of the response message."""
     options: MethodOptions
     place: Place
 
@@ -108,11 +118,39 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a message."""
+
+    message: str
+    """Full name of the message that has it."""
+    name: str
+    type: FieldDescriptorProto.Type.ValueType
+    holds: str
+    """Full name of the message type that it holds; empty where it holds none. A map holds its entries."""
+    repeated: bool
+    is_map: bool
+    sensitive: Sensitivity.ValueType
+    place: Place
+
+    @property
+    def full_name(self) -> str:
+        """`weft.identity.v1.User.email`."""
+        return f"{self.message}.{self.name}"
+
+    @property
+    def said_at(self) -> Location:
+        """The line of its mark; that of the field where it has none."""
+        return self.place.at(FieldDescriptorProto.OPTIONS_FIELD_NUMBER, SENSITIVE)
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """Everything the contracts say."""
 
     services: tuple[Service, ...]
     events: tuple[Event, ...]
+    fields: tuple[Field, ...]
+    """The fields of all messages of the mesh's own."""
     descriptors: bytes
     """The descriptor set without source info, as the JSON transcoder reads it."""
 
@@ -132,9 +170,10 @@ def load(content: bytes) -> Contract:
     own = [file for file in files.file if file.package.startswith(OWN_PACKAGES)]
     services = tuple(service for file in own for service in _services(file, messages))
     events = tuple(event for file in own for event in _events(file))
+    fields = tuple(field for file in own for field in _fields(file))
     for file in files.file:
         file.ClearField("source_code_info")
-    return Contract(services, events, files.SerializeToString(deterministic=True))
+    return Contract(services, events, fields, files.SerializeToString(deterministic=True))
 
 
 def _messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
@@ -172,6 +211,7 @@ def _method(
         server_streaming=method.server_streaming,
         request=method.input_type.lstrip("."),
         request_fields=frozenset(field.name for field in request.field),
+        response=method.output_type.lstrip("."),
         options=method.options,
         place=place,
     )
@@ -203,3 +243,29 @@ def _events(file: FileDescriptorProto) -> Iterator[Event]:
         name = f"{file.package}.{message.name}"
         here = place.below(FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, index)
         yield Event(name, service_owner(name), fields, message.options.Extensions[policy_pb2.event], here)
+
+
+def _fields(file: FileDescriptorProto) -> Iterator[Field]:
+    root = Place.of(file)
+    pending = [
+        (f"{file.package}.{message.name}", message, root.below(FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, index))
+        for index, message in enumerate(file.message_type)
+    ]
+    while pending:
+        name, message, place = pending.pop()
+        entries = {f".{name}.{nested.name}" for nested in message.nested_type if nested.options.map_entry}
+        for index, field in enumerate(message.field):
+            yield Field(
+                message=name,
+                name=field.name,
+                type=field.type,
+                holds=field.type_name.lstrip(".") if field.type == FieldDescriptorProto.TYPE_MESSAGE else "",
+                repeated=field.label == FieldDescriptorProto.LABEL_REPEATED,
+                is_map=field.type_name in entries,
+                sensitive=field.options.Extensions[policy_pb2.sensitive],
+                place=place.below(DescriptorProto.FIELD_FIELD_NUMBER, index),
+            )
+        pending.extend(
+            (f"{name}.{nested.name}", nested, place.below(DescriptorProto.NESTED_TYPE_FIELD_NUMBER, index))
+            for index, nested in enumerate(message.nested_type)
+        )

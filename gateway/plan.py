@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal, TypeVar
 
-from gateway.contract import Event
+from gateway import sensitivity
+from gateway.contract import Event, Field
 from gateway.policy import Policy, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos.locations import Location, Part
 
 Sign = Literal["+", "-", "~"]
-Kind = Literal["method", "event"]
+Kind = Literal["method", "event", "mark"]
 Facets = Mapping[str, tuple[str, ...]]
-"""What holds for a method or an event, by the name of the part; more than one value where a part is a set."""
+"""What holds for a method, an event or a marked field, by the name of the part; of a set, each value."""
 
 _WORDS: Final[Mapping[Sign, str]] = {"+": "added", "-": "removed", "~": "changed"}
+_KINDS: Final[tuple[Kind, ...]] = ("method", "event", "mark")
 _EVENT_FIELDS: Final[Mapping[str, int]] = {
     "routing_key": EventPolicy.ROUTING_KEY_FIELD_NUMBER,
     "ordering_key": EventPolicy.ORDERING_KEY_FIELD_NUMBER,
@@ -33,18 +35,18 @@ _PARTS: Final[Mapping[str, Part]] = {
     "cache": "cache",
 }
 
-Named = TypeVar("Named", Rpc, Event)
+Named = TypeVar("Named", Rpc, Event, Field)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One part of a method or an event that is not what it was."""
+    """One part of a method, an event or a mark that is not what it was."""
 
     part: str
     before: tuple[str, ...]
     after: tuple[str, ...]
     location: Location | None
-    """Where the new contracts say it; None where they no longer have the method or the event."""
+    """Where the new contracts say it; None where they no longer have the method, the event or the mark."""
 
     @property
     def sign(self) -> Sign:
@@ -54,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A method or an event that is not what it was."""
+    """A method, an event or the mark of a field that is not what it was."""
 
     kind: Kind
     sign: Sign
@@ -70,7 +72,7 @@ class Plan:
 
     def __str__(self) -> str:
         lines: list[str] = []
-        for kind in ("method", "event"):
+        for kind in _KINDS:
             found = [change for change in self.changes if change.kind == kind]
             if found:
                 lines += ["", f"{kind}s"] if lines else [f"{kind}s"]
@@ -83,7 +85,7 @@ class Plan:
         """How many of what, in one line."""
         counts = [
             f"{count} {kind}{'' if count == 1 else 's'} {_WORDS[sign]}"
-            for kind in ("method", "event")
+            for kind in _KINDS
             for sign in ("+", "-", "~")
             if (count := sum(change.kind == kind and change.sign == sign for change in self.changes))
         ]
@@ -116,7 +118,8 @@ def make(before: PolicySet, after: PolicySet) -> Plan:
     """What changes when `after` takes the place of `before`."""
     methods = _changes("method", _named(before.rpcs), _named(after.rpcs), _rpc_facets, _rpc_location)
     events = {event.full_name: event for event in before.events}, {event.full_name: event for event in after.events}
-    return Plan((*methods, *_changes("event", *events, _event_facets, _event_location)))
+    marks = _changes("mark", _marked(before.fields), _marked(after.fields), _field_facets, _field_location)
+    return Plan((*methods, *_changes("event", *events, _event_facets, _event_location), *marks))
 
 
 def access(policy: Policy) -> str:
@@ -186,6 +189,18 @@ def _event_facets(event: Event) -> Facets:
 
 def _event_location(event: Event, part: str) -> Location:
     return event.said_at(_EVENT_FIELDS[part])
+
+
+def _marked(fields: tuple[Field, ...]) -> dict[str, Field]:
+    return {field.full_name: field for field in fields if sensitivity.word(field.sensitive)}
+
+
+def _field_facets(field: Field) -> Facets:
+    return {"sensitive": (sensitivity.word(field.sensitive),)}
+
+
+def _field_location(field: Field, _part: str) -> Location:
+    return field.said_at
 
 
 def _lines(change: Change) -> Iterator[str]:

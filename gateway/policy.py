@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.contract import Contract, Event, Method, Service
+from gateway.contract import Contract, Event, Field, Method, Service
 from gateway.errors import UnknownMethodError, UnknownScopeError
 from weft.options.v1 import policy_pb2
 from weft.options.v1.policy_pb2 import MethodPolicy
@@ -78,10 +78,11 @@ class Rpc:
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """Every RPC and event of the contracts, with what holds for it."""
+    """Every RPC, event and field of the contracts, with what holds for it."""
 
     rpcs: tuple[Rpc, ...]
     events: tuple[Event, ...]
+    fields: tuple[Field, ...]
     descriptors: bytes
 
     @property
@@ -98,7 +99,7 @@ class PolicySet:
 def resolve(contract: Contract) -> PolicySet:
     """The effective policy of every method."""
     rpcs = tuple(_rpc(service, method) for service in contract.services for method in service.methods)
-    return PolicySet(rpcs, contract.events, contract.descriptors)
+    return PolicySet(rpcs, contract.events, contract.fields, contract.descriptors)
 
 
 def _rpc(service: Service, method: Method) -> Rpc:

@@ -12,6 +12,7 @@ from typing import Final
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto, MethodOptions
 
+from gateway import sensitivity
 from gateway.contract import EVENT, HTTP, Binding, Event
 from gateway.errors import Violation
 from gateway.policy import PolicySet, Rpc
@@ -34,7 +35,6 @@ QUEUES: Final = ("analytics", "email")
 _SERVICE = re.compile(r"weft\.[a-z][a-z0-9]*\.v[1-9][0-9]*\.[A-Z][A-Za-z0-9]*")
 _SCOPE = re.compile(r"[a-z]+\.[a-z]+")
 _ROUTING_KEY = re.compile(r"[a-z][a-z0-9]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
-_VARIABLE = re.compile(r"\{([^}=]+)")
 
 _METHOD_OPTIONS: Final = MethodDescriptorProto.OPTIONS_FIELD_NUMBER
 
@@ -45,6 +45,7 @@ def check(policies: PolicySet) -> tuple[Violation, ...]:
     found += [violation for event in policies.events for violation in event_is_routed(event)]
     found += bindings_are_unique(policies.rpcs)
     found += routing_keys_are_unique(policies.events)
+    found += sensitivity.check(policies)
     return tuple(sorted(set(found)))
 
 
@@ -105,7 +106,7 @@ def _binding(rpc: Rpc, binding: Binding) -> Iterator[Violation]:
     if binding.body not in ("", "*") and binding.body not in fields:
         message = f"{rpc.name} takes its body from {binding.body!r}, which its request does not have"
         yield Violation(location, message, f'use "*" or one of {", ".join(sorted(fields))}')
-    for variable in _VARIABLE.findall(binding.template):
+    for variable in binding.variables:
         if variable.split(".")[0] not in fields:
             message = f"{rpc.name} binds the path variable {variable!r}, which its request does not have"
             yield Violation(location, message, f"use one of {', '.join(sorted(fields))}")

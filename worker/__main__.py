@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from svc.chassis import lifecycle, migrate
+from svc.chassis import lifecycle, migrate, telemetry
 from svc.chassis.config import ConfigError, Secrets, Settings, read
 from svc.chassis.errors import AppError
 from worker import wiring
@@ -15,8 +15,10 @@ def main() -> int:
     """Returns the exit code."""
     arguments = _arguments()
     command: str = arguments.command
+    telemetry.log_uncaught()
     if command in wiring.BUILDERS:
         return lifecycle.run_worker(Settings.from_environ(), name=wiring.NAMES[command], build=wiring.BUILDERS[command])
+    telemetry.log_for_commands()
     try:
         secrets = read(Secrets)
         if command == "migrate":

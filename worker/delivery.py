@@ -80,8 +80,8 @@ class Event:
     subject: str
     actor: str
     occur_time: datetime
-    payload: Message
-    #: The envelope exactly as it was written: what the audit log keeps.
+    payload: Message = field(repr=False)
+    #: The envelope exactly as it was written.
     envelope: bytes = field(repr=False)
 
 

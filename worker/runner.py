@@ -27,6 +27,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
 from svc.chassis import metrics, telemetry
+from weft_protos import redaction
 from worker import retry
 from worker.delivery import Ack, DeadLetter, Delivery, Event, Outcome, Retry, decode
 from worker.errors import Outage, Overrun, Permanent, Transient
@@ -215,7 +216,9 @@ class Runner:
         except Exception:
             # Whatever it is, the dead letter has its reason already and must not stop the queue.
             metrics.UNEXPECTED_ERRORS.labels(place="abandon").inc()
-            log.exception("event_not_abandoned", queue=self._queue, message_id=work.delivery.message_id)
+            without = redaction.values(work.event.payload)
+            message_id = work.delivery.message_id
+            log.exception("event_not_abandoned", queue=self._queue, message_id=message_id, without=without)
         work.abandoned = True
 
     def _fail(self, work: _Work, error: Exception) -> None:
@@ -223,7 +226,8 @@ class Runner:
         telemetry.fail(work.span, type(error).__name__)
         fields = {"queue": self._queue, "message_id": work.delivery.message_id, "attempt": work.delivery.attempt}
         if not isinstance(error, Permanent | Transient):
-            log.error("event_failed_unexpectedly", exc_info=error, **fields)
+            without = redaction.values(work.event.payload if work.event is not None else None)
+            log.error("event_failed_unexpectedly", exc_info=error, without=without, **fields)
         if isinstance(work.outcome, DeadLetter):
             log.error("event_dead_lettered", reason=work.outcome.reason, **fields)
         else:

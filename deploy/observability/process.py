@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from deploy.observability.config import ConfigError, Settings
+from weft_protos import redaction
 
 
 class Sink(Protocol):
@@ -42,6 +43,7 @@ def run(name: str, intake: str, build: Callable[[Settings], Sink]) -> int:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            redaction.clean,
             structlog.processors.JSONRenderer(),
         ],
     )

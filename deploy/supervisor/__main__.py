@@ -16,11 +16,13 @@ from typing import IO
 
 import structlog
 
+from deploy.supervisor import process
 from deploy.supervisor.config import Settings
 from deploy.supervisor.daemon import Daemon
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import SupervisorError
 from deploy.supervisor.layout import Layout
+from weft_protos import redaction
 
 LOCK_TIMEOUT_S = 5.0
 LOCK_POLL_S = 0.05
@@ -42,11 +44,13 @@ def main() -> int:
 def serve(layout: Layout) -> int:
     """Run the daemon of one data directory, if nobody does."""
     os.umask(0o077)
+    process.forbid_core_files()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            redaction.clean,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),

@@ -7,6 +7,7 @@ otherwise it survives, and the next supervisor finds it in the record.
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -70,6 +71,17 @@ class Child:
             await self.wait()
         await clear_session(self.pid)
         return self._process.returncode
+
+
+def forbid_core_files() -> None:
+    """Let the kernel keep nothing of the memory of this process and of those it starts: passwords and tokens are in it.
+
+    One byte instead of none: of a limit of zero a handler in `core_pattern` takes no notice, and one is what the kernel
+    takes as a refusal to call it (core(5), `do_coredump`).
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = 1 if hard == resource.RLIM_INFINITY else min(1, hard)
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
 
 
 def spawn(command: Command, *, log: Path, dies_with_us: bool) -> Child:

@@ -36,7 +36,8 @@ _HTTP2: Final = {
     "connection_keepalive": {"interval": "30s", "timeout": "5s"},
 }
 
-#: No token, no body, no query: what a log keeps must not be worth stealing.
+#: No token, no body, no query, and of headers none that a caller writes: what a log keeps must not be worth stealing.
+#: The path is that of a method which the contracts know: it holds names of resources, and never a marked field.
 _ACCESS_LOG: Final = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "event": "request",
@@ -62,8 +63,18 @@ _ACCESS_LOG: Final = {
     "upstream": "%UPSTREAM_HOST%",
     "cluster": "%UPSTREAM_CLUSTER%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-    "user_agent": "%REQ(USER-AGENT)%",
 }
+
+#: What Envoy puts on every span by itself, in the caller's words: the query too, and paths that no contract knows.
+_HIDDEN_TAGS: Final = ("http.url", "grpc.path", "grpc.authority", "user_agent")
+#: An empty value would leave the tag as it was.
+_SPAN_TAGS: Final = (
+    *({"tag": tag, "literal": {"value": "-"}} for tag in _HIDDEN_TAGS),
+    {"tag": "http.route", "value": "%ROUTE_NAME%"},
+)
+#: Nobody's address. An empty list would not do: it stands for Envoy's own, by which callers from private networks keep
+#: their `x-envoy-*` headers and request ids.
+_NEAR: Final = [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +147,7 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
         stream_idle_timeout=IDLE_TIMEOUT,
         # The peer's own address counts, not what it writes into a header; and nobody is trusted for being near.
         use_remote_address=True,
-        internal_address_config={"unix_sockets": False},
+        internal_address_config={"cidr_ranges": _NEAR, "unix_sockets": False},
         strip_any_host_port=True,
         normalize_path=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
@@ -173,7 +184,7 @@ def _tracing(edge: Edge) -> dict[str, Any]:
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config},
         "random_sampling": {"value": edge.trace_percent},
         "spawn_upstream_span": True,
-        "max_path_tag_length": 128,
+        "custom_tags": list(_SPAN_TAGS),
     }
 
 

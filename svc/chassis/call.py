@@ -88,9 +88,9 @@ class Call:
     """One call. Fields below `is_active` are filled in by the interceptors, in their order."""
 
     method: Method
-    metadata: Mapping[str, tuple[str, ...]]
+    metadata: Mapping[str, tuple[str, ...]] = field(repr=False)
     """Text metadata by key; binary entries are left out."""
-    body: bytes
+    body: bytes = field(repr=False)
     """The request as it came."""
     time_left_s: float | None
     """Until the client's deadline; None where it set none."""
@@ -102,7 +102,7 @@ class Call:
     """Filled in by `deadline`."""
     principal: Principal | None = None
     """Filled in by `principal`."""
-    message: Message | None = None
+    message: Message | None = field(default=None, repr=False)
     """The parsed request; filled in by `validation`."""
     body_hash: bytes = field(default=b"", repr=False)
     """SHA-256 of the request's deterministic serialisation; filled in by `validation`."""

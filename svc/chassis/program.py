@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import structlog
-
-from svc.chassis import lifecycle, migrate
+from svc.chassis import lifecycle, migrate, telemetry
 from svc.chassis.config import ConfigError, Secrets, Settings, read
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
@@ -52,9 +50,10 @@ def run(program: Program) -> int:
     )
     parser.add_argument("command", choices=("serve", "migrate", "facts", *program.commands))
     command: str = parser.parse_args().command
+    telemetry.log_uncaught()
     if command == "serve":
         return lifecycle.serve(Settings.from_environ(), service=program.service, build=program.build)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    telemetry.log_for_commands()
     failures: tuple[type[Exception], ...] = (AppError, *program.failures)
     try:
         _once(program, command, read(Secrets))

@@ -26,6 +26,7 @@ from svc.chassis.config import Address
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
 from svc.chassis.interceptors import ORDER, status
+from weft_protos import redaction
 
 Service = tuple[ServiceDescriptor, object]
 
@@ -111,7 +112,7 @@ def _guard(call: Call) -> Iterator[None]:
         # Counted, logged with its stack, answered INTERNAL without a word of it.
         metrics.UNEXPECTED_ERRORS.labels(place="interceptors").inc()
         call.refusal = status.refuse_unexpected(call)
-        log.exception("interceptor_failed", method=call.method.name)
+        log.exception("interceptor_failed", method=call.method.name, without=redaction.values(call.message))
 
 
 def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:

@@ -3,14 +3,17 @@
 Spans go to a bounded queue that one background thread exports by OTLP/gRPC; a full queue or a dead collector
 loses spans and never delays a call. Sampling is decided where a trace begins and obeyed by everyone below,
 so a trace is kept whole or not at all. Spans and logs carry names, ids and codes, never request contents:
-an exception is recorded by its type, because its text may hold what a caller sent.
+a span records an exception by its type, because its text may hold what a caller sent. Should a message get into a
+log all the same, `redaction.clean` takes out of it what its contract marks sensitive.
 """
 
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, Final
 
 import structlog
@@ -37,6 +40,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 
 from svc.chassis import metrics
 from svc.chassis.config import Process, Settings
+from weft_protos import redaction
 
 # Spans waiting for export: about 10 MB at the most. More are dropped.
 QUEUE_SPANS: Final = 8192
@@ -46,6 +50,8 @@ EXPORT_EVERY_MS: Final = 1000
 EXPORT_TIMEOUT_S: Final = 2
 # The last spans at the end of a process may take this long; the supervisor waits longer before it kills.
 FLUSH_MS: Final = 2000
+
+_log: Final = structlog.get_logger(__name__)
 
 _TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -218,6 +224,35 @@ def _stacks(exc_info: Any) -> list[dict[str, Any]]:
     return stacks
 
 
+#: How every record of every process ends: fit to be written.
+_RENDERED: Final[tuple[structlog.types.Processor, ...]] = (
+    structlog.processors.ExceptionRenderer(_stacks),
+    redaction.clean,
+    structlog.processors.JSONRenderer(),
+)
+
+
+def log_for_commands() -> None:
+    """Write the log of a short-lived command to stderr. What the library does by itself shows local variables."""
+    structlog.configure(processors=[structlog.stdlib.add_log_level, *_RENDERED], logger_factory=lambda *_: _Stderr())
+
+
+def log_uncaught() -> None:
+    """Log exceptions that nobody caught as all others are; Python prints their whole text. For `__main__` alone."""
+
+    def uncaught(kind: type[BaseException], error: BaseException, stack: TracebackType | None) -> None:
+        _log.critical("uncaught", exc_info=(kind, error, stack))
+
+    def uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is not None and arguments.exc_type is not SystemExit:
+            name = arguments.thread.name if arguments.thread is not None else ""
+            found = (arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+            _log.critical("uncaught", thread=name, exc_info=found)
+
+    sys.excepthook = uncaught
+    threading.excepthook = uncaught_in_thread
+
+
 def configure_logging(process: Process, *, service: str) -> None:
     """Write every log record of the process, the libraries' too, as one JSON line to stderr."""
 
@@ -226,7 +261,6 @@ def configure_logging(process: Process, *, service: str) -> None:
         event.setdefault("instance", process.instance)
         return event
 
-    stack = structlog.processors.ExceptionRenderer(_stacks)
     common: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -235,7 +269,7 @@ def configure_logging(process: Process, *, service: str) -> None:
     ]
     level = logging.getLevelNamesMapping()[process.log_level.upper()]
     structlog.configure(
-        processors=[*common, stack, structlog.processors.JSONRenderer()],
+        processors=[*common, *_RENDERED],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Stderr(),
     )
@@ -245,8 +279,7 @@ def configure_logging(process: Process, *, service: str) -> None:
             foreign_pre_chain=[*common, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                stack,
-                structlog.processors.JSONRenderer(),
+                *_RENDERED,
             ],
         )
     )

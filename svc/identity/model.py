@@ -67,8 +67,8 @@ class User:
     """Somebody who can sign in."""
 
     id: str
-    email: str
-    display_name: str
+    email: str = field(repr=False)
+    display_name: str = field(repr=False)
     scopes: tuple[str, ...]
     create_time: datetime
     update_time: datetime

@@ -7,7 +7,7 @@ from grpc._cython import cygrpc
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Begins like an option and is none: under this key Envoy's spans have the code of a call.
-SPAN_TAGS = {"grpc.status_code"}
+SPAN_TAGS = {"grpc.authority", "grpc.path", "grpc.status_code"}
 PACKAGES = ("gateway", "lb", "svc", "worker", "deploy")
 
 

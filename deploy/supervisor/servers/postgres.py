@@ -90,6 +90,7 @@ def _settings(port: int, socket: Path, *, durable: bool) -> tuple[str, ...]:
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_line_prefix": "%m [%p] %u@%d ",
+        "log_error_verbosity": "terse",  # the detail of an error holds the row that was refused
         "idle_in_transaction_session_timeout": "30s",  # a client that hangs in a transaction gives its locks back
         "max_wal_size": "512MB",
     }

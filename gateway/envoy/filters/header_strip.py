@@ -9,8 +9,11 @@ from gateway.envoy import names
 from gateway.policy import PolicySet
 from weft_protos.xds import envoy
 
-#: Identity that only the gateway and identity give; and baggage, which nothing in the mesh reads.
-INBOUND: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "baggage", names.WHY, names.STATUS, names.REASON)
+#: Identity that only the gateway and identity give.
+_IDENTITY: Final = ("x-user", "x-scopes", "x-subject", "x-actor")
+#: What nothing in the mesh reads; Envoy would put the second on its spans.
+_IDLE: Final = ("baggage", "x-client-trace-id")
+INBOUND: Final = (*_IDENTITY, *_IDLE, names.WHY, names.STATUS, names.REASON)
 #: What filters tell each other about a refusal. Runs last on the way out, after the refusal filter has read them.
 OUTBOUND: Final = (names.WHY, names.STATUS, names.REASON)
 #: Put on every answer, refusals included.

@@ -29,6 +29,7 @@ from svc.chassis.errors import (
     Unauthenticated,
     Unavailable,
 )
+from weft_protos import redaction
 
 DOMAIN: Final = "weft"
 
@@ -122,7 +123,7 @@ def build(method: Method, _verifier: Verifier) -> Interceptor:
         except Exception:
             # The last resort: counted, logged with its stack, answered INTERNAL.
             faults.inc()
-            log.exception("call_failed", method=call.method.name)
+            log.exception("call_failed", method=call.method.name, without=redaction.values(call.message))
             call.refusal = refuse_unexpected(call)
 
     return translate

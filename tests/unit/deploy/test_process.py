@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,3 +120,15 @@ def test_a_pid_with_another_start_time_is_not_touched(tmp_path: Path) -> None:
 def test_a_name_with_spaces_and_parentheses_does_not_confuse_the_reader() -> None:
     assert procfs.start_time(os.getpid()) is not None
     assert os.getpid() in procfs.session_members(os.getsid(0))
+
+
+def test_no_core_is_kept_of_those_who_are_started_after_it_was_forbidden() -> None:
+    program = (
+        "import resource, subprocess, sys; from deploy.supervisor import process; process.forbid_core_files(); "
+        "subprocess.run([sys.executable, '-c', 'import resource; print(resource.getrlimit(resource.RLIMIT_CORE))'])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+
+    # One byte, or none where whoever started us had forbidden it: both keep nothing.
+    assert done.stdout.strip() in {"(1, 1)", "(0, 0)"}

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,8 +19,10 @@ from tests.fakes.worker import (
     deliveries,
     delivery,
     envelope,
+    event,
     garbage,
     order_placed,
+    user_created,
 )
 from worker import runner
 from worker.delivery import DeadLetter, Retry
@@ -208,3 +211,23 @@ def test_each_event_has_a_span_below_the_one_of_its_message(scene: Scene, spans:
         made[second.message_id].attributes["outcome"],
     )
     assert [made[first.message_id].context.span_id] == [link.context.span_id for link in made[second.message_id].links]
+
+
+def test_a_log_of_an_unexpected_failure_names_nobody_the_event_is_about(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.log_for_commands()
+    try:
+        failing = delivery(user_created(email="ada@example.org"))
+        scene.handler.errors[str(failing.message_id)] = ValueError("no mail for 'ada@example.org'")
+        scene.runner.settle([failing])
+    finally:
+        structlog.reset_defaults()
+
+    written = capsys.readouterr().err
+    assert "no mail for '[redacted]'" in written
+    assert "ada@example.org" not in written
+
+
+def test_an_event_in_a_text_shows_neither_payload_nor_envelope() -> None:
+    assert "ada@example.org" not in repr(event(user_created(email="ada@example.org")))

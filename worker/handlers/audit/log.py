@@ -3,6 +3,9 @@
 Changing, removing or inserting a record breaks every hash after it; cutting records off the end shows against
 `audit_head`, which names the last one. The head is also what makes several audit workers take turns: whoever wants to
 append locks it first, so sequence and chain never fork. On PostgreSQL a trigger refuses to change or remove records.
+
+A record keeps the envelope of its event without what the contracts mark sensitive, and the hash is over what is kept:
+whoever may read the log can verify it, learns of nobody's address, and nothing has to be removed from it later.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import hashlib
 import struct
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -19,6 +22,8 @@ import sqlalchemy as sa
 from sqlalchemy.types import BigInteger, DateTime, LargeBinary, SmallInteger, Text, Uuid
 
 from svc.chassis.database import Transaction
+from weft.events.v1.envelope_pb2 import Envelope
+from weft_protos import redaction
 from worker.delivery import Event
 
 #: Name of the database.
@@ -78,7 +83,7 @@ def append(tx: Transaction, events: Sequence[Event]) -> None:
     row = tx.execute(_HEAD).one()
     head = Head(row.sequence, bytes(row.hash))
     records = []
-    for event in events:
+    for event in map(fit_to_keep, events):
         following = Head(head.sequence + 1, record_hash(head.hash, head.sequence + 1, event))
         records.append(
             {
@@ -97,6 +102,12 @@ def append(tx: Transaction, events: Sequence[Event]) -> None:
         head = following
     tx.execute(_INSERT, records)
     tx.execute(_MOVE_HEAD, {"new_sequence": head.sequence, "new_hash": head.hash})
+
+
+def fit_to_keep(event: Event) -> Event:
+    """The event as the log keeps it: its envelope without what must not be shown, and without unknown fields."""
+    envelope = redaction.redacted(Envelope.FromString(event.envelope))
+    return replace(event, envelope=envelope.SerializeToString(deterministic=True))
 
 
 def record_hash(previous: bytes, sequence: int, event: Event) -> bytes:

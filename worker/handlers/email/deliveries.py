@@ -117,8 +117,8 @@ class Recipient:
     """Somebody who gets mail."""
 
     user: str
-    display_name: str
-    address: str
+    display_name: str = field(repr=False)
+    address: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +19,8 @@ from prometheus_client import REGISTRY
 from svc.chassis import telemetry
 from svc.chassis.config import Settings
 from tests.unit.svc.chassis.conftest import Spans
+from weft.identity.v1 import identity_pb2
+from weft_protos import redaction
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -183,3 +186,56 @@ def test_a_collector_that_never_answers_delays_nothing(environ: pytest.MonkeyPat
     assert ended_s < 2 * telemetry.FLUSH_MS / 1000 + 1
     assert trace.get_current_span().get_span_context().trace_id == 0
     assert threading.active_count() < 50
+
+
+REQUEST = identity_pb2.CreateUserRequest(user_id="ada", email="ada@example.org", password="correct horse battery")
+
+
+def test_a_message_in_a_log_shows_nothing_that_its_contract_hides(
+    spans: Spans, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structlog.get_logger().info("asked", request=REQUEST, password="correct horse battery")
+
+    (line,) = lines(capsys)
+    hidden = {"user_id": "ada", "email": "[redacted]", "password": "[redacted]"}
+    assert (hidden, "[redacted]") == (line["request"], line["password"])
+
+
+@pytest.mark.parametrize("text", ["cannot hash {!r}", "{}"])
+def test_the_text_of_an_exception_is_rid_of_what_the_request_holds(
+    spans: Spans, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    try:
+        raise ValueError(text.format(REQUEST.password))
+    except ValueError:
+        structlog.get_logger().exception("failed", without=redaction.values(REQUEST))
+
+    written = capsys.readouterr().err
+    assert "ValueError" in written
+    assert REQUEST.password not in written
+    assert "without" not in written
+
+
+@pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
+@pytest.mark.parametrize("setting", ["log_for_commands()", "configure_logging(process, service='orders')"])
+def test_what_nobody_caught_is_logged_without_locals_and_without_details(setting: str, thread: bool) -> None:
+    raising = "threading.Thread(target=fail).start()" if thread else "fail()"
+    program = f"""
+import threading
+from svc.chassis import telemetry
+from svc.chassis.config import Address, Process
+process = Process(instance="orders-1", listen=Address("127.0.0.1", 1), metrics_port=0)
+telemetry.{setting}
+telemetry.log_uncaught()
+def fail():
+    secret = "".join(["hun", "ter2"])
+    raise ValueError("not stored" + chr(10) + "DETAIL: " + secret)
+{raising}
+"""
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+
+    (line,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert ("uncaught", "critical") == (line["event"], line["level"])
+    assert "not stored" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout

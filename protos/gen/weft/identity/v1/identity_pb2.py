@@ -32,7 +32,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from weft.options.v1 import policy_pb2 as weft_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweft/identity/v1/identity.proto\x12\x10weft.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cweft/options/v1/policy.proto\"\x9c\x03\n\x04User\x12\x18\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08R\x04name\x12\x14\n\x05\x65mail\x18\x02 \x01(\tR\x05\x65mail\x12?\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x18x2\x13^[^\\x00-\\x1f\\x7f]*$R\x0b\x64isplayName\x12\x1c\n\x06scopes\x18\x04 \x03(\tB\x04\xe2\x41\x01\x03R\x06scopes\x12\x41\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\ncreateTime\x12\x41\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\nupdateTime\x12\x38\n\x05state\x18\x07 \x01(\x0e\x32\x1c.weft.identity.v1.User.StateB\x04\xe2\x41\x01\x03R\x05state\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x13\n\x0fSTATE_SUSPENDED\x10\x02\"\xcb\x01\n\x07Session\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04user\x18\x02 \x01(\tR\x04user\x12!\n\x0c\x61\x63\x63\x65ss_token\x18\x03 \x01(\tR\x0b\x61\x63\x63\x65ssToken\x12\x38\n\nexpires_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\texpiresIn\x12#\n\rrefresh_token\x18\x05 \x01(\tR\x0crefreshToken\x12\x16\n\x06scopes\x18\x06 \x03(\tR\x06scopes\"\xec\x01\n\x11\x43reateUserRequest\x12\x43\n\x07user_id\x18\x01 \x01(\tB*\xbaH\'r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\xd8\x01\x01R\x06userId\x12$\n\x05\x65mail\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x18\xfe\x01`\x01R\x05\x65mail\x12?\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x18x2\x13^[^\\x00-\\x1f\\x7f]*$R\x0b\x64isplayName\x12+\n\x08password\x18\x04 \x01(\tB\x0f\xe2\x41\x02\x02\x04\xbaH\x07r\x05\x10\x0c\x18\x80\x01R\x08password\"\xa3\x01\n\x14\x43reateSessionRequest\x12$\n\x05\x65mail\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x03\x18\xfe\x01R\x05\x65mail\x12+\n\x08password\x18\x02 \x01(\tB\x0f\xe2\x41\x02\x02\x04\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x08password\x12\x38\n\x06scopes\x18\x03 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10 \x18\x01\"\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$R\x06scopes\"L\n\x15RefreshSessionRequest\x12\x33\n\rrefresh_token\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x10\x18\x80\x04R\x0crefreshToken\"\x99\x01\n\x16\x44\x65legateSessionRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name\x12\x38\n\x06scopes\x18\x02 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10 \x18\x01\"\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$R\x06scopes\"T\n\x14\x44\x65leteSessionRequest\x12<\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xbaH!r\x1f\x32\x1d^sessions/[A-Za-z0-9-]{1,64}$R\x04name\"W\n\x0eGetUserRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name\"a\n\x10ListUsersRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"i\n\x11ListUsersResponse\x12,\n\x05users\x18\x01 \x03(\x0b\x32\x16.weft.identity.v1.UserR\x05users\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xef\x01\n\x11UpdateUserRequest\x12\x9c\x01\n\x04user\x18\x01 \x01(\x0b\x32\x16.weft.identity.v1.UserBp\xe2\x41\x01\x02\xbaHi\xba\x01\x63\n\tuser.name\x12\x19name must be users/{user}\x1a;this.name.matches(\'^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\')\xc8\x01\x01R\x04user\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"\x95\x01\n\x12GrantScopesRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name\x12\x38\n\x06scopes\x18\x02 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10 \x18\x01\"\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$R\x06scopes\"[\n\x12SuspendUserRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name\"Z\n\x11ResumeUserRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name2\x89\x0c\n\x0fIdentityService\x12\x65\n\nCreateUser\x12#.weft.identity.v1.CreateUserRequest\x1a\x16.weft.identity.v1.User\"\x1a\xaa\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x0e\"\t/v1/users:\x01*\x12{\n\rCreateSession\x12&.weft.identity.v1.CreateSessionRequest\x1a\x19.weft.identity.v1.Session\"\'\xaa\xbb\x18\x0c\x08\x01\x1a\x08\x08\x14\x12\x02\x08\x01\x18<\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12{\n\x0eRefreshSession\x12\'.weft.identity.v1.RefreshSessionRequest\x1a\x19.weft.identity.v1.Session\"%\xaa\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/sessions:refresh:\x01*\x12\x9c\x01\n\x0f\x44\x65legateSession\x12(.weft.identity.v1.DelegateSessionRequest\x1a\x19.weft.identity.v1.Session\"D\xaa\xbb\x18\x1a\x12\x0cmesh.operate\x1a\n\x08\xc8\x01\x12\x02\x08\x01\x18\x90\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=users/*}:delegate:\x01*\x12\x88\x01\n\rDeleteSession\x12&.weft.identity.v1.DeleteSessionRequest\x1a\x16.google.protobuf.Empty\"7\x90\x02\x02\xaa\xbb\x18\x13\x12\ridentity.read*\x02\x08\x03\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=sessions/*}\x12\x89\x01\n\x07GetUser\x12 .weft.identity.v1.GetUserRequest\x1a\x16.weft.identity.v1.User\"D\x90\x02\x01\xaa\xbb\x18#\x12\ridentity.read\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=users/*}\x12\x82\x01\n\tListUsers\x12\".weft.identity.v1.ListUsersRequest\x1a#.weft.identity.v1.ListUsersResponse\",\x90\x02\x01\xaa\xbb\x18\x14\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/users\x12\x94\x01\n\nUpdateUser\x12#.weft.identity.v1.UpdateUserRequest\x1a\x16.weft.identity.v1.User\"I\xaa\xbb\x18 \x12\x0eidentity.write\x12\x0eidentity.admin\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{user.name=users/*}:\x04user\x12\x91\x01\n\x0bGrantScopes\x12$.weft.identity.v1.GrantScopesRequest\x1a\x16.weft.identity.v1.User\"D\x90\x02\x02\xaa\xbb\x18\x14\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=users/*}:grantScopes:\x01*\x12\x8d\x01\n\x0bSuspendUser\x12$.weft.identity.v1.SuspendUserRequest\x1a\x16.weft.identity.v1.User\"@\x90\x02\x02\xaa\xbb\x18\x14\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=users/*}:suspend:\x01*\x12\x8a\x01\n\nResumeUser\x12#.weft.identity.v1.ResumeUserRequest\x1a\x16.weft.identity.v1.User\"?\x90\x02\x02\xaa\xbb\x18\x14\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/{name=users/*}:resume:\x01*\x1a\x12\xb2\xbb\x18\x0e\x1a\x08\x08\x32\x12\x02\x08\x01\x18\x64\"\x02\x08\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweft/identity/v1/identity.proto\x12\x10weft.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cweft/options/v1/policy.proto\"\xa6\x03\n\x04User\x12\x18\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08R\x04name\x12\x1a\n\x05\x65mail\x18\x02 \x01(\tB\x04\xc8\xbb\x18\x02R\x05\x65mail\x12\x43\n\x0c\x64isplay_name\x18\x03 \x01(\tB \xbaH\x19r\x17\x18x2\x13^[^\\x00-\\x1f\\x7f]*$\xc8\xbb\x18\x02R\x0b\x64isplayName\x12\x1c\n\x06scopes\x18\x04 \x03(\tB\x04\xe2\x41\x01\x03R\x06scopes\x12\x41\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\ncreateTime\x12\x41\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\nupdateTime\x12\x38\n\x05state\x18\x07 \x01(\x0e\x32\x1c.weft.identity.v1.User.StateB\x04\xe2\x41\x01\x03R\x05state\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x13\n\x0fSTATE_SUSPENDED\x10\x02\"\xd7\x01\n\x07Session\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04user\x18\x02 \x01(\tR\x04user\x12\'\n\x0c\x61\x63\x63\x65ss_token\x18\x03 \x01(\tB\x04\xc8\xbb\x18\x01R\x0b\x61\x63\x63\x65ssToken\x12\x38\n\nexpires_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\texpiresIn\x12)\n\rrefresh_token\x18\x05 \x01(\tB\x04\xc8\xbb\x18\x01R\x0crefreshToken\x12\x16\n\x06scopes\x18\x06 \x03(\tR\x06scopes\"\xf8\x01\n\x11\x43reateUserRequest\x12\x43\n\x07user_id\x18\x01 \x01(\tB*\xbaH\'r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\xd8\x01\x01R\x06userId\x12(\n\x05\x65mail\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x18\xfe\x01`\x01\xc8\xbb\x18\x02R\x05\x65mail\x12\x43\n\x0c\x64isplay_name\x18\x03 \x01(\tB \xbaH\x19r\x17\x18x2\x13^[^\\x00-\\x1f\\x7f]*$\xc8\xbb\x18\x02R\x0b\x64isplayName\x12/\n\x08password\x18\x04 \x01(\tB\x13\xe2\x41\x02\x02\x04\xbaH\x07r\x05\x10\x0c\x18\x80\x01\xc8\xbb\x18\x01R\x08password\"\xab\x01\n\x14\x43reateSessionRequest\x12(\n\x05\x65mail\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x03\x18\xfe\x01\xc8\xbb\x18\x02R\x05\x65mail\x12/\n\x08password\x18\x02 \x01(\tB\x13\xe2\x41\x02\x02\x04\xbaH\x07r\x05\x10\x01\x18\x80\x01\xc8\xbb\x18\x01R\x08password\x12\x38\n\x06scopes\x18\x03 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10 \x18\x01\"\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$R\x06scopes\"P\n\x15RefreshSessionRequest\x12\x37\n\rrefresh_token\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x10\x18\x80\x04\xc8\xbb\x18\x01R\x0crefreshToken\"\x99\x01\n\x16\x44\x65legateSessionRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name\x12\x38\n\x06scopes\x18\x02 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10 \x18\x01\"\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$R\x06scopes\"T\n\x14\x44\x65leteSessionRequest\x12<\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xbaH!r\x1f\x32\x1d^sessions/[A-Za-z0-9-]{1,64}$R\x04name\"W\n\x0eGetUserRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name\"a\n\x10ListUsersRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"i\n\x11ListUsersResponse\x12,\n\x05users\x18\x01 \x03(\x0b\x32\x16.weft.identity.v1.UserR\x05users\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xef\x01\n\x11UpdateUserRequest\x12\x9c\x01\n\x04user\x18\x01 \x01(\x0b\x32\x16.weft.identity.v1.UserBp\xe2\x41\x01\x02\xbaHi\xba\x01\x63\n\tuser.name\x12\x19name must be users/{user}\x1a;this.name.matches(\'^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\')\xc8\x01\x01R\x04user\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"\x95\x01\n\x12GrantScopesRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name\x12\x38\n\x06scopes\x18\x02 \x03(\tB \xbaH\x1d\x92\x01\x1a\x10 \x18\x01\"\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$R\x06scopes\"[\n\x12SuspendUserRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name\"Z\n\x11ResumeUserRequest\x12\x45\n\x04name\x18\x01 \x01(\tB1\xe2\x41\x01\x02\xbaH*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\x04name2\x89\x0c\n\x0fIdentityService\x12\x65\n\nCreateUser\x12#.weft.identity.v1.CreateUserRequest\x1a\x16.weft.identity.v1.User\"\x1a\xaa\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x0e\"\t/v1/users:\x01*\x12{\n\rCreateSession\x12&.weft.identity.v1.CreateSessionRequest\x1a\x19.weft.identity.v1.Session\"\'\xaa\xbb\x18\x0c\x08\x01\x1a\x08\x08\x14\x12\x02\x08\x01\x18<\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12{\n\x0eRefreshSession\x12\'.weft.identity.v1.RefreshSessionRequest\x1a\x19.weft.identity.v1.Session\"%\xaa\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/sessions:refresh:\x01*\x12\x9c\x01\n\x0f\x44\x65legateSession\x12(.weft.identity.v1.DelegateSessionRequest\x1a\x19.weft.identity.v1.Session\"D\xaa\xbb\x18\x1a\x12\x0cmesh.operate\x1a\n\x08\xc8\x01\x12\x02\x08\x01\x18\x90\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=users/*}:delegate:\x01*\x12\x88\x01\n\rDeleteSession\x12&.weft.identity.v1.DeleteSessionRequest\x1a\x16.google.protobuf.Empty\"7\x90\x02\x02\xaa\xbb\x18\x13\x12\ridentity.read*\x02\x08\x03\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=sessions/*}\x12\x89\x01\n\x07GetUser\x12 .weft.identity.v1.GetUserRequest\x1a\x16.weft.identity.v1.User\"D\x90\x02\x01\xaa\xbb\x18#\x12\ridentity.read\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=users/*}\x12\x82\x01\n\tListUsers\x12\".weft.identity.v1.ListUsersRequest\x1a#.weft.identity.v1.ListUsersResponse\",\x90\x02\x01\xaa\xbb\x18\x14\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/users\x12\x94\x01\n\nUpdateUser\x12#.weft.identity.v1.UpdateUserRequest\x1a\x16.weft.identity.v1.User\"I\xaa\xbb\x18 \x12\x0eidentity.write\x12\x0eidentity.admin\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{user.name=users/*}:\x04user\x12\x91\x01\n\x0bGrantScopes\x12$.weft.identity.v1.GrantScopesRequest\x1a\x16.weft.identity.v1.User\"D\x90\x02\x02\xaa\xbb\x18\x14\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=users/*}:grantScopes:\x01*\x12\x8d\x01\n\x0bSuspendUser\x12$.weft.identity.v1.SuspendUserRequest\x1a\x16.weft.identity.v1.User\"@\x90\x02\x02\xaa\xbb\x18\x14\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=users/*}:suspend:\x01*\x12\x8a\x01\n\nResumeUser\x12#.weft.identity.v1.ResumeUserRequest\x1a\x16.weft.identity.v1.User\"?\x90\x02\x02\xaa\xbb\x18\x14\x12\x0eidentity.admin*\x02\x08\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/{name=users/*}:resume:\x01*\x1a\x12\xb2\xbb\x18\x0e\x1a\x08\x08\x32\x12\x02\x08\x01\x18\x64\"\x02\x08\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,8 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_USER'].fields_by_name['name']._loaded_options = None
   _globals['_USER'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_USER'].fields_by_name['email']._loaded_options = None
+  _globals['_USER'].fields_by_name['email']._serialized_options = b'\310\273\030\002'
   _globals['_USER'].fields_by_name['display_name']._loaded_options = None
-  _globals['_USER'].fields_by_name['display_name']._serialized_options = b'\272H\031r\027\030x2\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_USER'].fields_by_name['display_name']._serialized_options = b'\272H\031r\027\030x2\023^[^\\x00-\\x1f\\x7f]*$\310\273\030\002'
   _globals['_USER'].fields_by_name['scopes']._loaded_options = None
   _globals['_USER'].fields_by_name['scopes']._serialized_options = b'\342A\001\003'
   _globals['_USER'].fields_by_name['create_time']._loaded_options = None
@@ -51,22 +53,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_USER'].fields_by_name['state']._loaded_options = None
   _globals['_USER'].fields_by_name['state']._serialized_options = b'\342A\001\003'
+  _globals['_SESSION'].fields_by_name['access_token']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['access_token']._serialized_options = b'\310\273\030\001'
+  _globals['_SESSION'].fields_by_name['refresh_token']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['refresh_token']._serialized_options = b'\310\273\030\001'
   _globals['_CREATEUSERREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_CREATEUSERREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\'r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\330\001\001'
   _globals['_CREATEUSERREQUEST'].fields_by_name['email']._loaded_options = None
-  _globals['_CREATEUSERREQUEST'].fields_by_name['email']._serialized_options = b'\342A\001\002\272H\007r\005\030\376\001`\001'
+  _globals['_CREATEUSERREQUEST'].fields_by_name['email']._serialized_options = b'\342A\001\002\272H\007r\005\030\376\001`\001\310\273\030\002'
   _globals['_CREATEUSERREQUEST'].fields_by_name['display_name']._loaded_options = None
-  _globals['_CREATEUSERREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\031r\027\030x2\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_CREATEUSERREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\031r\027\030x2\023^[^\\x00-\\x1f\\x7f]*$\310\273\030\002'
   _globals['_CREATEUSERREQUEST'].fields_by_name['password']._loaded_options = None
-  _globals['_CREATEUSERREQUEST'].fields_by_name['password']._serialized_options = b'\342A\002\002\004\272H\007r\005\020\014\030\200\001'
+  _globals['_CREATEUSERREQUEST'].fields_by_name['password']._serialized_options = b'\342A\002\002\004\272H\007r\005\020\014\030\200\001\310\273\030\001'
   _globals['_CREATESESSIONREQUEST'].fields_by_name['email']._loaded_options = None
-  _globals['_CREATESESSIONREQUEST'].fields_by_name['email']._serialized_options = b'\342A\001\002\272H\007r\005\020\003\030\376\001'
+  _globals['_CREATESESSIONREQUEST'].fields_by_name['email']._serialized_options = b'\342A\001\002\272H\007r\005\020\003\030\376\001\310\273\030\002'
   _globals['_CREATESESSIONREQUEST'].fields_by_name['password']._loaded_options = None
-  _globals['_CREATESESSIONREQUEST'].fields_by_name['password']._serialized_options = b'\342A\002\002\004\272H\007r\005\020\001\030\200\001'
+  _globals['_CREATESESSIONREQUEST'].fields_by_name['password']._serialized_options = b'\342A\002\002\004\272H\007r\005\020\001\030\200\001\310\273\030\001'
   _globals['_CREATESESSIONREQUEST'].fields_by_name['scopes']._loaded_options = None
   _globals['_CREATESESSIONREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\035\222\001\032\020 \030\001\"\024r\0222\020^[a-z]+\\.[a-z]+$'
   _globals['_REFRESHSESSIONREQUEST'].fields_by_name['refresh_token']._loaded_options = None
-  _globals['_REFRESHSESSIONREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\342A\001\002\272H\007r\005\020\020\030\200\004'
+  _globals['_REFRESHSESSIONREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\342A\001\002\272H\007r\005\020\020\030\200\004\310\273\030\001'
   _globals['_DELEGATESESSIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELEGATESESSIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H*r(2&^users/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$'
   _globals['_DELEGATESESSIONREQUEST'].fields_by_name['scopes']._loaded_options = None
@@ -114,35 +120,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IDENTITYSERVICE'].methods_by_name['ResumeUser']._loaded_options = None
   _globals['_IDENTITYSERVICE'].methods_by_name['ResumeUser']._serialized_options = b'\220\002\002\252\273\030\024\022\016identity.admin*\002\010\003\202\323\344\223\002\036\"\031/v1/{name=users/*}:resume:\001*'
   _globals['_USER']._serialized_start=304
-  _globals['_USER']._serialized_end=716
-  _globals['_USER_STATE']._serialized_start=647
-  _globals['_USER_STATE']._serialized_end=716
-  _globals['_SESSION']._serialized_start=719
-  _globals['_SESSION']._serialized_end=922
-  _globals['_CREATEUSERREQUEST']._serialized_start=925
-  _globals['_CREATEUSERREQUEST']._serialized_end=1161
-  _globals['_CREATESESSIONREQUEST']._serialized_start=1164
-  _globals['_CREATESESSIONREQUEST']._serialized_end=1327
-  _globals['_REFRESHSESSIONREQUEST']._serialized_start=1329
-  _globals['_REFRESHSESSIONREQUEST']._serialized_end=1405
-  _globals['_DELEGATESESSIONREQUEST']._serialized_start=1408
-  _globals['_DELEGATESESSIONREQUEST']._serialized_end=1561
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1563
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1647
-  _globals['_GETUSERREQUEST']._serialized_start=1649
-  _globals['_GETUSERREQUEST']._serialized_end=1736
-  _globals['_LISTUSERSREQUEST']._serialized_start=1738
-  _globals['_LISTUSERSREQUEST']._serialized_end=1835
-  _globals['_LISTUSERSRESPONSE']._serialized_start=1837
-  _globals['_LISTUSERSRESPONSE']._serialized_end=1942
-  _globals['_UPDATEUSERREQUEST']._serialized_start=1945
-  _globals['_UPDATEUSERREQUEST']._serialized_end=2184
-  _globals['_GRANTSCOPESREQUEST']._serialized_start=2187
-  _globals['_GRANTSCOPESREQUEST']._serialized_end=2336
-  _globals['_SUSPENDUSERREQUEST']._serialized_start=2338
-  _globals['_SUSPENDUSERREQUEST']._serialized_end=2429
-  _globals['_RESUMEUSERREQUEST']._serialized_start=2431
-  _globals['_RESUMEUSERREQUEST']._serialized_end=2521
-  _globals['_IDENTITYSERVICE']._serialized_start=2524
-  _globals['_IDENTITYSERVICE']._serialized_end=4069
+  _globals['_USER']._serialized_end=726
+  _globals['_USER_STATE']._serialized_start=657
+  _globals['_USER_STATE']._serialized_end=726
+  _globals['_SESSION']._serialized_start=729
+  _globals['_SESSION']._serialized_end=944
+  _globals['_CREATEUSERREQUEST']._serialized_start=947
+  _globals['_CREATEUSERREQUEST']._serialized_end=1195
+  _globals['_CREATESESSIONREQUEST']._serialized_start=1198
+  _globals['_CREATESESSIONREQUEST']._serialized_end=1369
+  _globals['_REFRESHSESSIONREQUEST']._serialized_start=1371
+  _globals['_REFRESHSESSIONREQUEST']._serialized_end=1451
+  _globals['_DELEGATESESSIONREQUEST']._serialized_start=1454
+  _globals['_DELEGATESESSIONREQUEST']._serialized_end=1607
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1609
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1693
+  _globals['_GETUSERREQUEST']._serialized_start=1695
+  _globals['_GETUSERREQUEST']._serialized_end=1782
+  _globals['_LISTUSERSREQUEST']._serialized_start=1784
+  _globals['_LISTUSERSREQUEST']._serialized_end=1881
+  _globals['_LISTUSERSRESPONSE']._serialized_start=1883
+  _globals['_LISTUSERSRESPONSE']._serialized_end=1988
+  _globals['_UPDATEUSERREQUEST']._serialized_start=1991
+  _globals['_UPDATEUSERREQUEST']._serialized_end=2230
+  _globals['_GRANTSCOPESREQUEST']._serialized_start=2233
+  _globals['_GRANTSCOPESREQUEST']._serialized_end=2382
+  _globals['_SUSPENDUSERREQUEST']._serialized_start=2384
+  _globals['_SUSPENDUSERREQUEST']._serialized_end=2475
+  _globals['_RESUMEUSERREQUEST']._serialized_start=2477
+  _globals['_RESUMEUSERREQUEST']._serialized_end=2567
+  _globals['_IDENTITYSERVICE']._serialized_start=2570
+  _globals['_IDENTITYSERVICE']._serialized_end=4115
 # @@protoc_insertion_point(module_scope)

@@ -24,6 +24,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Sensitivity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SensitivityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sensitivity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SENSITIVITY_UNSPECIFIED: _Sensitivity.ValueType  # 0
+    """Not said. A field whose name tells of a secret or of a person does not build without a mark."""
+    SENSITIVITY_SECRET: _Sensitivity.ValueType  # 1
+    """Whoever has it can act for somebody: a password, a token. Never stored as it is, and in no event."""
+    SENSITIVITY_PERSONAL: _Sensitivity.ValueType  # 2
+    """It tells who somebody is: a name, an address. Stored by the service it belongs to, and sent on in events."""
+    SENSITIVITY_NONE: _Sensitivity.ValueType  # 3
+    """Neither, although the name sounds like it."""
+
+class Sensitivity(_Sensitivity, metaclass=_SensitivityEnumTypeWrapper):
+    """How far a value may go. Logs, spans, the audit log, metrics, errors and whatever shows messages to people hold
+    neither a secret nor a personal value.
+    """
+
+SENSITIVITY_UNSPECIFIED: Sensitivity.ValueType  # 0
+"""Not said. A field whose name tells of a secret or of a person does not build without a mark."""
+SENSITIVITY_SECRET: Sensitivity.ValueType  # 1
+"""Whoever has it can act for somebody: a password, a token. Never stored as it is, and in no event."""
+SENSITIVITY_PERSONAL: Sensitivity.ValueType  # 2
+"""It tells who somebody is: a name, an address. Stored by the service it belongs to, and sent on in events."""
+SENSITIVITY_NONE: Sensitivity.ValueType  # 3
+"""Neither, although the name sounds like it."""
+Global___Sensitivity: _TypeAlias = Sensitivity  # noqa: Y015
+
 @_typing.final
 class MethodPolicy(_message.Message):
     """Policy of one method. A method is either public or names at least one scope; anything else does not build."""
@@ -216,6 +246,7 @@ Global___EventPolicy: _TypeAlias = EventPolicy  # noqa: Y015
 POLICY_FIELD_NUMBER: _builtins.int
 DEFAULTS_FIELD_NUMBER: _builtins.int
 EVENT_FIELD_NUMBER: _builtins.int
+SENSITIVE_FIELD_NUMBER: _builtins.int
 policy: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___MethodPolicy]
 """What the platform does for, and demands of, every call of this method."""
 defaults: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, Global___MethodPolicy]
@@ -224,3 +255,5 @@ a method's own `rate_limit` replaces the service's, and so on.
 """
 event: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, Global___EventPolicy]
 """Makes the message an event: a fact that is written to the outbox and delivered to workers."""
+sensitive: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Sensitivity.ValueType]
+"""What the field says about somebody, or opens: whatever is marked is printed nowhere."""

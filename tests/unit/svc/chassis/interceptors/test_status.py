@@ -12,7 +12,8 @@ from svc.chassis import errors
 from svc.chassis.context import CallContext
 from svc.chassis.errors import AppError
 from svc.chassis.interceptors import status
-from tests.unit.svc.chassis.instance import Failure, Instance
+from tests.unit.svc.chassis.instance import CREATE_SESSION, Failure, Instance
+from weft.identity.v1 import identity_pb2
 
 SIMPLE: dict[type[AppError], str] = {
     errors.InvalidArgument: "INVALID_ARGUMENT",
@@ -150,3 +151,17 @@ def test_a_handler_that_returns_another_type_is_a_fault_of_ours(instance: Instan
         instance.get_stock()
 
     assert ("INTERNAL", "internal error") == (caught.value.code, caught.value.message)
+
+
+def test_an_unforeseen_exception_that_quotes_the_request_is_logged_without_what_is_sensitive(
+    capsys: pytest.CaptureFixture[str], instance: Instance, spans: object
+) -> None:
+    request = identity_pb2.CreateSessionRequest(email="ada@example.org", password="correct horse")
+    instance.behaviour.do = raising(KeyError(request.email, request.password))
+
+    with pytest.raises(Failure):
+        instance.call(CREATE_SESSION, request, token="")
+
+    written = capsys.readouterr().err
+    assert "call_failed" in written
+    assert [] == [secret for secret in (request.email, request.password) if secret in written]
