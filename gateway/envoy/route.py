@@ -100,7 +100,7 @@ def _grpc(rpc: Rpc) -> Any:
             "retry_policy": _retry(rpc),
         },
         stat_prefix=re.sub(r"[./]", "_", rpc.name),
-        **_words(rpc),
+        **_words(rpc, size.for_grpc(rpc)),
     )
 
 
@@ -110,11 +110,11 @@ def _json(rpc: Rpc, binding: Binding) -> Any:
         name=f"{rpc.name} {binding.verb} {binding.template}",
         match={"safe_regex": {"regex": path_regex(binding.template)}, "headers": [_verb(binding.verb)]},
         route=_dead_end(),
-        **_words(rpc, strict_json.for_route(rpc, binding)),
+        **_words(rpc, size.for_json(rpc), strict_json.for_route(rpc, binding)),
     )
 
 
-def _words(rpc: Rpc, more: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+def _words(rpc: Rpc, largest: Any, more: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """What filters read on a method's routes: access, limits, and where the contract says so."""
     limit = rpc.policy.rate_limit
     metadata: dict[str, Any] = {names.LUA_METADATA: {**refusal.for_route(rpc), **more}}
@@ -122,8 +122,7 @@ def _words(rpc: Rpc, more: Mapping[str, str] = MappingProxyType({})) -> dict[str
         key = names.SUBJECT_CLASS if limit.key == "subject" else names.ADDRESS_CLASS
         metadata[names.LIMIT_METADATA] = {key: rpc.name}
     filters = _open() if rpc.policy.public else {names.RBAC: rbac.for_scopes(rpc.policy.scopes)}
-    if rpc.method.client_streaming:
-        filters[names.SIZE] = size.unbuffered()
+    filters[names.SIZE] = largest
     return {
         "decorator": {"operation": rpc.name, "propagate": False},
         "metadata": {"filter_metadata": metadata},

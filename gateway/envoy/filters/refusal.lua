@@ -163,7 +163,8 @@ end
 
 local WORDS = {
   "method", "contract", "access_rule", "access_contract", "scopes", "limit", "limit_key", "limit_rule",
-  "limit_contract", "timeout_rule", "timeout_contract", "request_rule", "upstream_rule",
+  "limit_contract", "size", "size_rule", "size_contract", "timeout_rule", "timeout_contract", "request_rule",
+  "upstream_rule",
 }
 
 -- The route's own words: who may call it, how often, and where that is said.
@@ -182,6 +183,7 @@ local function grounds_of(words, refusal)
   if begins(reason, "TOKEN_") then return TOKEN_RULE, words.access_contract end
   if reason == "RATE_LIMITED" and refusal.declared then return words.limit_rule, words.limit_contract end
   if reason == "RATE_LIMITED" then return ADDRESS_RULE, words.contract end
+  if reason == "REQUEST_TOO_LARGE" and words.size_rule ~= "" then return words.size_rule, words.size_contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
   if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
   if begins(reason, "JSON_") and words.request_rule ~= "" then return words.request_rule, words.contract end
@@ -222,6 +224,9 @@ local function describe(handle, refusal, message)
     metadata.limit = limit
     found[1] = quota_failure(subject, limit)
     found[2] = retry_info(wait)
+  elseif refusal.reason == "REQUEST_TOO_LARGE" and words.size ~= "" then
+    metadata.limit = words.size
+    found[1] = quota_failure("request", words.size)
   elseif refusal.code == 14 then
     wait = with_jitter(RETRY_MS)
     found[1] = retry_info(wait)
