@@ -8,12 +8,11 @@ No two routes may differ in what cors does, or a page could not read why it was 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.contract import Binding
 from gateway.envoy import names
-from gateway.envoy.filters import cors, jwt, rbac, refusal, size, strict_json, transcoder
+from gateway.envoy.filters import cors, frame, jwt, rbac, refusal, size, strict_json, transcoder
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
@@ -100,7 +99,7 @@ def _grpc(rpc: Rpc) -> Any:
             "retry_policy": _retry(rpc),
         },
         stat_prefix=re.sub(r"[./]", "_", rpc.name),
-        **_words(rpc, size.for_grpc(rpc)),
+        **_words(rpc, size.for_grpc(rpc), frame.for_route(rpc)),
     )
 
 
@@ -114,7 +113,7 @@ def _json(rpc: Rpc, binding: Binding) -> Any:
     )
 
 
-def _words(rpc: Rpc, largest: Any, more: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+def _words(rpc: Rpc, largest: Any, more: Mapping[str, str | float]) -> dict[str, Any]:
     """What filters read on a method's routes: access, limits, and where the contract says so."""
     limit = rpc.policy.rate_limit
     metadata: dict[str, Any] = {names.LUA_METADATA: {**refusal.for_route(rpc), **more}}

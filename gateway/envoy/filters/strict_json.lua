@@ -634,7 +634,7 @@ local function examine(handle)
   if name == nil then return end
   local media = handle:headers():get("content-type") or ""
   if is_grpc(media) then return end
-  local shape = BODIES[name]
+  local shape, most = BODIES[name], handle:metadata():get(MOST)
   -- The route is newer than this script; the next moment brings the script too.
   if shape == nil then stop("503", "CONTRACT_PENDING", "The gateway is about to learn this method") end
   -- Headers cannot be read any more after this.
@@ -644,6 +644,7 @@ local function examine(handle)
     if length > 0 then stop("400", "JSON_BODY_UNEXPECTED", "The method takes no body: its fields go in path and query") end
     return
   end
+  if most ~= nil and length > most then stop("413", "REQUEST_TOO_LARGE", "The request is too large") end
   if length == 0 then stop("400", "JSON_BODY_MISSING", "The method takes a JSON body, and the request has none") end
   if not is_json(media) then stop("415", "JSON_MEDIA_TYPE", "The body must be sent as application/json") end
   check(shape, buffered:getBytes(0, length))

@@ -105,7 +105,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 def settings(tmp_path: Path) -> bootstrap.Settings:
     """Settings of one gateway with a certificate of its own."""
     certificate, key = tmp_path / "edge.pem", tmp_path / "edge.key"
-    _self_signed(certificate, key)
+    self_signed(certificate, key)
     return bootstrap.Settings(
         node="gateway-1",
         control_planes=[Address("127.0.0.1", 9100), Address("127.0.0.1", 9101)],
@@ -159,7 +159,8 @@ def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings) -> dict[str, 
     return static
 
 
-def _self_signed(certificate: Path, key: Path) -> None:
+def self_signed(certificate: Path, key: Path) -> None:
+    """Write a certificate for `localhost` and its key."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     start = datetime(2026, 1, 1, tzinfo=UTC)
