@@ -408,3 +408,27 @@ def edge(mesh: Mesh, operator: GatewayClient) -> Iterator[Edge]:
     yield made
     for wire in made.wires:
         wire.close()
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The service instances, called past the gateway."""
+
+    by_service: Mapping[str, Sequence[Native]]
+
+    def ask(self, target: Target, token: str | None) -> list[Answer]:
+        """The answers of every instance of the target's service, to a caller who claims to be the gateway too."""
+        service = policy.service_owner(target.path.split("/")[1])
+        return [one.call(target, token, {"x-user": "operator", "x-scopes": "*"}) for one in self.by_service[service]]
+
+
+@pytest.fixture(scope="module")
+def instances(mesh: Mesh) -> Iterator[Instances]:
+    """Every instance of every service."""
+    found: dict[str, list[Native]] = {}
+    for process in mesh.status().processes:
+        if process.kind == "service":
+            found.setdefault(process.service, []).append(Native(process.address))
+    yield Instances(found)
+    for wire in (one for wires in found.values() for one in wires):
+        wire.close()

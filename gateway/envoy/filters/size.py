@@ -1,7 +1,7 @@
 """Refuses requests that are larger than their method's contract allows, before anything parses them.
 
-gRPC and gRPC-web are counted as the frame that holds the message, JSON as the body that is sent. What JSON becomes is
-counted again by the service, on the message; so is a compressed message, after it was unpacked.
+gRPC and gRPC-web are counted as the frame that holds the message, JSON as what is sent of it: path, query and body.
+What it becomes is counted again by the service, on the message; so is a compressed message, after it was unpacked.
 
 This filter keeps no more than the limit, and refuses what does not fit while it comes in; but a body that came whole
 with the end of its stream it does not count. The scripts behind it, which have the whole body, compare its length.
@@ -15,7 +15,7 @@ from weft_protos.xds import envoy
 
 #: A byte of flags and four of length go before each message on the wire.
 FRAME_BYTES: Final = 5
-#: Keys of route metadata: the most bytes of a frame, and of a JSON body.
+#: Keys of route metadata: the most bytes of a frame, and of a JSON request.
 FRAME_MOST: Final = "frame_bytes"
 JSON_MOST: Final = "json_bytes"
 

@@ -637,14 +637,17 @@ local function examine(handle)
   local shape, most = BODIES[name], handle:metadata():get(MOST)
   -- The route is newer than this script; the next moment brings the script too.
   if shape == nil then stop("503", "CONTRACT_PENDING", "The gateway is about to learn this method") end
-  -- Headers cannot be read any more after this.
+  -- Headers cannot be read any more after this. Path and query count: fields of the request travel in them too.
+  local path_length = #(handle:headers():get(":path") or "")
   local buffered = handle:body()
   local length = buffered ~= nil and buffered:length() or 0
+  if most ~= nil and path_length + length > most then
+    stop("413", "REQUEST_TOO_LARGE", "The request is too large")
+  end
   if shape == NONE then
     if length > 0 then stop("400", "JSON_BODY_UNEXPECTED", "The method takes no body: its fields go in path and query") end
     return
   end
-  if most ~= nil and length > most then stop("413", "REQUEST_TOO_LARGE", "The request is too large") end
   if length == 0 then stop("400", "JSON_BODY_MISSING", "The method takes a JSON body, and the request has none") end
   if not is_json(media) then stop("415", "JSON_MEDIA_TYPE", "The body must be sent as application/json") end
   check(shape, buffered:getBytes(0, length))

@@ -33,5 +33,5 @@ def build(policies: PolicySet) -> Any:
 
 
 def for_route(rpc: Rpc, binding: Binding) -> dict[str, str | float]:
-    """Route metadata: which body requests on a JSON path have, and how large it may be."""
+    """Route metadata: which body requests on a JSON path have, and how large they may be."""
     return {_BODY: json_schema.key(rpc, binding), size.JSON_MOST: rpc.policy.request_bytes}

@@ -39,8 +39,8 @@ class Door:
     wires: Sequence[Wire] = field(default_factory=tuple)
 
     def token(self, **claims: object) -> str:
-        """A good token, but for the claims given."""
-        now = int(SystemClock().now().timestamp())
+        """A good token, but for the claims given; the instance's clock stands where it was when the gateway started."""
+        now = int(self.instance.clock.now().timestamp())
         return self.instance.issuer.token(**{"iat": now, "exp": now + 300, "scope": SCOPES} | claims)
 
     def everywhere(self, target: Target, token: str | None = None) -> dict[str, Answer]:

@@ -160,10 +160,10 @@ def test_a_methods_own_path_takes_grpc_only(door: Door, media: str) -> None:
 
 
 def with_size(size: int) -> Target:
-    """SetStock with a message and a JSON body of that many bytes, both too long in their `request_id`."""
+    """SetStock with a message, and path and JSON body, of that many bytes, both too long in their `request_id`."""
     message = inventory_pb2.SetStockRequest(request_id="a" * (size - 3 - (size > 1 << 14)))
-    body = b'{"requestId":"' + b"a" * (size - 16) + b'"}'
-    assert (size, size) == (message.ByteSize(), len(body))
+    body = b'{"requestId":"' + b"a" * (size - 16 - len(SET.url)) + b'"}'
+    assert (size, size) == (message.ByteSize(), len(SET.url) + len(body))
     return replace(SET, body=message.SerializeToString(), json=body)
 
 
@@ -191,6 +191,16 @@ def test_a_request_of_its_methods_size_is_read_on_every_wire(door: Door) -> None
     # Read, and refused for what stands in it.
     assert ["INVALID_FIELDS"] * 4 == [one.reason for one in answers.values()]
     assert all("request_id" in one.fields for one in answers.values())
+
+
+@pytest.mark.parametrize("url", ["/v1/stock/" + "a" * MOST, "/v1/stock/a?name=" + "a" * MOST])
+def test_path_and_query_count_as_the_request(door: Door, url: str) -> None:
+    calls = len(door.instance.behaviour.calls)
+
+    answer = door.wires[-1].call(replace(GET, url=url), door.token())
+
+    assert (413, EXHAUSTED, "REQUEST_TOO_LARGE") == (answer.http, answer.code, answer.reason)
+    nothing_happened(door, calls)
 
 
 def test_a_compressed_request_is_counted_unpacked(door: Door) -> None:

@@ -40,8 +40,8 @@ class MethodPolicy(_message.Message):
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
-    """The most bytes of a request: of its message in protobuf, and of its body where it is JSON. Above zero, and not above
-    what holds where nobody says it: 224 KiB, the gateway's own limit.
+    """The most bytes of a request: of its message in protobuf; where it is JSON, of path, query and body together. Above
+    zero, and not above what holds where nobody says it: 224 KiB, the gateway's own limit.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
