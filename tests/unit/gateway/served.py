@@ -23,10 +23,11 @@ from svc.chassis.clock import SystemClock
 from tests.integration.edge_calls import Answer, Json, Native, Target, Web, Wire
 from tests.unit.svc.chassis.instance import NOW, Instance
 from tests.waiting import eventually, free_port, listens
+from weft_protos import policy
 
 from .conftest import inlined, self_signed
 
-SCOPES: Final = "inventory.read inventory.write orders.read orders.write identity.read identity.write identity.admin"
+SCOPES: Final = " ".join(sorted(policy.scopes()))
 
 
 @dataclass
@@ -42,6 +43,13 @@ class Door:
         """A good token, but for the claims given; the instance's clock stands where it was when the gateway started."""
         now = int(self.instance.clock.now().timestamp())
         return self.instance.issuer.token(**{"iat": now, "exp": now + 300, "scope": SCOPES} | claims)
+
+    @property
+    def handled(self) -> int:
+        """How many requests have reached a handler."""
+        # A call that is kept keeps its stream, and an instance takes no more than a hundred of them.
+        del self.instance.behaviour.calls[:-1]
+        return len(self.instance.behaviour.requests)
 
     def everywhere(self, target: Target, token: str | None = None) -> dict[str, Answer]:
         """The answers of all wires to one request."""

@@ -10,11 +10,15 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 
+from tests.integration.bad_requests import BAD, MALFORMED
 from tests.integration.edge_calls import (
     EXHAUSTED,
     INVALID,
+    METHODS,
     OK,
     TIMEOUT_S,
     UNAUTHENTICATED,
@@ -66,7 +70,7 @@ def posted(door: Door, body: bytes, media: str, headers: Mapping[str, str] | Non
 
 
 def nothing_happened(door: Door, before: int) -> None:
-    assert before == len(door.instance.behaviour.calls)
+    assert before == door.handled
     # And the gateway goes on with the next one.
     assert OK == door.wires[0].call(GET, door.token()).code
 
@@ -87,7 +91,7 @@ def test_what_is_not_one_whole_message_is_refused(door: Door, broken: str, kind:
 
 @pytest.mark.parametrize("count", [0, 2, 3])
 def test_a_client_that_streams_to_a_unary_method_is_refused(door: Door, count: int) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
     with grpc.insecure_channel(door.address) as channel:
         stub: Any = channel.stream_unary(GET.path, request_serializer=None, response_deserializer=None)
         with pytest.raises(grpc.RpcError) as caught:
@@ -100,7 +104,7 @@ def test_a_client_that_streams_to_a_unary_method_is_refused(door: Door, count: i
 
 @pytest.mark.parametrize("body", [b"!!!!", base64.b64encode(FRAME)[:-1], b"AAAA=AAA"])
 def test_bad_base64_is_refused(door: Door, body: bytes) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     answer = posted(door, body, "application/grpc-web-text")
 
@@ -123,7 +127,7 @@ def test_bad_base64_is_refused(door: Door, body: bytes) -> None:
 def test_headers_that_no_grpc_server_understands_are_refused_and_not_held_against_an_instance(
     door: Door, headers: dict[str, str], code: int, reason: str
 ) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     # More often than an instance may fail before it is taken out.
     answers = [posted(door, FRAME, "application/grpc", {"te": "trailers"} | headers) for _ in range(8)]
@@ -134,7 +138,7 @@ def test_headers_that_no_grpc_server_understands_are_refused_and_not_held_agains
 
 @pytest.mark.parametrize("timeout", ["0n", "0S"])
 def test_a_deadline_of_zero_is_over_before_the_work(door: Door, timeout: str) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     answer = posted(door, FRAME, "application/grpc", {"te": "trailers", "grpc-timeout": timeout})
 
@@ -151,7 +155,7 @@ def test_a_deadline_of_years_is_the_contracts(door: Door) -> None:
 
 @pytest.mark.parametrize("media", ["text/plain", "application/json", ""])
 def test_a_methods_own_path_takes_grpc_only(door: Door, media: str) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     answer = posted(door, FRAME, media)
 
@@ -169,7 +173,7 @@ def with_size(size: int) -> Target:
 
 @pytest.mark.parametrize("size", [MOST + 1, 5 * MOST, 64 * MOST, 600 * MOST])
 def test_a_request_above_its_methods_size_is_refused_alike_on_every_wire(door: Door, size: int) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     answers = door.everywhere(with_size(size), door.token())
 
@@ -195,7 +199,7 @@ def test_a_request_of_its_methods_size_is_read_on_every_wire(door: Door) -> None
 
 @pytest.mark.parametrize("url", ["/v1/stock/" + "a" * MOST, "/v1/stock/a?name=" + "a" * MOST])
 def test_path_and_query_count_as_the_request(door: Door, url: str) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     answer = door.wires[-1].call(replace(GET, url=url), door.token())
 
@@ -204,7 +208,7 @@ def test_path_and_query_count_as_the_request(door: Door, url: str) -> None:
 
 
 def test_a_compressed_request_is_counted_unpacked(door: Door) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
     with grpc.insecure_channel(door.address) as channel:
         stub: Any = channel.unary_unary(SET.path, request_serializer=None, response_deserializer=None)
         with pytest.raises(grpc.RpcError) as caught:
@@ -225,7 +229,7 @@ def test_a_long_list_within_the_size_is_refused_by_its_length(door: Door) -> Non
     place = Target.of(method("PlaceOrder"), orders_pb2.PlaceOrderRequest())
     listed = b"[" + b",".join([b"{}"] * 30_000) + b"]"
     target = replace(place, body=b"\x0a\x00" * 40_000, json=b'{"items":' + listed + b"}")
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     answers = door.everywhere(target, door.token())
 
@@ -235,7 +239,7 @@ def test_a_long_list_within_the_size_is_refused_by_its_length(door: Door) -> Non
 
 @pytest.mark.parametrize("headers", [{"x-large": "a" * 17_000}, {f"x-{number}": "a" for number in range(1000)}])
 def test_too_many_headers_are_refused_every_time(door: Door, headers: dict[str, str]) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     answers = [posted(door, FRAME, "application/grpc-web", headers) for _ in range(5)]
 
@@ -244,7 +248,7 @@ def test_too_many_headers_are_refused_every_time(door: Door, headers: dict[str, 
 
 
 def test_binary_metadata_that_is_no_base64_reaches_no_handler(door: Door) -> None:
-    calls = len(door.instance.behaviour.calls)
+    calls = door.handled
 
     answers = [posted(door, FRAME, "application/grpc", {"te": "trailers", "x-a-bin": "!"}) for _ in range(5)]
 
@@ -260,6 +264,31 @@ def test_what_instances_say_of_themselves_is_not_for_callers(door: Door, path: s
     answer = door.wires[0].call(replace(GET, path=path), door.token())
 
     assert (UNIMPLEMENTED, "METHOD_UNKNOWN") == (answer.code, answer.reason)
+
+
+@pytest.mark.parametrize(("name", "request_message", "field"), BAD)
+def test_a_value_out_of_its_rules_is_named_on_every_wire(
+    door: Door, name: str, request_message: Message, field: str
+) -> None:
+    calls = door.handled
+
+    answers = door.everywhere(Target.of(method(name), request_message), door.token())
+
+    assert [INVALID] * 4 == [answer.code for answer in answers.values()]
+    assert [] == [(wire, answer.fields) for wire, answer in answers.items() if field not in answer.fields]
+    nothing_happened(door, calls)
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_bytes_that_are_no_message_are_no_request_of_any_method(door: Door, malformed: str) -> None:
+    calls = door.handled
+    for descriptor in (one for one in METHODS if "analytics" not in one.full_name):
+        target = replace(Target.of(descriptor, GetMessageClass(descriptor.input_type)()), body=MALFORMED[malformed])
+
+        answer = door.wires[0].call(target, door.token())
+
+        assert (INVALID, "MALFORMED_MESSAGE") == (answer.code, answer.reason), descriptor.full_name
+    nothing_happened(door, calls)
 
 
 # One entry for each refusal --------------------------------------------------------------------------------------
