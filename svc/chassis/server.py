@@ -83,12 +83,16 @@ class _Budget:
 
     def __init__(self, streams: int) -> None:
         self._places = threading.Semaphore(streams)
+        self._limit = f"{streams} open streams"
 
     @contextmanager
     def place(self) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
             raise ResourceExhausted(
-                "Too many open streams.", reason="STREAM_BUDGET_EXHAUSTED", retry_after=STREAM_RETRY_S
+                "Too many open streams.",
+                reason="STREAM_BUDGET_EXHAUSTED",
+                violations=[("instance", self._limit)],
+                retry_after=STREAM_RETRY_S,
             )
         try:
             yield
