@@ -4,7 +4,9 @@
 that a test can tell whether a refused request did anything.
 """
 
+import contextlib
 import json
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from gateway.envoy.listener import Edge
 from svc.chassis.clock import SystemClock
 from tests.integration.edge_calls import Answer, Json, Native, Target, Web, Wire
 from tests.unit.svc.chassis.instance import NOW, Instance
-from tests.waiting import eventually, free_port, listens
+from tests.waiting import eventually, listens
 from weft_protos import policy
 
 from .conftest import inlined, self_signed
@@ -59,6 +61,13 @@ class Door:
         """The lines of the gateway's log about a trace."""
         found = [json.loads(line) for line in self.log.read_text().splitlines() if trace_id in line]
         return [line for line in found if line["trace_id"] == trace_id]
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, no two of them the same."""
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(one.getsockname()[1]) for one in held]
 
 
 def _static(cluster: dict[str, Any], port: int) -> dict[str, Any]:
@@ -99,7 +108,7 @@ def _config(folder: Path, ports: list[int], instance: Instance, descriptors: byt
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory, descriptors: bytes) -> Iterator[Door]:
     """A gateway and an instance of its own for each module."""
-    folder, ports, instance = tmp_path_factory.mktemp("door"), [free_port() for _ in range(3)], Instance()
+    folder, ports, instance = tmp_path_factory.mktemp("door"), _free_ports(3), Instance()
     instance.clock.move((SystemClock().now() - NOW).total_seconds())
     config, log = folder / "envoy.json", folder / "envoy.log"
     config.write_text(json.dumps(_config(folder, ports, instance, descriptors)))
