@@ -28,7 +28,7 @@ HARNESS = """
 local function handle(body)
   local headers, metadata, buffer, made = {}, {}, {}, {}
   function headers:get() return "application/json" end
-  function metadata:get() return %(binding)s end
+  function metadata:get(key) return key == "json_body" and %(binding)s or nil end
   function buffer:length() return #body end
   function buffer:getBytes() return body end
   function made:metadata() return metadata end

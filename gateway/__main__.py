@@ -112,10 +112,10 @@ def _explain(arguments: argparse.Namespace) -> int:
     for key, value in said.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
         location = places.get(parts.get(key, key), "") if value is not None else ""
-        print(f"{key:<13} {text:<60} {location}".rstrip())
+        print(f"{key:<17} {text:<60} {location}".rstrip())
     if decision:
         verdict = "allowed" if decision["allowed"] else "refused"
-        print(f"{verdict:<13} {decision['rule']!s:<60} {places['access']}")
+        print(f"{verdict:<17} {decision['rule']!s:<60} {places['access']}")
     return code
 
 

@@ -133,6 +133,18 @@ def answers_stay_as_fresh(before: Rpc, after: Rpc) -> Iterator[Violation]:
         yield Violation(after.places["cache"], message, fix)
 
 
+def request_size_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """A request that was taken is not too large now.
+
+    A size that is said for the first time is compared with nothing: before it the gateway's own limit held, which no
+    contract promised.
+    """
+    was, now = before.policy.max_request_bytes, after.policy.request_bytes
+    if was is not None and now < was:
+        message = f"{after.name} takes requests of up to {now} bytes, before {was}: larger ones are refused with 413"
+        yield Violation(after.places["max_request_bytes"], message, f"keep `max_request_bytes: {was}` or more")
+
+
 def routing_is_kept(before: Event, after: Event) -> Iterator[Violation]:
     """Events go on reaching the queues that were bound to them."""
     was, now = before.policy.routing_key, after.policy.routing_key
@@ -183,6 +195,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc, Rpc], Iterator[Violation]], ...]] = (
     timeout_is_kept,
     retry_is_kept,
     answers_stay_as_fresh,
+    request_size_is_kept,
 )
 EVENT_RULES: Final[tuple[Callable[[Event, Event], Iterator[Violation]], ...]] = (
     routing_is_kept,

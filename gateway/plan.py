@@ -33,6 +33,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "timeout": "timeout",
     "retry": "retry",
     "cache": "cache",
+    "max_request_bytes": "max_request_bytes",
 }
 
 Named = TypeVar("Named", Rpc, Event, Field)
@@ -168,6 +169,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "timeout": () if policy.timeout is None else (seconds(policy.timeout),),
         "retry": () if policy.max_attempts is None else (f"{policy.max_attempts} attempts",),
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
+        "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
     }
 

@@ -52,6 +52,12 @@ class Policy:
     timeout: timedelta | None
     max_attempts: int | None
     cache_ttl: timedelta | None
+    max_request_bytes: int | None
+
+    @property
+    def request_bytes(self) -> int:
+        """The most bytes of a request, whether the contract says it or not."""
+        return shared.REQUEST_BYTES_MAX if self.max_request_bytes is None else self.max_request_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ def _policy(merged: MethodPolicy) -> Policy:
         timeout=_duration(merged.timeout) if merged.HasField("timeout") else None,
         max_attempts=merged.retry.max_attempts if merged.HasField("retry") else None,
         cache_ttl=_duration(merged.cache.ttl) if merged.HasField("cache") else None,
+        max_request_bytes=merged.max_request_bytes if merged.HasField("max_request_bytes") else None,
     )
 
 
@@ -164,6 +171,7 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "timeout_s": None if policy.timeout is None else policy.timeout.total_seconds(),
         "max_attempts": policy.max_attempts or 1,
         "cache_ttl_s": None if policy.cache_ttl is None else policy.cache_ttl.total_seconds(),
+        "max_request_bytes": policy.request_bytes,
         "streaming": rpc.method.streaming,
     }
     return said | {"said_at": {part: str(location) for part, location in rpc.places.items()}}

@@ -17,6 +17,7 @@ from gateway.contract import EVENT, HTTP, Binding, Event
 from gateway.errors import Violation
 from gateway.policy import PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
+from weft_protos import policy as shared
 from weft_protos.locations import Location
 
 #: Attempts in all. More than five multiply a fault instead of bridging it.
@@ -193,6 +194,19 @@ def timeout_is_said(rpc: Rpc) -> Iterator[Violation]:
         yield Violation(location, message, f"write a timeout above 0 and up to {TIMEOUT_MAX.total_seconds():g} s")
 
 
+def request_size_makes_sense(rpc: Rpc) -> Iterator[Violation]:
+    """A size that lets nothing through, or more than the gateway takes, is not the one that holds."""
+    most, location = rpc.policy.max_request_bytes, rpc.places["max_request_bytes"]
+    if most is None:
+        return
+    if not 0 < most <= shared.REQUEST_BYTES_MAX:
+        fix = f"write `max_request_bytes` from 1 to {shared.REQUEST_BYTES_MAX}"
+        yield Violation(location, f"{rpc.name} takes requests of up to {most} bytes", fix)
+    if rpc.method.client_streaming:
+        fix = "remove it: the gateway counts whole requests, and a stream of them has no end"
+        yield Violation(location, f"{rpc.name} streams its requests and has a max_request_bytes", fix)
+
+
 def event_is_routed(event: Event) -> Iterator[Violation]:
     """An event that no queue or no order can be found for is lost or overtaken."""
     policy, place = event.policy, event.place.below(DescriptorProto.OPTIONS_FIELD_NUMBER, EVENT)
@@ -245,4 +259,5 @@ RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     cache_is_harmless,
     rate_limit_makes_sense,
     timeout_is_said,
+    request_size_makes_sense,
 )

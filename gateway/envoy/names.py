@@ -13,6 +13,7 @@ CORS: Final = "envoy.filters.http.cors"
 GRPC_WEB: Final = "envoy.filters.http.grpc_web"
 ADDRESS_LIMIT: Final = "rl_addr"
 SIZE: Final = "envoy.filters.http.buffer"
+FRAME: Final = "weft.frame"
 STRICT_JSON: Final = "weft.strict_json"
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 JWT: Final = "envoy.filters.http.jwt_authn"
@@ -59,9 +60,6 @@ TOKEN_REQUIREMENT: Final = "user"
 #: for the cors filter, which otherwise neither answers preflights nor lets pages read the answer.
 NOWHERE: Final = "nowhere"
 
-#: The most bytes of a request, on the wire and, where it is JSON, after it. 500 items of an order are 40 kB. Below the
-#: 256 KiB that a service takes, with room for frame, path and query: of the two limits only this one gives a reason.
-REQUEST_BYTES_MAX: Final = 224 << 10
 #: Clocks of identity, gateway and services may differ by this much.
 CLOCK_SKEW_S: Final = 5
 #: Identity issues access tokens for this long; one that is good for longer is not identity's.

@@ -8,12 +8,11 @@ No two routes may differ in what cors does, or a page could not read why it was 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.contract import Binding
 from gateway.envoy import names
-from gateway.envoy.filters import cors, jwt, rbac, refusal, size, strict_json, transcoder
+from gateway.envoy.filters import cors, frame, jwt, rbac, refusal, size, strict_json, transcoder
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
@@ -100,7 +99,7 @@ def _grpc(rpc: Rpc) -> Any:
             "retry_policy": _retry(rpc),
         },
         stat_prefix=re.sub(r"[./]", "_", rpc.name),
-        **_words(rpc),
+        **_words(rpc, size.for_grpc(rpc), frame.for_route(rpc)),
     )
 
 
@@ -110,11 +109,11 @@ def _json(rpc: Rpc, binding: Binding) -> Any:
         name=f"{rpc.name} {binding.verb} {binding.template}",
         match={"safe_regex": {"regex": path_regex(binding.template)}, "headers": [_verb(binding.verb)]},
         route=_dead_end(),
-        **_words(rpc, strict_json.for_route(rpc, binding)),
+        **_words(rpc, size.for_json(rpc), strict_json.for_route(rpc, binding)),
     )
 
 
-def _words(rpc: Rpc, more: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+def _words(rpc: Rpc, largest: Any, more: Mapping[str, str | float]) -> dict[str, Any]:
     """What filters read on a method's routes: access, limits, and where the contract says so."""
     limit = rpc.policy.rate_limit
     metadata: dict[str, Any] = {names.LUA_METADATA: {**refusal.for_route(rpc), **more}}
@@ -122,8 +121,7 @@ def _words(rpc: Rpc, more: Mapping[str, str] = MappingProxyType({})) -> dict[str
         key = names.SUBJECT_CLASS if limit.key == "subject" else names.ADDRESS_CLASS
         metadata[names.LIMIT_METADATA] = {key: rpc.name}
     filters = _open() if rpc.policy.public else {names.RBAC: rbac.for_scopes(rpc.policy.scopes)}
-    if rpc.method.client_streaming:
-        filters[names.SIZE] = size.unbuffered()
+    filters[names.SIZE] = largest
     return {
         "decorator": {"operation": rpc.name, "propagate": False},
         "metadata": {"filter_metadata": metadata},

@@ -39,6 +39,8 @@ class Method:
     """The longest a call may take."""
     streaming: bool
     """The answer is a stream."""
+    request_bytes: int
+    """The most bytes of a request, as it is serialized."""
     request_type: type[Message]
     """Class of the request."""
     grounds: Grounds
@@ -53,6 +55,7 @@ class Method:
             raise ValueError(f"{descriptor.full_name} must be public or name scopes")
         default = STREAM_TIMEOUT_S if descriptor.server_streaming else DEFAULT_TIMEOUT_S
         timeout_s = rules.timeout.ToTimedelta().total_seconds() or default
+        most = policy.request_bytes(rules)
         return cls(
             name=f"/{service}/{descriptor.name}",
             owner=policy.service_owner(service),
@@ -60,8 +63,9 @@ class Method:
             scopes=frozenset(rules.scopes),
             timeout_s=timeout_s,
             streaming=descriptor.server_streaming,
+            request_bytes=most,
             request_type=GetMessageClass(descriptor.input_type),
-            grounds=Grounds(descriptor, instance, tuple(rules.scopes), timeout_s),
+            grounds=Grounds(descriptor, instance, tuple(rules.scopes), timeout_s, most),
         )
 
 

@@ -42,7 +42,6 @@ _DETAILS: Final = "grpc-status-details-bin"
 _PLAIN: Final[dict[grpc.StatusCode, type[AppError]]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.ABORTED: Aborted,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
@@ -56,9 +55,17 @@ class _Details:
         self.info = error_details_pb2.ErrorInfo()
         self.bad_request = error_details_pb2.BadRequest()
         self.precondition = error_details_pb2.PreconditionFailure()
+        self.quota = error_details_pb2.QuotaFailure()
         self.resource = error_details_pb2.ResourceInfo()
         self.retry = error_details_pb2.RetryInfo()
-        known: tuple[Message, ...] = (self.info, self.bad_request, self.precondition, self.resource, self.retry)
+        known: tuple[Message, ...] = (
+            self.info,
+            self.bad_request,
+            self.precondition,
+            self.quota,
+            self.resource,
+            self.retry,
+        )
         try:
             status = status_pb2.Status.FromString(serialized)
             for packed in status.details:
@@ -102,6 +109,9 @@ def error_of(error: grpc.Call, service: str) -> AppError:
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         states = [(one.type, one.subject, one.description) for one in details.precondition.violations]
         return FailedPrecondition(message, violations=states, **named)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        limits = [(one.subject, one.description) for one in details.quota.violations]
+        return ResourceExhausted(message, violations=limits, retry_after=details.retry_after, **named)
     if code in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS}:
         resource = (details.resource.resource_type, details.resource.resource_name)
         kind = NotFound if code is grpc.StatusCode.NOT_FOUND else AlreadyExists

@@ -141,6 +141,19 @@ class ResourceExhausted(AppError):
     default_reason = "RESOURCE_EXHAUSTED"
     default_message = "A limit is used up; try again later."
 
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        violations: Sequence[tuple[str, str]] = (),
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """`violations`: (subject, which limit), for instance `("request", "requests of up to 1024 bytes")`."""
+        super().__init__(message, reason=reason, metadata=metadata, retry_after=retry_after)
+        self.violations = tuple(violations)
+
 
 class Unavailable(AppError):
     """Not now. With the same `request_id` the call is safe to repeat, and the gateway repeats it."""

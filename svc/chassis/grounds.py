@@ -15,6 +15,8 @@ from svc.chassis.errors import AppError, DeadlineExceeded, InvalidArgument, Perm
 from weft_protos import grounds, locations, policy
 
 _SUBSCRIPT: Final = re.compile(r"\[[^\]]*\]")
+#: Reason of a request above its method's `max_request_bytes`, the same as the gateway's.
+TOO_LARGE: Final = "REQUEST_TOO_LARGE"
 _CALLERS_DEADLINE: Final = "deadline: the caller's own"
 
 
@@ -40,6 +42,7 @@ class Grounds:
     scopes: tuple[str, ...]
     """As the contract lists them."""
     timeout_s: float
+    request_bytes: int
 
     def of(self, error: AppError, progress: Progress) -> dict[str, str]:
         """Metadata of an error's ErrorInfo. What a peer refused keeps the peer's grounds: they decided."""
@@ -71,6 +74,8 @@ class Grounds:
             return grounds.TOKEN, locations.method(method, "access")
         if not progress.parsed and isinstance(error, PermissionDenied):
             return grounds.scopes(self.scopes), locations.method(method, "access")
+        if not progress.parsed and error.reason == TOO_LARGE:
+            return grounds.request_bytes(self.request_bytes), locations.method(method, "max_request_bytes")
         if isinstance(error, InvalidArgument):
             return self._request_rule(error, parsed=progress.parsed)
         return grounds.service(error.reason), locations.method(method)

@@ -22,6 +22,11 @@ RPC_DURATION: Final = Histogram(
     ["service", "method"],
     buckets=_CALL_SECONDS,
 )
+RPC_REFUSALS: Final = Counter(
+    "weft_rpc_refusals_total",
+    "Calls that were refused, by the reason of their google.rpc.ErrorInfo, once at each hop it came through.",
+    ["service", "method", "reason"],
+)
 RPC_IN_FLIGHT: Final = Gauge("weft_rpc_in_flight", "Calls that are being served now.", ["service"])
 
 CACHE_REQUESTS: Final = Counter(

@@ -26,12 +26,13 @@ from svc.chassis.config import Address
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
 from svc.chassis.interceptors import ORDER, status
-from weft_protos import redaction
+from weft_protos import policy, redaction
 
 Service = tuple[ServiceDescriptor, object]
 
-# The largest request: 500 items of an order are 20 KB. More is refused unread, with RESOURCE_EXHAUSTED.
-MESSAGE_BYTES: Final = 256 * 1024
+# More is refused unread, with RESOURCE_EXHAUSTED and no word why; up to here `validation` says why. The room is for the
+# fields that the gateway takes from path and query, so that what it lets through is never met with silence.
+MESSAGE_BYTES: Final = policy.REQUEST_BYTES_MAX + (32 << 10)
 # One limit, not a soft and a hard one: between the two gRPC refuses at random.
 METADATA_BYTES: Final = 16 * 1024
 # Calls that may wait for a thread, for each thread. More are refused at once instead of answered too late.
@@ -82,12 +83,16 @@ class _Budget:
 
     def __init__(self, streams: int) -> None:
         self._places = threading.Semaphore(streams)
+        self._limit = f"{streams} open streams"
 
     @contextmanager
     def place(self) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
             raise ResourceExhausted(
-                "Too many open streams.", reason="STREAM_BUDGET_EXHAUSTED", retry_after=STREAM_RETRY_S
+                "Too many open streams.",
+                reason="STREAM_BUDGET_EXHAUSTED",
+                violations=[("instance", self._limit)],
+                retry_after=STREAM_RETRY_S,
             )
         try:
             yield

@@ -176,18 +176,21 @@ class Native:
                 answer, running = stub.with_call(target.body, metadata=metadata, timeout=TIMEOUT_S)
                 answers.append(answer)
         except grpc.RpcError as error:
-            return self._refused(error)
+            return self.refusal(error)
         return Answer(OK, answers=tuple(answers), headers=self._headers(running))
 
-    def _refused(self, error: Any) -> Answer:
+    @classmethod
+    def refusal(cls, error: Any) -> Answer:
+        """What a grpc.RpcError of a call says."""
         trailers = dict(error.trailing_metadata() or ())
         status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
         code: int = error.code().value[0]
         if trailers.get("grpc-status-details-bin"):
             assert (code, error.details()) == (status.code, status.message)
-        return Answer(code, error.details() or "", _details(status), headers=self._headers(error))
+        return Answer(code, error.details() or "", _details(status), headers=cls._headers(error))
 
-    def _headers(self, call: Any) -> dict[str, str]:
+    @staticmethod
+    def _headers(call: Any) -> dict[str, str]:
         pairs = (*(call.initial_metadata() or ()), *(call.trailing_metadata() or ()))
         return {key: value for key, value in pairs if isinstance(value, str)}
 
@@ -239,10 +242,14 @@ class Web(_Http):
             messages.append(target.answer.FromString(content))
             if target.streaming:
                 return Answer(OK, answers=tuple(messages), http=response.status, headers=found)
-        code = int(found["grpc-status"])
-        status = _decoded(found.get("grpc-status-details-bin", ""))
-        message = unquote(found.get("grpc-message", ""))
-        return Answer(code, message, _details(status), tuple(messages), response.status, found)
+        return self.refusal(response.status, found, tuple(messages))
+
+    @staticmethod
+    def refusal(status: int, headers: Mapping[str, str], messages: tuple[Message, ...] = ()) -> Answer:
+        """What the trailers of a gRPC answer say, whether they came as such or as headers."""
+        said = _decoded(headers.get("grpc-status-details-bin", ""))
+        message = unquote(headers.get("grpc-message", ""))
+        return Answer(int(headers.get("grpc-status", OK)), message, _details(said), messages, status, headers)
 
     def _frames(self, response: http.client.HTTPResponse) -> Iterator[tuple[int, bytes]]:
         left = b""
@@ -286,8 +293,13 @@ class Json(_Http):
             text = response.readline() if target.streaming else response.read()
             return Answer(OK, answers=(json_format.Parse(text, target.answer()),), http=response.status, headers=found)
         assert "application/json" == found["content-type"]
-        status = json_format.Parse(response.read(), status_pb2.Status())
-        return Answer(status.code, status.message, _details(status), (), response.status, found)
+        return self.refusal(response.status, response.read(), found)
+
+    @staticmethod
+    def refusal(status: int, content: bytes, headers: Mapping[str, str]) -> Answer:
+        """What the body of a refusal says."""
+        said = json_format.Parse(content, status_pb2.Status())
+        return Answer(said.code, said.message, _details(said), (), status, headers)
 
 
 def _transcoded(descriptor: MethodDescriptor, request: Message) -> tuple[str, str, bytes | None]:
@@ -395,4 +407,28 @@ def edge(mesh: Mesh, operator: GatewayClient) -> Iterator[Edge]:
     made = Edge.of(mesh, operator)
     yield made
     for wire in made.wires:
+        wire.close()
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The service instances, called past the gateway."""
+
+    by_service: Mapping[str, Sequence[Native]]
+
+    def ask(self, target: Target, token: str | None) -> list[Answer]:
+        """The answers of every instance of the target's service, to a caller who claims to be the gateway too."""
+        service = policy.service_owner(target.path.split("/")[1])
+        return [one.call(target, token, {"x-user": "operator", "x-scopes": "*"}) for one in self.by_service[service]]
+
+
+@pytest.fixture(scope="module")
+def instances(mesh: Mesh) -> Iterator[Instances]:
+    """Every instance of every service."""
+    found: dict[str, list[Native]] = {}
+    for process in mesh.status().processes:
+        if process.kind == "service":
+            found.setdefault(process.service, []).append(Native(process.address))
+    yield Instances(found)
+    for wire in (one for wires in found.values() for one in wires):
         wire.close()

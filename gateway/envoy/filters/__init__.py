@@ -12,6 +12,7 @@ from gateway.envoy.filters import (
     address_limit,
     claims,
     cors,
+    frame,
     grpc_web,
     header_strip,
     jwt,
@@ -69,6 +70,11 @@ CHAIN: Final = (
         names.SIZE,
         size.build,
         "before anything keeps or parses the body, so that what comes next has a bounded one",
+    ),
+    Link(
+        names.FRAME,
+        frame.build,
+        "after grpc_web, which unpacks the frame, and the size limit; before what costs more, and what retries",
     ),
     Link(
         names.STRICT_JSON,

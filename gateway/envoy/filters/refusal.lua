@@ -132,6 +132,11 @@ local function has(value, part)
   return string.find(value, part, 1, true) ~= nil
 end
 
+-- Whether a reason is about the request itself, for which its sender is told which field.
+local function is_of_request(reason)
+  return begins(reason, "JSON_") or begins(reason, "GRPC_")
+end
+
 -- gRPC code, HTTP status for JSON, reason, and a message where Envoy's own says too little.
 local function classify(why, reason, http)
   if begins(reason, "TOKEN_") then return 16, 401, reason, nil end
@@ -145,6 +150,7 @@ local function classify(why, reason, http)
   end
   if begins(why, "local_rate_limited") then return 8, 429, "RATE_LIMITED", "Too many calls" end
   if begins(reason, "JSON_") then return 3, http, reason, nil end
+  if begins(reason, "GRPC_") then return CODES[http], http, reason, nil end
   if http == 413 then return 8, 413, "REQUEST_TOO_LARGE", "The request is too large" end
   if http == 404 then return 12, 404, "METHOD_UNKNOWN", "No method is served at this path" end
   if has(why, "grpc_json_transcode_failure") and http < 500 then return 3, 400, "JSON_INVALID", nil end
@@ -163,7 +169,8 @@ end
 
 local WORDS = {
   "method", "contract", "access_rule", "access_contract", "scopes", "limit", "limit_key", "limit_rule",
-  "limit_contract", "timeout_rule", "timeout_contract", "request_rule", "upstream_rule",
+  "limit_contract", "size", "size_rule", "size_contract", "timeout_rule", "timeout_contract", "request_rule",
+  "upstream_rule",
 }
 
 -- The route's own words: who may call it, how often, and where that is said.
@@ -182,9 +189,10 @@ local function grounds_of(words, refusal)
   if begins(reason, "TOKEN_") then return TOKEN_RULE, words.access_contract end
   if reason == "RATE_LIMITED" and refusal.declared then return words.limit_rule, words.limit_contract end
   if reason == "RATE_LIMITED" then return ADDRESS_RULE, words.contract end
+  if reason == "REQUEST_TOO_LARGE" and words.size_rule ~= "" then return words.size_rule, words.size_contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
   if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
-  if begins(reason, "JSON_") and words.request_rule ~= "" then return words.request_rule, words.contract end
+  if is_of_request(reason) and words.request_rule ~= "" then return words.request_rule, words.contract end
   if reason == "SERVICE_UNREACHABLE" and words.upstream_rule ~= "" then return words.upstream_rule, words.contract end
   if begins(refusal.why, "response_timeout") and words.timeout_rule ~= "" then
     return words.timeout_rule, words.timeout_contract
@@ -222,10 +230,13 @@ local function describe(handle, refusal, message)
     metadata.limit = limit
     found[1] = quota_failure(subject, limit)
     found[2] = retry_info(wait)
+  elseif refusal.reason == "REQUEST_TOO_LARGE" and words.size ~= "" then
+    metadata.limit = words.size
+    found[1] = quota_failure("request", words.size)
   elseif refusal.code == 14 then
     wait = with_jitter(RETRY_MS)
     found[1] = retry_info(wait)
-  elseif begins(refusal.reason, "JSON_") then
+  elseif is_of_request(refusal.reason) then
     found[1] = bad_request(message)
   end
   table.insert(found, 1, error_info(refusal.reason, metadata))
@@ -280,7 +291,7 @@ local function answer_json(handle, headers, refusal)
   local message = refusal.message
   if message == nil then
     message = clean(body:getBytes(0, body:length()))
-    if begins(refusal.reason, "JSON_") then details[2] = bad_request(message) end
+    if is_of_request(refusal.reason) then details[2] = bad_request(message) end
   end
   body:setBytes(
     '{"code":' .. refusal.code .. ',"message":' .. quoted(message)

@@ -11,6 +11,7 @@ from gateway.envoy import names
 from gateway.envoy.script import lua
 from gateway.policy import PolicySet, RateLimit, Rpc
 from weft_protos import grounds
+from weft_protos import policy as shared
 
 #: The least that a refused caller is told to wait.
 WAIT_MS_MIN: Final = 100
@@ -27,7 +28,7 @@ def build(_: PolicySet) -> Any:
         "SUBJECT_LIMIT": names.SUBJECT_LIMIT,
         "INSTANCE_VARIABLE": names.INSTANCE_VARIABLE,
         "TOKEN_RULE": grounds.TOKEN,
-        "SIZE_RULE": grounds.gateway(f"requests up to {names.REQUEST_BYTES_MAX} bytes"),
+        "SIZE_RULE": grounds.gateway(grounds.request_bytes_limit(shared.REQUEST_BYTES_MAX)),
         "ADDRESS_RULE": grounds.gateway("calls from one address"),
         "UNKNOWN_RULE": grounds.gateway("no such method"),
         "GATEWAY_RULE": grounds.gateway(""),
@@ -45,6 +46,9 @@ def for_route(rpc: Rpc) -> dict[str, str | float]:
         "access_contract": places["access"].contract,
         "scopes": " ".join(policy.scopes),
         "request_rule": grounds.request(rpc.method.request),
+        "size": grounds.request_bytes_limit(policy.request_bytes),
+        "size_rule": grounds.request_bytes(policy.request_bytes),
+        "size_contract": places["max_request_bytes"].contract,
         "upstream_rule": grounds.gateway(f"no instance of {rpc.owner}"),
     }
     if policy.timeout is not None:

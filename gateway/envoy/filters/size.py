@@ -1,17 +1,48 @@
-"""Refuses requests that are too large, before anything parses them."""
+"""Refuses requests that are larger than their method's contract allows, before anything parses them.
 
-from typing import Any
+gRPC and gRPC-web are counted as the frame that holds the message, JSON as what is sent of it: path, query and body.
+What it becomes is counted again by the service, on the message; so is a compressed message, after it was unpacked.
 
-from gateway.envoy import names
-from gateway.policy import PolicySet
+This filter keeps no more than the limit, and refuses what does not fit while it comes in; but a body that came whole
+with the end of its stream it does not count. The scripts behind it, which have the whole body, compare its length.
+"""
+
+from typing import Any, Final
+
+from gateway.policy import PolicySet, Rpc
+from weft_protos import policy
 from weft_protos.xds import envoy
+
+#: A byte of flags and four of length go before each message on the wire.
+FRAME_BYTES: Final = 5
+#: Keys of route metadata: the most bytes of a frame, and of a JSON request.
+FRAME_MOST: Final = "frame_bytes"
+JSON_MOST: Final = "json_bytes"
 
 
 def build(_: PolicySet) -> Any:
-    """The filter's config."""
-    return envoy("extensions.filters.http.buffer.v3.Buffer", max_request_bytes=names.REQUEST_BYTES_MAX)
+    """The filter's config, for requests that are no method's."""
+    return _buffer(policy.REQUEST_BYTES_MAX + FRAME_BYTES)
+
+
+def for_grpc(rpc: Rpc) -> Any:
+    """For a method's own path. A stream has no end to wait for."""
+    return unbuffered() if rpc.method.client_streaming else _per_route(rpc.policy.request_bytes + FRAME_BYTES)
+
+
+def for_json(rpc: Rpc) -> Any:
+    """For a method's JSON path."""
+    return _per_route(rpc.policy.request_bytes)
 
 
 def unbuffered() -> Any:
     """For routes whose requests are streams: the filter waits for the end of the request, which never comes."""
     return envoy("extensions.filters.http.buffer.v3.BufferPerRoute", disabled=True)
+
+
+def _per_route(most: int) -> Any:
+    return envoy("extensions.filters.http.buffer.v3.BufferPerRoute", buffer=_buffer(most))
+
+
+def _buffer(most: int) -> Any:
+    return envoy("extensions.filters.http.buffer.v3.Buffer", max_request_bytes=most)

@@ -634,12 +634,16 @@ local function examine(handle)
   if name == nil then return end
   local media = handle:headers():get("content-type") or ""
   if is_grpc(media) then return end
-  local shape = BODIES[name]
+  local shape, most = BODIES[name], handle:metadata():get(MOST)
   -- The route is newer than this script; the next moment brings the script too.
   if shape == nil then stop("503", "CONTRACT_PENDING", "The gateway is about to learn this method") end
-  -- Headers cannot be read any more after this.
+  -- Headers cannot be read any more after this. Path and query count: fields of the request travel in them too.
+  local path_length = #(handle:headers():get(":path") or "")
   local buffered = handle:body()
   local length = buffered ~= nil and buffered:length() or 0
+  if most ~= nil and path_length + length > most then
+    stop("413", "REQUEST_TOO_LARGE", "The request is too large")
+  end
   if shape == NONE then
     if length > 0 then stop("400", "JSON_BODY_UNEXPECTED", "The method takes no body: its fields go in path and query") end
     return

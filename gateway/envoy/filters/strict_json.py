@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.contract import Binding
 from gateway.envoy import json_schema, names
+from gateway.envoy.filters import size
 from gateway.envoy.script import lua
 from gateway.policy import PolicySet, Rpc
 
@@ -24,12 +25,13 @@ def build(policies: PolicySet) -> Any:
     constants: dict[str, str | int] = {
         "REASON": names.REASON,
         "BODY": _BODY,
+        "MOST": size.JSON_MOST,
         "DEPTH_MAX": DEPTH_MAX,
         "DIGITS_MAX": DIGITS_MAX,
     }
     return lua(names.STRICT_JSON, script="strict_json.lua", constants=constants, calls=json_schema.program(policies))
 
 
-def for_route(rpc: Rpc, binding: Binding) -> dict[str, str]:
-    """Route metadata: which body requests on a JSON path have."""
-    return {_BODY: json_schema.key(rpc, binding)}
+def for_route(rpc: Rpc, binding: Binding) -> dict[str, str | float]:
+    """Route metadata: which body requests on a JSON path have, and how large they may be."""
+    return {_BODY: json_schema.key(rpc, binding), size.JSON_MOST: rpc.policy.request_bytes}

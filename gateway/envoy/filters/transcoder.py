@@ -6,8 +6,8 @@ Not everything it accepts is strict JSON, unknown and duplicate keys among it: t
 
 from typing import Any, Final
 
-from gateway.envoy import names
 from gateway.policy import PolicySet
+from weft_protos import policy
 from weft_protos.xds import envoy
 
 #: gRPC clients take 4 MiB; the same answer in JSON is about four times as long.
@@ -29,7 +29,7 @@ def build(policies: PolicySet) -> Any:
             "reject_unknown_query_parameters": True,
             "reject_binding_body_field_collisions": True,
         },
-        max_request_body_size=names.REQUEST_BYTES_MAX,
+        max_request_body_size=policy.REQUEST_BYTES_MAX,
         max_response_body_size=RESPONSE_BYTES_MAX,
     )
 

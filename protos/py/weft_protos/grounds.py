@@ -43,6 +43,16 @@ def timeout(seconds: float) -> str:
     return f"timeout: {seconds:g}s"
 
 
+def request_bytes(most: int) -> str:
+    """How large a request may be."""
+    return f"max_request_bytes: {most}"
+
+
+def request_bytes_limit(most: int) -> str:
+    """The same for people."""
+    return f"requests of up to {most} bytes"
+
+
 def request(message: str) -> str:
     """The request is no message of that type."""
     return f"request: {message}"

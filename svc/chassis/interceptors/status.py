@@ -76,6 +76,13 @@ def _details(error: AppError, grounds: Mapping[str, str]) -> Iterator[Message]:
                     for kind, subject, description in violations[:VIOLATIONS]
                 ]
             )
+        case ResourceExhausted(violations=violations) if violations:
+            yield error_details_pb2.QuotaFailure(
+                violations=[
+                    error_details_pb2.QuotaFailure.Violation(subject=subject, description=description)
+                    for subject, description in violations[:VIOLATIONS]
+                ]
+            )
         case NotFound(resource=resource) | AlreadyExists(resource=resource) if resource is not None:
             yield error_details_pb2.ResourceInfo(resource_type=resource[0], resource_name=resource[1])
     if error.retry_after is not None:

@@ -80,5 +80,8 @@ def build(method: Method, _verifier: Verifier) -> Interceptor:
             in_flight.dec()
             duration.observe(time.perf_counter() - started)
             metrics.RPC_REQUESTS.labels(service=method.owner, method=name, code=code).inc()
+            if call.refusal is not None:
+                # Reasons are constants of the code, ours or a peer's.
+                metrics.RPC_REFUSALS.labels(service=method.owner, method=name, reason=call.refusal.reason).inc()
 
     return observe

@@ -160,6 +160,7 @@ def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings) -> dict[str, 
 
 
 def self_signed(certificate: Path, key: Path) -> None:
+    """Write a certificate for `localhost` and its key."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     start = datetime(2026, 1, 1, tzinfo=UTC)

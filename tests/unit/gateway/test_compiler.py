@@ -147,7 +147,7 @@ def test_whether_a_caller_may_call_is_read_from_the_contract(
         "contract": find(policies, method).places["access"].contract,
     } == decision
     assert (0 if allowed else 1) == code == main(["explain", method, "--as", scopes])
-    assert f"{'allowed' if allowed else 'refused'}       {rule}" in capsys.readouterr().out
+    assert f"{'allowed' if allowed else 'refused':<17} {rule}" in capsys.readouterr().out
 
 
 def test_commands_do_what_they_say(settings: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,6 +74,13 @@ RPCS = {
     "zero timeout": (rpc('scopes: "shop.read" timeout: {}'), 11, "has a timeout of 0 s"),
     "negative timeout": (rpc('scopes: "shop.read" timeout: {seconds: -1}'), 11, "has a negative timeout"),
     "endless timeout": (rpc('scopes: "shop.read" timeout: {seconds: 315576000000}'), 11, "has a timeout of 1e+09 s"),
+    "no bytes": (rpc(f"{SOUND} max_request_bytes: 0"), 11, "takes requests of up to 0 bytes"),
+    "too many bytes": (rpc(f"{SOUND} max_request_bytes: 229377"), 11, "takes requests of up to 229377 bytes"),
+    "bytes of a stream": (
+        rpc(f"{SOUND} max_request_bytes: 9", options="", request="stream Request"),
+        11,
+        "streams its requests and has a max_request_bytes",
+    ),
     "package": (rpc(SOUND).replace("weft.shop.v1", "weft.shop"), 9, "does not tell which mesh service serves it"),
     "same path": (
         rpc(SOUND).removesuffix("}\n") + rpc(SOUND).split("Shop {\n")[1].replace("Buy", "Sell"),
@@ -107,7 +114,16 @@ def test_a_planted_violation_is_named_with_its_line(plant: Plant, text: str, lin
     assert found[0].fix
 
 
-@pytest.mark.parametrize("text", [rpc(SOUND), rpc(f"{SOUND} {LIMIT}", options=GET), event(KEYS)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        rpc(SOUND),
+        rpc(f"{SOUND} {LIMIT}", options=GET),
+        rpc(f"{SOUND} max_request_bytes: 1"),
+        rpc(f"{SOUND} max_request_bytes: 229376"),
+        event(KEYS),
+    ],
+)
 def test_a_sound_contract_has_no_violation(plant: Plant, text: str) -> None:
     assert () == rules.check(plant(text))
 

@@ -167,7 +167,7 @@ GROUNDS: list[tuple[str, str, int, str, str, Part | None]] = [
     ("scope", "rbac_access_denied_matched_policy[none]", 403, "", "scopes: orders.write", "access"),
     ("limit", "local_rate_limited", 429, names.SUBJECT_LIMIT, "rate_limit: 50 per 1s", "rate_limit"),
     ("guard", "local_rate_limited", 429, names.ADDRESS_LIMIT, "gateway: calls from one address", None),
-    ("size", "request_payload_too_large", 413, "", f"gateway: requests up to {names.REQUEST_BYTES_MAX} bytes", None),
+    ("size", "request_payload_too_large", 413, "", "max_request_bytes: 98304", "max_request_bytes"),
     ("json", "grpc_json_transcode_failure{X}", 400, "", "request: weft.orders.v1.PlaceOrderRequest", None),
     ("path", "cluster_not_found", 404, "", "gateway: no such method", None),
     ("down", "no_healthy_upstream", 503, "", "gateway: no instance of orders", None),
@@ -196,6 +196,25 @@ def test_every_refusal_names_rule_line_hop_and_instance(run: Runner, policies: P
             said[key] for key in ("rule", "contract", "hop", "instance", "method")
         ), name
         assert said == json.loads(report[f"{name}/json"]["body"])["details"][0]["metadata"], name
+
+
+def test_a_request_that_is_too_large_is_told_the_limit_on_every_wire(run: Runner, policies: PolicySet) -> None:
+    route = refusal.for_route(find(policies, "GetOrder"))
+    cases = [
+        {"name": wire, "headers": _local_reply("request_payload_too_large", 413), "route": route}
+        | {"dynamic": {names.REFUSAL: {"wire": wire}}}
+        for wire in ("grpc", "json")
+    ]
+
+    report = run(refusal, "envoy_on_response", cases)
+
+    status, found = _details(report["grpc"]["header grpc-status-details-bin"])
+    answer = json.loads(report["json"]["body"])
+    (violation,) = found["QuotaFailure"].violations
+    assert (8, 8, "413") == (status.code, answer["code"], report["json"]["header :status"])
+    assert ("request", "requests of up to 1024 bytes") == (violation.subject, violation.description)
+    assert "requests of up to 1024 bytes" == found["ErrorInfo"].metadata["limit"]
+    assert [{"subject": "request", "description": violation.description}] == answer["details"][1]["violations"]
 
 
 def test_where_no_method_is_known_no_line_is_named(run: Runner) -> None:

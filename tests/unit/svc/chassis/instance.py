@@ -20,6 +20,7 @@ from svc.chassis.config import Address
 from svc.chassis.context import CallContext
 from svc.chassis.server import Limits, Server, Service
 from svc.chassis.tokens import TokenVerifier
+from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
@@ -28,6 +29,7 @@ NOW_S = int(NOW.timestamp())
 
 INVENTORY = inventory_pb2.DESCRIPTOR.services_by_name["InventoryService"]
 ORDERS = orders_pb2.DESCRIPTOR.services_by_name["OrderService"]
+CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
 IDENTITY = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
 
 GET_STOCK = "/weft.orders.v1.InventoryService/GetStock"
@@ -168,7 +170,9 @@ class Instance:
         self.verifier = TokenVerifier(self.clock)
         if keys:
             self.verifier.update(self.issuer.jwks())
-        services: tuple[Service, ...] = tuple((service, self.behaviour) for service in (INVENTORY, ORDERS, IDENTITY))
+        services: tuple[Service, ...] = tuple(
+            (service, self.behaviour) for service in (INVENTORY, ORDERS, IDENTITY, CATALOG)
+        )
         self.server = Server(
             services, verifier=self.verifier, limits=limits or Limits(threads=4, streams=2), instance="orders-7"
         )

@@ -93,6 +93,7 @@ ROUND_TRIP: list[AppError] = [
     errors.FailedPrecondition("No.", reason="R", violations=[("STOCK", "stock/a", "3 left")]),
     errors.Aborted("No.", reason="R", retry_after=0.5),
     errors.ResourceExhausted("No.", reason="R", retry_after=2.0),
+    errors.ResourceExhausted("No.", reason="R", violations=[("request", "requests of up to 9 bytes")]),
     errors.DeadlineExceeded("No.", reason="R"),
 ]
 

@@ -111,14 +111,14 @@ def test_what_a_peer_refused_keeps_the_peers_grounds(instance: Instance) -> None
     ("own", "rule", "part"), [(False, "timeout: 2s", "timeout"), (True, "deadline: the caller's own", None)]
 )
 def test_a_deadline_is_the_contracts_or_the_callers(own: bool, rule: str, part: locations.Part | None) -> None:
-    made = Grounds(GET, "orders-7", ("inventory.read",), 2.0)
+    made = Grounds(GET, "orders-7", ("inventory.read",), 2.0, 1024)
     progress = Progress(admitted=True, parsed=True, own_deadline=own)
 
     assert grounds(rule, locations.method(GET, part)) == made.of(errors.DeadlineExceeded(), progress)
 
 
 def test_a_process_without_a_name_says_none() -> None:
-    made = Grounds(GET, "", (), 2.0)
+    made = Grounds(GET, "", (), 2.0, 1024)
 
     assert "instance" not in made.of_fault("INTERNAL")
 

@@ -7,6 +7,7 @@ from svc.chassis import metrics
 NAMES = {
     "weft_rpc_requests_total": ("service", "method", "code"),
     "weft_rpc_duration_seconds": ("service", "method"),
+    "weft_rpc_refusals_total": ("service", "method", "reason"),
     "weft_rpc_in_flight": ("service",),
     "weft_cache_requests_total": ("entry", "result"),
     "weft_db_transactions_total": ("database", "outcome"),

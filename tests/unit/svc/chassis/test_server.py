@@ -9,6 +9,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
 from svc.chassis import telemetry
@@ -251,6 +252,8 @@ def test_a_stream_above_the_budget_is_refused_and_unary_calls_go_on() -> None:
         next(instance.watch())
     failed = Failure(caught.value)  # type: ignore[arg-type]
     assert ("RESOURCE_EXHAUSTED", "STREAM_BUDGET_EXHAUSTED") == (failed.code, failed.reason)
+    (violation,) = failed.detail(error_details_pb2.QuotaFailure).violations
+    assert ("instance", "2 open streams") == (violation.subject, violation.description)
     assert "2000" == failed.trailers["grpc-retry-pushback-ms"]
     assert 7 == instance.get_stock().quantity
 

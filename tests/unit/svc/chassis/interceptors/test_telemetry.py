@@ -10,7 +10,7 @@ from svc.chassis import telemetry
 from svc.chassis.context import CallContext
 from svc.chassis.errors import NotFound
 from tests.unit.svc.chassis.conftest import Spans
-from tests.unit.svc.chassis.instance import Failure, Instance
+from tests.unit.svc.chassis.instance import GET_STOCK, Failure, Instance
 from weft.orders.v1 import inventory_pb2
 
 METHOD = "weft.orders.v1.InventoryService/GetStock"
@@ -51,6 +51,51 @@ def test_refusals_are_counted_too(instance: Instance) -> None:
 
     assert instance.server.stop(1)
     assert before + 1 == count("UNAUTHENTICATED")
+
+
+def refusals() -> dict[tuple[str, str], float]:
+    """Refused calls so far, by method and reason."""
+    (family,) = (one for one in REGISTRY.collect() if one.name == "weft_rpc_refusals")
+    return {
+        (sample.labels["method"], sample.labels["reason"]): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "token", "reason"),
+    [
+        (b"\x0a\x07stock/a", "", "TOKEN_MISSING"),
+        (b"\x0a\x07stock/a", "garbage", "TOKEN_INVALID"),
+        (b"\xff", None, "MALFORMED_MESSAGE"),
+        (b"", None, "INVALID_FIELDS"),
+        (b"a" * 2000, None, "REQUEST_TOO_LARGE"),
+        (b"\x0a\x07stock/a", None, "NOT_FOUND"),
+    ],
+)
+def test_each_refusal_is_counted_once_under_its_reason(
+    instance: Instance, body: bytes, token: str | None, reason: str
+) -> None:
+    instance.behaviour.do = raising
+    before = refusals()
+
+    with pytest.raises(Failure) as caught:
+        instance.raw(GET_STOCK, body, token=token)
+
+    assert instance.server.stop(1)
+    assert reason == caught.value.reason
+    added = {key: value - before.get(key, 0) for key, value in refusals().items() if value != before.get(key, 0)}
+    assert {(METHOD, reason): 1} == added
+
+
+def test_an_answer_is_no_refusal(instance: Instance) -> None:
+    before = refusals()
+
+    instance.get_stock()
+
+    assert instance.server.stop(1)
+    assert before == refusals()
 
 
 def test_a_call_is_a_span_below_the_callers(instance: Instance, spans: Spans) -> None:

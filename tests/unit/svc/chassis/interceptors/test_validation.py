@@ -3,6 +3,7 @@
 import hashlib
 import time
 
+import grpc
 import pytest
 from google.rpc import error_details_pb2
 
@@ -17,6 +18,7 @@ from tests.unit.svc.chassis.instance import (
     Instance,
 )
 from weft.orders.v1 import inventory_pb2, orders_pb2
+from weft_protos import locations
 
 
 def refused(instance: Instance, method: str, body: bytes) -> Failure:
@@ -105,19 +107,87 @@ def test_nul_is_refused_where_the_contract_allows_any_text(instance: Instance) -
 
 
 def test_a_long_list_is_refused_before_anything_visits_it(instance: Instance) -> None:
-    request = inventory_pb2.BatchGetStockRequest(names=["x"] * 80_000)
+    request = inventory_pb2.BatchGetStockRequest(names=["x"] * 16_000)
     began = time.perf_counter()
 
     failed = refused(instance, BATCH_GET_STOCK, request.SerializeToString())
 
-    assert {"names": "has 80000 entries; 500 are allowed"} == failed.fields
+    assert {"names": "has 16000 entries; 500 are allowed"} == failed.fields
     assert time.perf_counter() - began < 2
 
 
 def test_a_list_of_empty_messages_is_refused_by_its_length(instance: Instance) -> None:
-    failed = refused(instance, PLACE_ORDER, b"\x0a\x00" * 100_000)
+    failed = refused(instance, PLACE_ORDER, b"\x0a\x00" * 40_000)
 
-    assert {"items": "has 100000 entries; 500 are allowed"} == failed.fields
+    assert {"items": "has 40000 entries; 500 are allowed"} == failed.fields
+
+
+@pytest.mark.parametrize(("method", "most"), [(GET_STOCK, 1024), (BATCH_GET_STOCK, 48 << 10), (PLACE_ORDER, 96 << 10)])
+def test_a_request_above_its_methods_size_is_refused_unparsed(instance: Instance, method: str, most: int) -> None:
+    with pytest.raises(Failure) as above:
+        instance.raw(method, b"\xff" * (most + 1))
+    at_most = refused(instance, method, b"\xff" * most)
+
+    failed, limit = above.value, f"requests of up to {most} bytes"
+    (violation,) = failed.detail(error_details_pb2.QuotaFailure).violations
+    said = failed.detail(error_details_pb2.ErrorInfo).metadata
+    service, _, name = method[1:].partition("/")
+    descriptor = orders_pb2.DESCRIPTOR.pool.FindServiceByName(service).methods_by_name[name]
+    assert ("RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE") == (failed.code, failed.reason)
+    assert ("request", limit, limit) == (violation.subject, violation.description, said["limit"])
+    assert (f"max_request_bytes: {most}", locations.method(descriptor, "max_request_bytes")) == (
+        said["rule"],
+        said["contract"],
+    )
+    # One byte less is parsed, and found to be no request.
+    assert "MALFORMED_MESSAGE" == at_most.reason
+
+
+def test_a_compressed_request_is_counted_unpacked(instance: Instance) -> None:
+    metadata = (("authorization", f"Bearer {instance.issuer.token()}"),)
+    call = instance.channel.unary_unary(GET_STOCK)
+
+    for size in (2_000, 10_000_000):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"\0" * size, timeout=5, metadata=metadata, compression=grpc.Compression.Gzip)
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED is caught.value.code()
+    assert [] == instance.behaviour.requests
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        (GET_STOCK, b"\x08\x01"),
+        (GET_STOCK, b"\x0d\x00\x00\x00\x00"),
+        (SET_STOCK, b"\x12\x02ab"),
+        (GET_STOCK, b"\x0c"),
+        (GET_STOCK, b"\x0b"),
+        (GET_STOCK, b"\x00\x01"),
+        (GET_STOCK, b"\x0a\xff\xff\xff\xff\x0f"),
+        (GET_STOCK, b"\x0f\x01"),
+        (SET_STOCK, b"\x10" + b"\xff" * 10),
+        (GET_STOCK, b"\x0a\x03\xef\xbf"),
+        (GET_STOCK, b"\x0a\x02\xc0\x80"),
+        (PLACE_ORDER, b"\x7b" * 101 + b"\x7c" * 101),
+    ],
+    ids=[
+        "a number for a string",
+        "fixed32 for a string",
+        "bytes for a number",
+        "an end without a group",
+        "a group without an end",
+        "field 0",
+        "a length of 4 GB",
+        "wire type 7",
+        "a varint of 10 bytes and more",
+        "a cut character",
+        "an overlong NUL",
+        "101 groups in each other",
+    ],
+)
+def test_no_malformed_request_reaches_a_handler(instance: Instance, method: str, body: bytes) -> None:
+    # What has another wire type than the field is an unknown field; then it is the field that is missing.
+    assert refused(instance, method, body).reason in {"MALFORMED_MESSAGE", "INVALID_FIELDS"}
 
 
 def test_unknown_fields_are_no_error(instance: Instance) -> None:

@@ -1,0 +1,159 @@
+"""Who may call what: every method of the contracts by every kind of caller, over every wire and straight at instances.
+
+Nothing is listed here: methods, scopes and rules come from the descriptors. The requests break their contract, so that
+no handler sees one even where the caller is let in; who is let in is told so by the field that is wrong.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import protovalidate
+import pytest
+from google.api import annotations_pb2
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2
+
+from tests.integration.edge_calls import (
+    DENIED,
+    HTTP,
+    INVALID,
+    METHODS,
+    UNAUTHENTICATED,
+    Answer,
+    Edge,
+    Instances,
+    Target,
+    method,
+)
+from tests.integration.edge_calls import edge as edge
+from tests.integration.edge_calls import instances as instances
+from tests.integration.effects import Effects, none_of
+from tests.integration.effects import effects as effects
+from tests.integration.genuine import GenuineKey
+from tests.waiting import eventually
+from weft.identity.v1 import identity_pb2, identity_pb2_grpc
+from weft_protos import grounds, policy
+
+EVERY_METHOD = pytest.mark.parametrize("descriptor", METHODS, ids=lambda one: one.full_name.removeprefix("weft."))
+#: Longer ago than a token lives, and clocks may differ.
+EXPIRED_S = 900
+
+
+def harmless(descriptor: MethodDescriptor) -> Target:
+    """A request that no handler ever sees, because it breaks its contract."""
+    request: Any = GetMessageClass(descriptor.input_type)()
+    rule = descriptor.GetOptions().Extensions[annotations_pb2.http]
+    for name, pattern in re.findall(r"\{([^}=]+)=([^}]*)\}", getattr(rule, str(rule.WhichOneof("pattern")))):
+        holder, _, leaf = name.rpartition(".")
+        setattr(getattr(request, holder) if holder else request, leaf, pattern.replace("*", "!"))
+    if not protovalidate.collect_violations(request):
+        if "page_size" in descriptor.input_type.fields_by_name:
+            request.page_size = -1
+        else:
+            request.start_date.year = 1
+    assert protovalidate.collect_violations(request), f"{descriptor.full_name} would be called"
+    return Target.of(descriptor, request)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a caller is answered."""
+
+    code: int
+    reason: str = ""
+    rule: str = ""
+
+
+class Callers:
+    """One of each kind."""
+
+    def __init__(self, edge: Edge, key: GenuineKey, suspended: str) -> None:
+        self._edge, self._key, self._suspended = edge, key, suspended
+
+    def of(self, descriptor: MethodDescriptor) -> Mapping[str, tuple[str | None, Expected]]:
+        """Token and answer of each kind of caller of a method."""
+        rules, every = policy.effective(descriptor), sorted(policy.scopes())
+        unfitting = [scope for scope in every if scope not in rules.scopes]
+        expired = self._key.token("operator", *every, age_s=EXPIRED_S)
+        suspended = self._key.token(self._suspended, *every)
+        answers = {
+            "anonymous": (None, Expected(UNAUTHENTICATED, "TOKEN_MISSING", grounds.TOKEN)),
+            "expired": (expired, Expected(UNAUTHENTICATED, "TOKEN_EXPIRED", grounds.TOKEN)),
+            "suspended": (suspended, Expected(UNAUTHENTICATED, "USER_SUSPENDED", grounds.TOKEN)),
+            "all other scopes": (
+                self._edge.token(*unfitting),
+                Expected(DENIED, "SCOPE_MISSING", grounds.scopes(rules.scopes)),
+            ),
+        }
+        if rules.public:
+            # Nobody is asked for a token, so a bad one is nobody's.
+            return {name: (token, Expected(INVALID)) for name, (token, _) in answers.items()}
+        fitting = {f"with {scope}": (self._edge.token(scope), Expected(INVALID)) for scope in rules.scopes}
+        # Signed as the refused ones are, and let in: it is for their age and their user that those are refused.
+        genuine = {"of the same key": (self._key.token(f"edge-{uuid.uuid4().hex}", *every), Expected(INVALID))}
+        return answers | fitting | genuine
+
+
+@pytest.fixture(scope="module")
+def callers(edge: Edge, instances: Instances) -> Callers:
+    key, user = GenuineKey.of(edge.mesh), edge.new_user()
+    stub = identity_pb2_grpc.IdentityServiceStub(edge.operator.channel())
+    edge.operator.call(stub.SuspendUser, identity_pb2.SuspendUserRequest(name=f"users/{user}"))
+    made = Callers(edge, key, user)
+    samples = [harmless(method(name)) for name in ("GetUser", "GetProduct", "GetOrder", "GetSales")]
+    token, _ = made.of(method("GetUser"))["suspended"]
+    eventually(lambda: {"USER_SUSPENDED"} == {answer.reason for one in samples for answer in instances.ask(one, token)})
+    return made
+
+
+def test_the_matrix_is_not_empty() -> None:
+    # What it is made of must not become so without a word.
+    public = {one.name for one in METHODS if policy.effective(one).public}
+
+    assert {"CreateUser", "CreateSession", "RefreshSession"} == public
+    assert len(METHODS) - len(public) >= 20
+
+
+def check(answer: Answer, expected: Expected, descriptor: MethodDescriptor) -> None:
+    """Code, details, and nothing that is not the caller's."""
+    info = answer.detail(error_details_pb2.ErrorInfo)
+    owner = policy.service_owner(descriptor.containing_service.full_name)
+    assert (expected.code, "weft") == (answer.code, info.domain)
+    assert f"{descriptor.containing_service.full_name}/{descriptor.name}" == info.metadata["method"]
+    assert info.metadata["contract"].startswith("weft/")
+    assert info.metadata["hop"] in {"gateway", owner}
+    assert info.metadata["instance"]
+    assert not re.search(r"Traceback|File \"|\.py\b|Error\(", answer.message)
+    if expected.reason:
+        assert (expected.reason, expected.rule) == (info.reason, info.metadata["rule"])
+    else:
+        assert answer.detail(error_details_pb2.BadRequest).field_violations
+    if expected.code == DENIED:
+        assert set(policy.effective(descriptor).scopes) == set(info.metadata["scopes"].split())
+
+
+@EVERY_METHOD
+def test_every_kind_of_caller_is_answered_as_the_contract_says_and_nothing_happens(
+    edge: Edge, instances: Instances, callers: Callers, effects: Effects, descriptor: MethodDescriptor
+) -> None:
+    target, asked = harmless(descriptor), callers.of(descriptor)
+    with none_of(effects):
+        for kind, (token, expected) in asked.items():
+            through = {wire.name: edge.ask(wire, target, token) for wire in edge.wires}
+            straight = instances.ask(target, token)
+
+            for answer in (*through.values(), *straight):
+                check(answer, expected, descriptor)
+            if expected.reason:
+                assert len({repr(answer.error) for answer in through.values()}) == 1, kind
+            assert HTTP[expected.code] == through["json"].http
+            # The line that decided is the same, whoever refuses.
+            contracts = {
+                answer.detail(error_details_pb2.ErrorInfo).metadata["contract"]
+                for answer in (through["grpc"], *straight)
+            }
+            assert len(contracts) == 1, kind
