@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.contract import Event
 from gateway.errors import Violation
-from gateway.policy import PolicySet, Rpc
+from gateway.policy import CRITICALITIES, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 
 _FOREVER: Final = timedelta.max
@@ -125,6 +125,14 @@ def answers_stay_as_fresh(before: Rpc, after: Rpc) -> Iterator[Violation]:
         yield Violation(after.places["cache"], message, fix)
 
 
+def criticality_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """A call that was served while others were refused is served. What the contract never said, it never promised."""
+    was, now = before.policy.criticality, after.policy.criticality or "default"
+    if was is not None and CRITICALITIES.index(now) < CRITICALITIES.index(was):
+        message = f"{after.name} is {now}, before {was}: under overload its callers are refused earlier"
+        yield Violation(after.places["criticality"], message, f"keep `criticality: CRITICALITY_{was.upper()}`")
+
+
 def routing_is_kept(before: Event, after: Event) -> Iterator[Violation]:
     """Events go on reaching the queues that were bound to them."""
     was, now = before.policy.routing_key, after.policy.routing_key
@@ -164,6 +172,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc, Rpc], Iterator[Violation]], ...]] = (
     timeout_is_kept,
     retry_is_kept,
     answers_stay_as_fresh,
+    criticality_is_kept,
 )
 EVENT_RULES: Final[tuple[Callable[[Event, Event], Iterator[Violation]], ...]] = (
     routing_is_kept,

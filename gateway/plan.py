@@ -31,6 +31,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "timeout": "timeout",
     "retry": "retry",
     "cache": "cache",
+    "criticality": "criticality",
 }
 
 Named = TypeVar("Named", Rpc, Event)
@@ -165,6 +166,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "timeout": () if policy.timeout is None else (seconds(policy.timeout),),
         "retry": () if policy.max_attempts is None else (f"{policy.max_attempts} attempts",),
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
+        "criticality": () if policy.criticality is None else (policy.criticality,),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
     }
 

@@ -37,7 +37,7 @@ OPERATE: Final = "mesh.operate"
 def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     """Overlay a method's policy on its service's defaults.
 
-    Each part (`rate_limit`, `timeout`, `retry`, `cache`) that the method states replaces the service's whole part;
+    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `criticality`) that the method states replaces the service's whole part;
     access is one part: a method that states `public` or `scopes` inherits neither.
     """
     policy = MethodPolicy()
@@ -64,6 +64,11 @@ def event_policy(message: Descriptor) -> EventPolicy | None:
     if not options.HasExtension(policy_pb2.event):
         return None
     return options.Extensions[policy_pb2.event]
+
+
+def criticality(policy: MethodPolicy) -> policy_pb2.Criticality:
+    """How much a method matters under overload; never unspecified."""
+    return policy.criticality or policy_pb2.CRITICALITY_DEFAULT
 
 
 def service_owner(service: str) -> str:
