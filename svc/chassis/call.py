@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from svc.chassis.context import Deadline, Principal
+from svc.chassis.criticality import Criticality
 from svc.chassis.grounds import Grounds, Progress
 from weft_protos import policy
 
@@ -39,6 +40,8 @@ class Method:
     """The longest a call may take."""
     streaming: bool
     """The answer is a stream."""
+    criticality: Criticality
+    """How much its calls matter by themselves."""
     request_type: type[Message]
     """Class of the request."""
     grounds: Grounds
@@ -60,6 +63,7 @@ class Method:
             scopes=frozenset(rules.scopes),
             timeout_s=timeout_s,
             streaming=descriptor.server_streaming,
+            criticality=Criticality.of(rules),
             request_type=GetMessageClass(descriptor.input_type),
             grounds=Grounds(descriptor, instance, tuple(rules.scopes), timeout_s),
         )
@@ -85,7 +89,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Call:
-    """One call. Fields below `is_active` are filled in by the interceptors, in their order."""
+    """One call. Fields below `shed` are filled in by the interceptors, in their order."""
 
     method: Method
     metadata: Mapping[str, tuple[str, ...]]
@@ -96,6 +100,10 @@ class Call:
     """Until the client's deadline; None where it set none."""
     is_active: Callable[[], bool]
     """Whether the client still waits."""
+    criticality: Criticality = Criticality.DEFAULT
+    """How much it matters: as the method says, or the call that led to it."""
+    shed: bool = False
+    """There is too much to do, and this call is not to be served."""
     refusal: Refusal | None = None
     """Filled in by `status`."""
     deadline: Deadline | None = None
@@ -113,6 +121,7 @@ class Call:
         return Progress(
             admitted=self.method.public or self.principal is not None,
             parsed=self.message is not None,
+            shed=self.shed,
             own_deadline=self.time_left_s is not None and self.time_left_s < self.method.timeout_s,
         )
 

@@ -43,6 +43,11 @@ def timeout(seconds: float) -> str:
     return f"timeout: {seconds:g}s"
 
 
+def criticality(level: str) -> str:
+    """Calls that matter no more than this are refused while there is too much to do."""
+    return f"criticality: {level}"
+
+
 def request(message: str) -> str:
     """The request is no message of that type."""
     return f"request: {message}"
