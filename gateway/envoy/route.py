@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway.contract import Binding
 from gateway.envoy import names
-from gateway.envoy.filters import cors, jwt, rbac, refusal, size, strict_json, transcoder
+from gateway.envoy.filters import cors, jwt, rbac, refusal, retry_throttle, size, strict_json, transcoder
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
@@ -98,9 +98,11 @@ def _grpc(rpc: Rpc) -> Any:
             "timeout": "0s" if timeout is None else timeout,
             "idle_timeout": STREAM_IDLE if streams else None,
             "retry_policy": _retry(rpc),
+            # Critical calls have connections and circuit breakers of their own.
+            "priority": "HIGH" if rpc.policy.criticality == "critical" else None,
         },
         stat_prefix=re.sub(r"[./]", "_", rpc.name),
-        **_words(rpc),
+        **_words(rpc, retry_throttle.for_route(rpc)),
     )
 
 

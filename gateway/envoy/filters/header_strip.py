@@ -9,8 +9,19 @@ from gateway.envoy import names
 from gateway.policy import PolicySet
 from weft_protos.xds import envoy
 
-#: Identity that only the gateway and identity give; and baggage, which nothing in the mesh reads.
-INBOUND: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "baggage", names.WHY, names.STATUS, names.REASON)
+#: Identity, which only the gateway and identity give; how much a call matters, which the contract says; and baggage,
+#: which nothing in the mesh reads.
+INBOUND: Final = (
+    "x-user",
+    "x-scopes",
+    "x-subject",
+    "x-actor",
+    "x-weft-criticality",
+    "baggage",
+    names.WHY,
+    names.STATUS,
+    names.REASON,
+)
 #: What filters tell each other about a refusal. Runs last on the way out, after the refusal filter has read them.
 OUTBOUND: Final = (names.WHY, names.STATUS, names.REASON)
 #: Put on every answer, refusals included.

@@ -71,6 +71,7 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
         {"name": "size", "headers": _local_reply("request_payload_too_large", 413, **{"grpc-status": "2"})},
         {"name": "down", "headers": _local_reply("no_healthy_upstream", 503)},
         {"name": "late", "headers": _local_reply("response_timeout", 504)},
+        {"name": "full", "headers": _local_reply("upstream_reset_before_response_started{overflow}", 503)},
         {
             "name": "unmarked",
             "headers": {":status": "200", "grpc-status": "14", names.WHY: "no_healthy_upstream", names.STATUS: "-"},
@@ -107,6 +108,13 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
     assert (16, "a% ?", "TOKEN_INVALID") == (status.code, status.message, found["ErrorInfo"].reason)
     assert "a%25 ?" == report["token"]["header grpc-message"]
 
+    status, found = _details(report["full"]["header grpc-status-details-bin"])
+    assert ("OVERLOADED", rpc.method.place.at().contract) == (
+        found["ErrorInfo"].reason,
+        found["ErrorInfo"].metadata["contract"],
+    )
+    assert str(found["RetryInfo"].retry_delay.ToMilliseconds()) == report["full"]["header grpc-retry-pushback-ms"]
+
     codes = {name: found["header grpc-status"] for name, found in report.items()}
     assert {
         "scope": "7",
@@ -115,6 +123,7 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
         "size": "8",
         "down": "14",
         "late": "4",
+        "full": "8",
         "unmarked": "14",
     } == codes
     assert {"200"} == {found["header :status"] for found in report.values()}
