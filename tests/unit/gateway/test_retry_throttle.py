@@ -56,8 +56,10 @@ def _static(policies: PolicySet, ports: list[int], listen: int, **breakers: int)
     rpc = find(policies, "PlaceOrder")
     wanted = next(each for each in route.routes(policies) if each.name == rpc.name)
     orders, table = to_dict(cluster.build("orders")), to_dict(wanted)
-    # An ejected backend is spared attempts, and that would flatter the figures.
-    del orders["outlier_detection"], orders["eds_cluster_config"], table["typed_per_filter_config"]
+    del orders["eds_cluster_config"], table["typed_per_filter_config"]
+    if len(ports) == 1:
+        # An ejected backend is spared attempts, and that would flatter the figures.
+        del orders["outlier_detection"]
     for threshold in orders["circuit_breakers"]["thresholds"]:
         threshold |= breakers
     addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
