@@ -22,8 +22,8 @@ from weft_protos.xds import envoy
 #: may have left one but carry a request_id or change nothing.
 RETRY_ON: Final = "connect-failure,refused-stream,unavailable,reset,cancelled"
 RETRY_BACK_OFF: Final = {"base_interval": "0.02s", "max_interval": "0.2s"}
-#: How often a retry draws another instance when it drew one that has failed the call already. A dead one has no calls in
-#: flight, so of two instances it is drawn three times in four: with 3 draws every third retry went to it again.
+#: How often a retry draws another instance when it drew one that has failed the call already. A dead one has no calls
+#: in flight, so of two instances it is drawn three times in four: with 3 draws every third retry went to it again.
 HOST_ATTEMPTS: Final = 16
 #: A stream that says nothing for this long is taken for dead.
 STREAM_IDLE: Final = "3600s"

@@ -31,6 +31,7 @@ class Backend(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.attempts = 0
         self.fails: Callable[[int], bool] = lambda _attempt: False
+        self.code = grpc.StatusCode.UNAVAILABLE
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])
         self.port = self._server.add_insecure_port("127.0.0.1:0")
@@ -42,7 +43,7 @@ class Backend(grpc.GenericRpcHandler):
                 self.attempts += 1
                 fails = self.fails(self.attempts)
             if fails:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+                context.abort(self.code, "no")
             return b""
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -136,6 +137,15 @@ def test_in_a_total_outage_calls_are_hardly_ever_repeated(gateway: Gateway, back
     assert {"UNAVAILABLE"} == {code(call) for _ in range(calls)}
 
     assert 1.0 < backend.attempts / calls <= 1.1
+
+
+@pytest.mark.parametrize("code_of_hop", [grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED])
+def test_what_an_inner_hop_has_repeated_or_refused_for_want_of_time_is_not_repeated(
+    gateway: Gateway, backend: Backend, code_of_hop: grpc.StatusCode
+) -> None:
+    backend.fails, backend.code = (lambda _attempt: True), code_of_hop
+
+    assert (code_of_hop.name, 1) == (code(gateway(backend.port)), backend.attempts)
 
 
 def test_after_an_outage_retries_come_back(gateway: Gateway, backend: Backend) -> None:
