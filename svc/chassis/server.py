@@ -53,6 +53,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.max_concurrent_streams", 100),
+    # gRPC's own protection refuses streams at random, critical ones too, and clients repeat them at once.
+    ("grpc.http.overload_protection", 0),
     # Gateways and peers ping every second to notice a hung instance; half of that leaves room for jitter.
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.keepalive_permit_without_calls", 1),

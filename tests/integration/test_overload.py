@@ -33,9 +33,8 @@ def connections(edge: Edge) -> Iterator[list[Native]]:
         one.close()
 
 
-def burst(edge: Edge) -> tuple[int, int, float]:
-    """A new user calls as fast as it can: calls let through, calls limited, and what was refilled meanwhile."""
-    token = edge.token(user=edge.new_user())
+def burst(edge: Edge, token: str) -> tuple[int, int, float]:
+    """One caller calls as fast as it can: calls let through, calls limited, and what was refilled meanwhile."""
 
     def run(connection: Native) -> list[int]:
         return [connection.call(SALES, token).code for _ in range(CALLS)]
@@ -52,7 +51,7 @@ def burst(edge: Edge) -> tuple[int, int, float]:
 def test_all_gateways_together_let_through_what_the_contract_says(edge: Edge) -> None:
     edge.mesh.wait_ready()
 
-    through, limited, refilled = burst(edge)
+    through, limited, refilled = burst(edge, edge.token(user=edge.new_user()))
 
     assert limited > 0
     assert LIMIT.burst // len(GATEWAYS) <= through <= LIMIT.burst + refilled + ROUNDING
@@ -62,7 +61,7 @@ def test_whoever_is_left_of_the_gateways_keeps_the_limit(edge: Edge) -> None:
     restarts = edge.mesh.status().process(GATEWAYS[1]).restarts
     edge.mesh.kill(GATEWAYS[1])
 
-    through, limited, refilled = burst(edge)
+    through, limited, refilled = burst(edge, edge.token(user=edge.new_user()))
 
     # Until the death is known the one that is left has its share; afterwards, all of it. The one that comes back
     # knows nothing of who has called already.
@@ -77,12 +76,10 @@ def test_a_throttled_client_waits_and_succeeds(edge: Edge) -> None:
     token = edge.token(user=edge.new_user())
     metadata = (("authorization", f"Bearer {token}"),)
     options = (*client_config.options(), ("grpc.use_local_subchannel_pool", 1))
-    attempts = Native(edge.address)
 
     with grpc.insecure_channel(edge.address, options=options) as channel:
         stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
-        eventually(lambda: attempts.call(SALES, token).code == EXHAUSTED)
+        assert burst(edge, token)[1] > 0
         for _ in range(LIMIT.burst):
             # Raises where a call is refused for good.
             stub.GetSales(analytics_pb2.GetSalesRequest(), metadata=metadata, timeout=TIMEOUT_S)
-    attempts.close()

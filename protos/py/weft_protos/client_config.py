@@ -19,8 +19,8 @@ ATTEMPTS_MAX: Final = 5
 #: Pauses in seconds where a refusal names none.
 PAUSE_FIRST_S: Final = 0.1
 PAUSE_MAX_S: Final = 2.0
-#: Each refused attempt takes a token, each answer gives one back; below half of them nothing is repeated (gRFC A6). Not a
-#: tenth, as between services: to be refused once for each answer is how a client lives that is throttled.
+#: Each refused attempt takes a token, each answer gives one back; below half of them nothing is repeated (gRFC A6).
+#: Not a tenth, as between services: to be refused once for each answer is how a client lives that is throttled.
 TOKENS_MAX: Final = 100
 TOKEN_RATIO: Final = 1.0
 
