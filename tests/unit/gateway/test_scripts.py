@@ -71,7 +71,6 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
         {"name": "size", "headers": _local_reply("request_payload_too_large", 413, **{"grpc-status": "2"})},
         {"name": "down", "headers": _local_reply("no_healthy_upstream", 503)},
         {"name": "late", "headers": _local_reply("response_timeout", 504)},
-        {"name": "full", "headers": _local_reply("upstream_reset_before_response_started{overflow}", 503)},
         {
             "name": "unmarked",
             "headers": {":status": "200", "grpc-status": "14", names.WHY: "no_healthy_upstream", names.STATUS: "-"},
@@ -108,13 +107,6 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
     assert (16, "a% ?", "TOKEN_INVALID") == (status.code, status.message, found["ErrorInfo"].reason)
     assert "a%25 ?" == report["token"]["header grpc-message"]
 
-    status, found = _details(report["full"]["header grpc-status-details-bin"])
-    assert ("OVERLOADED", rpc.method.place.at().contract) == (
-        found["ErrorInfo"].reason,
-        found["ErrorInfo"].metadata["contract"],
-    )
-    assert str(found["RetryInfo"].retry_delay.ToMilliseconds()) == report["full"]["header grpc-retry-pushback-ms"]
-
     codes = {name: found["header grpc-status"] for name, found in report.items()}
     assert {
         "scope": "7",
@@ -123,11 +115,29 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
         "size": "8",
         "down": "14",
         "late": "4",
-        "full": "8",
         "unmarked": "14",
     } == codes
     assert {"200"} == {found["header :status"] for found in report.values()}
     assert "RATE_LIMITED" == report["limit"]["noted reason"]
+
+
+def test_an_open_circuit_breaker_is_overload_and_says_when_to_come_back(run: Runner, policies: PolicySet) -> None:
+    rpc = find(policies, "PlaceOrder")
+    full = {"headers": _local_reply("upstream_reset_before_response_started{overflow}", 503)}
+    cases: list[dict[str, Any]] = [
+        full | {"name": wire, "route": refusal.for_route(rpc), "dynamic": {names.REFUSAL: {"wire": wire}}}
+        for wire in ("grpc", "json")
+    ]
+
+    report = run(refusal, "envoy_on_response", cases)
+
+    status, found = _details(report["grpc"]["header grpc-status-details-bin"])
+    info = found["ErrorInfo"]
+    assert (8, "OVERLOADED", rpc.method.place.at().contract) == (status.code, info.reason, info.metadata["contract"])
+    assert str(found["RetryInfo"].retry_delay.ToMilliseconds()) == report["grpc"]["header grpc-retry-pushback-ms"]
+    said = json.loads(report["json"]["body"])
+    assert ("429", 8, "OVERLOADED") == (report["json"]["header :status"], said["code"], said["details"][0]["reason"])
+    assert report["json"]["header retry-after"] in {"1", "2"}
 
 
 def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: PolicySet) -> None:
