@@ -357,6 +357,7 @@ class Server:
 
     def start(self) -> None:
         """Answer calls. Health says NOT_SERVING until `serving(True)`."""
+        self._workers.start()
         self._server.start()
 
     def serving(self, ready: bool) -> None:

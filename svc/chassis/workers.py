@@ -65,7 +65,7 @@ class Workers:
     """A fixed number of threads for calls of every class."""
 
     def __init__(self, threads: int, *, places: int, name: str) -> None:
-        """At most `places` calls wait for a thread. `name` begins the threads' names."""
+        """At most `places` calls wait for a thread. `name` begins the threads' names. Nothing runs until `start`."""
         self._admission: Admission[_Work] = Admission(threads=threads, places=places)
         self._lock = threading.Lock()
         self._closed = False
@@ -79,6 +79,9 @@ class Workers:
         self._threads = [
             threading.Thread(target=self._serve, name=f"{name}-rpc-{number}", daemon=True) for number in range(threads)
         ]
+
+    def start(self) -> None:
+        """Begin to serve."""
         for thread in self._threads:
             thread.start()
 
