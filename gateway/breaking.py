@@ -12,7 +12,7 @@ from typing import Final
 from gateway import sensitivity
 from gateway.contract import Event, Field
 from gateway.errors import Violation
-from gateway.policy import PolicySet, Rpc
+from gateway.policy import CRITICALITIES, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 
 _FOREVER: Final = timedelta.max
@@ -145,6 +145,14 @@ def request_size_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
         yield Violation(after.places["max_request_bytes"], message, f"keep `max_request_bytes: {was}` or more")
 
 
+def criticality_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """A call that was served while others were refused is served. What the contract never said, it never promised."""
+    was, now = before.policy.criticality, after.policy.criticality or "default"
+    if was is not None and CRITICALITIES.index(now) < CRITICALITIES.index(was):
+        message = f"{after.name} is {now}, before {was}: under overload its callers are refused earlier"
+        yield Violation(after.places["criticality"], message, f"keep `criticality: CRITICALITY_{was.upper()}`")
+
+
 def routing_is_kept(before: Event, after: Event) -> Iterator[Violation]:
     """Events go on reaching the queues that were bound to them."""
     was, now = before.policy.routing_key, after.policy.routing_key
@@ -196,6 +204,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc, Rpc], Iterator[Violation]], ...]] = (
     retry_is_kept,
     answers_stay_as_fresh,
     request_size_is_kept,
+    criticality_is_kept,
 )
 EVENT_RULES: Final[tuple[Callable[[Event, Event], Iterator[Violation]], ...]] = (
     routing_is_kept,

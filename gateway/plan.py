@@ -34,6 +34,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "retry": "retry",
     "cache": "cache",
     "max_request_bytes": "max_request_bytes",
+    "criticality": "criticality",
 }
 
 Named = TypeVar("Named", Rpc, Event, Field)
@@ -170,6 +171,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "retry": () if policy.max_attempts is None else (f"{policy.max_attempts} attempts",),
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
         "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
+        "criticality": () if policy.criticality is None else (policy.criticality,),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
     }
 

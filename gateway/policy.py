@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -21,6 +21,9 @@ from weft_protos import policy as shared
 from weft_protos.locations import PARTS, Location, Part, part_of
 
 Key = Literal["subject", "address"]
+Criticality = Literal["sheddable", "default", "critical"]
+#: From what is refused first to what is refused last.
+CRITICALITIES: Final[tuple[Criticality, ...]] = get_args(Criticality)
 
 #: A duration beyond this is read as this: the rules refuse it, and timedelta cannot hold every Duration.
 _DURATION_S_MAX: Final = 10**9
@@ -52,6 +55,7 @@ class Policy:
     timeout: timedelta | None
     max_attempts: int | None
     cache_ttl: timedelta | None
+    criticality: Criticality | None
     max_request_bytes: int | None
 
     @property
@@ -124,6 +128,7 @@ def _policy(merged: MethodPolicy) -> Policy:
         max_attempts=merged.retry.max_attempts if merged.HasField("retry") else None,
         cache_ttl=_duration(merged.cache.ttl) if merged.HasField("cache") else None,
         max_request_bytes=merged.max_request_bytes if merged.HasField("max_request_bytes") else None,
+        criticality=_criticality(merged),
     )
 
 
@@ -138,6 +143,11 @@ def _rate_limit(merged: MethodPolicy) -> RateLimit:
         key="address" if address else "subject",
         key_said=said,
     )
+
+
+def _criticality(merged: MethodPolicy) -> Criticality | None:
+    level = merged.criticality
+    return CRITICALITIES[level - 1] if 0 < level <= len(CRITICALITIES) else None
 
 
 def _duration(value: Duration) -> timedelta:
@@ -172,6 +182,7 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "max_attempts": policy.max_attempts or 1,
         "cache_ttl_s": None if policy.cache_ttl is None else policy.cache_ttl.total_seconds(),
         "max_request_bytes": policy.request_bytes,
+        "criticality": policy.criticality or "default",
         "streaming": rpc.method.streaming,
     }
     return said | {"said_at": {part: str(location) for part, location in rpc.places.items()}}

@@ -67,6 +67,7 @@ def contract_lines(said: Mapping[str, Any]) -> Iterator[str]:
         ("timeout", None if said["timeout_s"] is None else f"{said['timeout_s']:g} s", places["timeout"]),
         ("retry", f"{said['max_attempts']} attempts" if said["max_attempts"] > 1 else None, places["retry"]),
         ("cache", None if said["cache_ttl_s"] is None else f"{said['cache_ttl_s']:g} s", places["cache"]),
+        ("overload", said["criticality"], places["criticality"]),
     ]
     for name, text, place in rows:
         row = f"{name:<{WIDTH}} {'-' if text is None else text:<{TEXT_WIDTH}}"

@@ -11,10 +11,11 @@ from gateway.envoy.sources import ads
 from weft_protos.xds import envoy
 
 #: Of a cluster's calls in flight, what share may be retries, and how many may be in any case. A killed instance fails
-#: all its calls at the same moment, so the floor must hold the calls that one instance can have in flight.
+#: all its calls at the same moment, so the floor must hold the calls that one instance can have in flight. It bounds
+#: no outage, in which calls fail too fast to be in flight: that does `filters/retry_throttle`.
 RETRY_BUDGET_PERCENT: Final = 20.0
 RETRIES_MIN: Final = 100
-REQUESTS_MAX: Final = 4096
+REQUESTS_MAX: Final = 2048
 CONNECTIONS_MAX: Final = 1024
 #: A frozen instance is noticed after interval and timeout together.
 KEEPALIVE: Final = {"interval": "1s", "timeout": "0.5s"}
@@ -38,18 +39,8 @@ def build(service: str) -> Any:
             "policies": [_policy("least_request", "LeastRequest"), _policy("round_robin", "RoundRobin")]
         },
         circuit_breakers={
-            "thresholds": [
-                {
-                    "priority": "DEFAULT",
-                    "max_connections": CONNECTIONS_MAX,
-                    "max_pending_requests": REQUESTS_MAX,
-                    "max_requests": REQUESTS_MAX,
-                    "retry_budget": {
-                        "budget_percent": {"value": RETRY_BUDGET_PERCENT},
-                        "min_retry_concurrency": RETRIES_MIN,
-                    },
-                }
-            ]
+            # Calls of critical methods are HIGH: whatever hangs, there is room for them.
+            "thresholds": [_threshold("DEFAULT"), _threshold("HIGH")]
         },
         typed_extension_protocol_options={_H2: http2(KEEPALIVE)},
         outlier_detection=_outliers(),
@@ -62,6 +53,19 @@ def http2(keepalive: dict[str, str]) -> Any:
         "extensions.upstreams.http.v3.HttpProtocolOptions",
         explicit_http_config={"http2_protocol_options": {"connection_keepalive": keepalive}},
     )
+
+
+def _threshold(priority: str) -> dict[str, Any]:
+    return {
+        "priority": priority,
+        "max_connections": CONNECTIONS_MAX,
+        "max_pending_requests": REQUESTS_MAX,
+        "max_requests": REQUESTS_MAX,
+        "retry_budget": {
+            "budget_percent": {"value": RETRY_BUDGET_PERCENT},
+            "min_retry_concurrency": RETRIES_MIN,
+        },
+    }
 
 
 def _policy(package: str, message: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ JWT: Final = "envoy.filters.http.jwt_authn"
 CLAIMS: Final = "weft.claims"
 RBAC: Final = "envoy.filters.http.rbac"
 SUBJECT_LIMIT: Final = "rl_sub"
+RETRY_THROTTLE: Final = "weft.retry_throttle"
 ROUTER: Final = "envoy.filters.http.router"
 
 # Metadata.

@@ -1,19 +1,15 @@
 """What gRPC clients inside the mesh get: `xds:///orders` resolves to these.
 
 No filter but the router: gRPC refuses what it does not know, and access was checked at the edge and is checked again
-by the service. Deadlines are the caller's own: gRPC's route timeouts fire too early.
+by the service. Deadlines are the caller's own: gRPC's route timeouts fire too early. Retries are the caller's own, too
+(`svc/chassis/client.py`): a route can say how often, but not that they stop while every attempt fails.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from gateway.envoy import names
 from gateway.envoy.sources import ads
-from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
-
-#: Failures that the inner hop repeats. A service that has retried itself answers with another code.
-RETRY_ON: Final = "unavailable"
-RETRY_BACK_OFF: Final = {"base_interval": "0.02s", "max_interval": "0.2s"}
 
 
 def route_name(service: str) -> str:
@@ -32,18 +28,11 @@ def listener(service: str) -> Any:
     return envoy("config.listener.v3.Listener", name=service, api_listener={"api_listener": manager})
 
 
-def routes(policies: PolicySet, service: str) -> Any:
-    """The service's route table: retried methods by name, then everything else (health, reflection) without retries."""
-    retried = [rpc for rpc in policies.rpcs if rpc.owner == service and rpc.policy.max_attempts is not None]
-    rest = {"match": {"prefix": ""}, "route": {"cluster": service}}
+def routes(service: str) -> Any:
+    """The service's route table: all of it goes to one cluster."""
+    everything = {"match": {"prefix": ""}, "route": {"cluster": service}}
     return envoy(
         "config.route.v3.RouteConfiguration",
         name=route_name(service),
-        virtual_hosts=[{"name": service, "domains": ["*"], "routes": [*map(_route, retried), rest]}],
+        virtual_hosts=[{"name": service, "domains": ["*"], "routes": [everything]}],
     )
-
-
-def _route(rpc: Rpc) -> dict[str, Any]:
-    attempts = rpc.policy.max_attempts or 1
-    retry = {"retry_on": RETRY_ON, "num_retries": attempts - 1, "retry_back_off": RETRY_BACK_OFF}
-    return {"match": {"path": f"/{rpc.name}"}, "route": {"cluster": rpc.owner, "retry_policy": retry}}

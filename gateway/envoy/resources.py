@@ -31,4 +31,4 @@ def build(policies: PolicySet, edge: Edge) -> Iterator[Resource]:
     for service in policies.owners:
         yield Resource("all", service, cluster.build(service))
         yield Resource("grpc", service, proxyless.listener(service))
-        yield Resource("grpc", proxyless.route_name(service), proxyless.routes(policies, service))
+        yield Resource("grpc", proxyless.route_name(service), proxyless.routes(service))

@@ -15,7 +15,7 @@ def lua(name: str, *, script: str, constants: Mapping[str, str | int], calls: st
         "extensions.filters.http.lua.v3.Lua",
         default_source_code={"inline_string": source(script, constants) + calls},
         stat_prefix=name.rsplit(".", 1)[-1],
-        # No script changes a request's headers, so none may make Envoy choose the route again.
+        # No script changes what routes are chosen by, so none may make Envoy choose again.
         clear_route_cache=False,
     )
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from svc.chassis.context import Deadline, Principal
+from svc.chassis.criticality import Criticality
 from svc.chassis.grounds import Grounds, Progress
 from weft_protos import policy
 
@@ -41,6 +42,8 @@ class Method:
     """The answer is a stream."""
     request_bytes: int
     """The most bytes of a request, as it is serialized."""
+    criticality: Criticality
+    """How much its calls matter by themselves."""
     request_type: type[Message]
     """Class of the request."""
     grounds: Grounds
@@ -64,6 +67,7 @@ class Method:
             timeout_s=timeout_s,
             streaming=descriptor.server_streaming,
             request_bytes=most,
+            criticality=Criticality.of(rules),
             request_type=GetMessageClass(descriptor.input_type),
             grounds=Grounds(descriptor, instance, tuple(rules.scopes), timeout_s, most),
         )
@@ -89,7 +93,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Call:
-    """One call. Fields below `is_active` are filled in by the interceptors, in their order."""
+    """One call. Fields below `shed` are filled in by the interceptors, in their order."""
 
     method: Method
     metadata: Mapping[str, tuple[str, ...]] = field(repr=False)
@@ -100,6 +104,10 @@ class Call:
     """Until the client's deadline; None where it set none."""
     is_active: Callable[[], bool]
     """Whether the client still waits."""
+    criticality: Criticality = Criticality.DEFAULT
+    """How much it matters: as the method says, or the call that led to it."""
+    shed: bool = False
+    """There is too much to do, and this call is not to be served."""
     refusal: Refusal | None = None
     """Filled in by `status`."""
     deadline: Deadline | None = None
@@ -117,6 +125,7 @@ class Call:
         return Progress(
             admitted=self.method.public or self.principal is not None,
             parsed=self.message is not None,
+            shed=self.shed,
             own_deadline=self.time_left_s is not None and self.time_left_s < self.method.timeout_s,
         )
 

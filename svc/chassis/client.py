@@ -1,12 +1,14 @@
 """Calls to other services of the mesh.
 
 A peer call gives what is left of the caller's deadline, the caller's token and the trace to the next hop, and
-turns its status back into an AppError. Retries belong to the channel (the xDS route says which methods and how
-often), never to this module: a peer that is still unavailable after them becomes ABORTED, which the gateway does
-not repeat.
+turns its status back into an AppError. Retries of this hop are made here and nowhere else: as often as the contract's
+`retry` says, within the deadline, and no more than `throttle` allows. A peer that is still unavailable after them
+becomes ABORTED, which the gateway does not repeat.
 """
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import grpc
@@ -16,8 +18,9 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.trace import SpanKind
 
-from svc.chassis import telemetry
+from svc.chassis import telemetry, throttle
 from svc.chassis.context import CallContext
+from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import (
     Aborted,
     AlreadyExists,
@@ -35,16 +38,19 @@ from weft_protos import policy
 
 # What a caller keeps of its deadline to answer in after the peer has failed.
 RESERVE_S: Final = 0.05
-# After a peer stayed away through the channel's retries: long enough for a restart or a new endpoint.
+# After a peer stayed away through all attempts: long enough for a restart or a new endpoint.
 PEER_RETRY_S: Final = 1.0
 
 _DETAILS: Final = "grpc-status-details-bin"
+_PUSHBACK: Final = "grpc-retry-pushback-ms"
 _PLAIN: Final[dict[grpc.StatusCode, type[AppError]]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.ABORTED: Aborted,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
+# Codes that gRPC makes by itself, so that nobody knows whether the peer is there.
+_SILENT: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 _AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
 
@@ -122,33 +128,65 @@ def error_of(error: grpc.Call, service: str) -> AppError:
     return Internal(reason="PEER_FAILED", metadata={"service": service})
 
 
+def _pushback_s(error: grpc.Call, attempt: int) -> float | None:
+    """How long to wait before the next attempt: as the peer says (gRFC A6), or None where it says not to come back."""
+    said = [value for key, value in error.trailing_metadata() or () if key == _PUSHBACK]
+    if not said:
+        return throttle.pause_s(attempt)
+    try:
+        wait_ms = int(said[0])
+    except ValueError:
+        return None
+    return wait_ms / 1000 if wait_ms >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """One method of the peer."""
+
+    path: str
+    send: Callable[..., Any]
+    attempts: int
+    """Attempts in all, as the contract says."""
+    criticality: Criticality
+    """How much its calls matter by themselves."""
+
+    @classmethod
+    def of(cls, channel: grpc.Channel, descriptor: MethodDescriptor) -> "_Method":
+        path = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
+        send = channel.unary_unary(
+            path,
+            request_serializer=GetMessageClass(descriptor.input_type).SerializeToString,
+            response_deserializer=GetMessageClass(descriptor.output_type).FromString,
+        )
+        rules = policy.effective(descriptor)
+        return cls(path, send, max(1, rules.retry.max_attempts), Criticality.of(rules))
+
+
 class Peer:
     """Unary methods of one service at another mesh service. One per peer and process, used by all threads."""
 
-    def __init__(self, channel: grpc.Channel, service: ServiceDescriptor) -> None:
-        """Opens nothing: the channel connects with the first call."""
+    def __init__(self, channel: grpc.Channel, service: ServiceDescriptor, courier: Courier | None = None) -> None:
+        """Opens nothing: the channel connects with the first call.
+
+        `courier` tells the peer how much a call matters; without one, it can not be told that it matters more.
+        """
         self._name = service.full_name
         self._owner = policy.service_owner(service.full_name)
-        self._methods: dict[str, Callable[..., Any]] = {
-            method.name: self._bind(channel, method)
+        self._courier = courier or Courier()
+        self._throttle = throttle.Throttle()
+        self._methods = {
+            method.name: _Method.of(channel, method)
             for method in service.methods
             if not method.server_streaming and not method.client_streaming
         }
-
-    def _bind(self, channel: grpc.Channel, method: MethodDescriptor) -> Callable[..., Any]:
-        return channel.unary_unary(
-            f"/{self._name}/{method.name}",
-            request_serializer=GetMessageClass(method.input_type).SerializeToString,
-            response_deserializer=GetMessageClass(method.output_type).FromString,
-        )
 
     def call(self, method: str, request: Message, *, call: CallContext) -> Any:
         """Call a method for `call`'s caller, within its deadline less a reserve. Raises AppError.
 
         The answer is an instance of the method's response message.
         """
-        timeout_s = call.deadline.less(RESERVE_S).remaining()
-        if timeout_s <= 0:
+        if call.deadline.less(RESERVE_S).expired():
             raise DeadlineExceeded("The deadline passed before a peer was called.", reason="DEADLINE_EXPIRED")
         attributes = {
             "rpc.system": "grpc",
@@ -157,13 +195,44 @@ class Peer:
             "peer.service": self._owner,
         }
         with telemetry.span(f"{self._name}/{method}", SpanKind.CLIENT, attributes=attributes) as current:
-            metadata = [("traceparent", telemetry.current_traceparent())] if telemetry.current_traceparent() else []
-            if call.principal is not None:
-                metadata.append(("authorization", f"Bearer {call.principal.token}"))
+            wanted = self._methods[method]
             try:
-                return self._methods[method](request, timeout=timeout_s, metadata=metadata)
+                return self._attempt(wanted, request, call)
             except grpc.RpcError as error:
                 ended = cast(grpc.Call, error)  # every error of a call on a channel is that call as well
                 if current.is_recording():
                     current.set_attribute("rpc.response.status_code", ended.code().name)
                 raise error_of(ended, self._owner) from error
+
+    def _metadata(self, method: _Method, call: CallContext) -> list[tuple[str, str]]:
+        authorization = "" if call.principal is None else f"Bearer {call.principal.token}"
+        metadata = self._courier.send(
+            call.criticality, method=method.path, own=method.criticality, authorization=authorization
+        )
+        if telemetry.current_traceparent():
+            metadata.append(("traceparent", telemetry.current_traceparent()))
+        if authorization:
+            metadata.append(("authorization", authorization))
+        return metadata
+
+    def _attempt(self, method: _Method, request: Message, call: CallContext) -> Any:
+        """Send until it is answered, or until contract, throttle, peer, deadline or caller want no further attempt."""
+        metadata, deadline, attempt = self._metadata(method, call), call.deadline.less(RESERVE_S), 1
+        while True:
+            try:
+                answer = method.send(request, timeout=deadline.remaining(), metadata=metadata)
+            except grpc.RpcError as error:
+                ended = cast(grpc.Call, error)
+                if ended.code() is not grpc.StatusCode.UNAVAILABLE:
+                    if ended.code() not in _SILENT:
+                        self._throttle.answered()
+                    raise
+                worth = self._throttle.failed() and attempt < method.attempts and call.is_active()
+                wait_s = _pushback_s(ended, attempt) if worth else None
+                if wait_s is None or wait_s >= deadline.remaining():
+                    raise
+                threading.Event().wait(wait_s)
+                attempt += 1
+            else:
+                self._throttle.answered()
+                return answer

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
+from svc.chassis.criticality import Criticality
 from svc.chassis.errors import Unauthenticated
 
 
@@ -74,6 +75,8 @@ class CallContext:
     """SHA-256 of the request's deterministic serialisation; ties a `request_id` to one body."""
     is_active: Callable[[], bool]
     """Whether the client still waits. Asked before side effects, and by streams in their loop."""
+    criticality: Criticality = Criticality.DEFAULT
+    """How much it matters that it is served; calls to peers for its sake matter as much."""
 
     @property
     def caller(self) -> Principal:

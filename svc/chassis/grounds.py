@@ -30,6 +30,8 @@ class Progress:
     """The request is a message that obeys the contract, and the handler was called with it."""
     own_deadline: bool
     """The caller set a deadline, earlier than the contract's."""
+    shed: bool = False
+    """It was refused for want of time, before anything was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Grounds:
     def _rule(self, error: AppError, progress: Progress) -> tuple[str, str]:
         """The rule, and the line that states it: that of the method where no option or field does."""
         method = self.method
+        if progress.shed:
+            return grounds.criticality(error.metadata["criticality"]), locations.method(method, "criticality")
         if isinstance(error, DeadlineExceeded):
             if progress.own_deadline:
                 return _CALLERS_DEADLINE, locations.method(method)

@@ -197,7 +197,8 @@ def serve(
         resources.agent.watch(revocations.DOCUMENT, verifier.revoke)
         resources.agent.watch("jwks", verifier.update)
         instance = settings.process.instance
-        server = Server(build(resources), verifier=verifier, limits=SERVICE_LIMITS, instance=instance)
+        services, courier = build(resources), resources.courier
+        server = Server(services, verifier=verifier, limits=SERVICE_LIMITS, instance=instance, courier=courier)
         for task in resources.tasks:
             life.at_end(task.name, task.stop)
             task.start()

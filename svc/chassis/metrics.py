@@ -28,6 +28,11 @@ RPC_REFUSALS: Final = Counter(
     ["service", "method", "reason"],
 )
 RPC_IN_FLIGHT: Final = Gauge("weft_rpc_in_flight", "Calls that are being served now.", ["service"])
+RPC_SHED: Final = Counter(
+    "weft_rpc_shed_total",
+    "Calls refused because there was too much to do; `criticality` is sheddable, default or critical.",
+    ["service", "criticality"],
+)
 
 CACHE_REQUESTS: Final = Counter(
     "weft_cache_requests_total",

@@ -20,6 +20,7 @@ from lb.registry.agent import Agent
 from svc.chassis import metrics, telemetry
 from svc.chassis.cache import Cache
 from svc.chassis.config import Settings
+from svc.chassis.criticality import Courier
 from svc.chassis.database import Database
 
 # Connections of an instance to its database: two busy cores of PostgreSQL serve no more, and seven instances with
@@ -80,6 +81,12 @@ class Resources:
         )
         agent.start()
         return agent
+
+    @cached_property
+    def courier(self) -> Courier:
+        """Tells peers how much a call matters, and believes them."""
+        secrets = self.settings.secrets
+        return Courier(secrets.cache_key() if secrets.has("cache.key") else None)
 
     @property
     def tracer(self) -> Tracer:

@@ -3,7 +3,8 @@
 Handlers are plain objects with one method per RPC, `def PlaceOrder(self, request, call) -> Order`; a server stream
 returns an iterator. Requests arrive as bytes and are parsed by the last interceptor, so that a malformed one is an
 INVALID_ARGUMENT like any other. Unary calls, streams and health have threads of their own: neither many open
-streams nor a slow database keep the others from being answered.
+streams nor a slow database keep the others from being answered. Which unary call gets a thread, and which is refused
+where there are too many, is decided by `admission`.
 """
 
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
@@ -24,8 +25,10 @@ from svc.chassis import metrics
 from svc.chassis.call import Call, Interceptor, Method, Verifier
 from svc.chassis.config import Address
 from svc.chassis.context import CallContext, Deadline
+from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
 from svc.chassis.interceptors import ORDER, status
+from svc.chassis.workers import Workers
 from weft_protos import policy, redaction
 
 Service = tuple[ServiceDescriptor, object]
@@ -35,8 +38,10 @@ Service = tuple[ServiceDescriptor, object]
 MESSAGE_BYTES: Final = policy.REQUEST_BYTES_MAX + (32 << 10)
 # One limit, not a soft and a hard one: between the two gRPC refuses at random.
 METADATA_BYTES: Final = 16 * 1024
-# Calls that may wait for a thread, for each thread. More are refused at once instead of answered too late.
+# Calls that may wait for a thread, for each thread, whatever their class: the bound of memory, not of time.
 QUEUE_PER_THREAD: Final = 16
+# Refused calls that may wait to be told so. Beyond that gRPC refuses by itself, without a reason.
+REFUSALS: Final = 512
 # Threads that stay free of streams, to refuse the stream above the budget.
 REFUSAL_THREADS: Final = 2
 HEALTH_THREADS: Final = 2
@@ -50,6 +55,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.max_concurrent_streams", 100),
+    # gRPC's own protection refuses streams at random, critical ones too, and clients repeat them at once.
+    ("grpc.http.overload_protection", 0),
     # Gateways and peers ping every second to notice a hung instance; half of that leaves room for jitter.
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -62,6 +69,7 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Message, CallContext], Any]
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +149,7 @@ class _Route:
         self._response_type = GetMessageClass(descriptor.output_type)
         self._interceptors: tuple[Interceptor, ...] = tuple(build(self.method, verifier) for build, _ in ORDER)
 
-    def call(self, body: bytes, context: grpc.ServicerContext) -> Call:
+    def call(self, body: bytes, context: grpc.ServicerContext, level: Criticality, *, shed: bool = False) -> Call:
         """What has come in."""
         return Call(
             method=self.method,
@@ -149,6 +157,8 @@ class _Route:
             body=body,
             time_left_s=context.time_remaining(),
             is_active=context.is_active,
+            criticality=level,
+            shed=shed,
         )
 
     def enter(self, stack: ExitStack, call: Call) -> None:
@@ -160,7 +170,9 @@ class _Route:
         """Call the handler."""
         assert call.message is not None
         assert call.deadline is not None
-        context = CallContext(call.method.name, call.principal, call.deadline, call.body_hash, is_active)
+        context = CallContext(
+            call.method.name, call.principal, call.deadline, call.body_hash, is_active, call.criticality
+        )
         return self._handler(call.message, context)
 
     def refuse_revoked(self, call: Call) -> None:
@@ -183,9 +195,9 @@ class _Route:
         return response.SerializeToString()
 
 
-def _unary(route: _Route) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def _unary(route: _Route, level: Criticality, workers: Workers) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
-        call = route.call(body, context)
+        call = route.call(body, context, level, shed=workers.refuses)
         answer = b""
         with _guard(call), ExitStack() as stack:
             route.enter(stack, call)
@@ -201,7 +213,7 @@ def _stream(
     route: _Route, budget: _Budget, draining: threading.Event
 ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
     def serve(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        call = route.call(body, context)
+        call = route.call(body, context, route.method.criticality)
 
         def is_active() -> bool:
             return context.is_active() and not draining.is_set() and route.admits(call)
@@ -230,6 +242,11 @@ def _refuse_end(deadline: Deadline, draining: threading.Event) -> None:
         raise DeadlineExceeded("The deadline passed.", reason="DEADLINE_EXPIRED")
 
 
+def _run_in(pool: ThreadPoolExecutor, behaviour: Any) -> None:
+    """GRPC runs a behaviour with this attribute in the pool it names instead of the server's."""
+    behaviour.experimental_thread_pool = pool
+
+
 def _handler_of(target: object, descriptor: MethodDescriptor) -> Handler:
     handler = getattr(target, descriptor.name, None)
     if not callable(handler):
@@ -237,51 +254,87 @@ def _handler_of(target: object, descriptor: MethodDescriptor) -> Handler:
     return cast(Handler, handler)
 
 
+class _Methods(grpc.GenericRpcHandler):
+    """Every contract method; of a unary one, the handler for calls of each class."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+        self._unary: dict[str, tuple[Criticality, Mapping[Criticality, RpcHandler]]] = {}
+        self._streams: dict[str, RpcHandler] = {}
+
+    def add_unary(self, method: Method, handlers: Mapping[Criticality, RpcHandler]) -> None:
+        self._unary[method.name] = (method.criticality, handlers)
+
+    def add_stream(self, method: Method, handler: RpcHandler) -> None:
+        self._streams[method.name] = handler
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "RpcHandler | None":
+        """The handler of a call that has come in; gRPC asks in the thread that reads the wire."""
+        name = handler_call_details.method
+        found = self._unary.get(name)
+        if found is None:
+            return self._streams.get(name)
+        own, handlers = found
+        return handlers[self._courier.read(handler_call_details.invocation_metadata, method=name, own=own)]
+
+
 class Server:
     """Serves contract services and health. Made, bound, started, drained and stopped once."""
 
-    def __init__(self, services: Sequence[Service], *, verifier: Verifier, limits: Limits, instance: str = "") -> None:
+    def __init__(
+        self,
+        services: Sequence[Service],
+        *,
+        verifier: Verifier,
+        limits: Limits,
+        instance: str = "",
+        courier: Courier | None = None,
+    ) -> None:
         """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
 
-        `instance`: what refusals call this process; empty: they do not name it.
+        `instance`: what refusals call this process; empty: they do not name it. `courier` reads how much a peer says
+        that its call matters; without one, nobody is believed who says that it matters more than its method.
         """
         self._instance = instance
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
-        sizes = {"rpc": limits.threads, "stream": limits.streams + REFUSAL_THREADS, "health": HEALTH_THREADS}
+        sizes = {"stream": limits.streams + REFUSAL_THREADS, "health": HEALTH_THREADS}
         self._pools = {
             name: ThreadPoolExecutor(size, thread_name_prefix=f"{self._mark}-{name}") for name, size in sizes.items()
         }
+        places = limits.threads * QUEUE_PER_THREAD
+        self._workers = Workers(limits.threads, places=places, name=self._mark)
         self._server = grpc.server(
-            self._pools["rpc"],
+            self._workers.lane(Criticality.DEFAULT),
             options=OPTIONS,
-            maximum_concurrent_rpcs=limits.threads * (1 + QUEUE_PER_THREAD) + limits.streams,
+            maximum_concurrent_rpcs=limits.threads + places + limits.streams + REFUSALS,
         )
         self._budget = _Budget(limits.streams)
         self._names = ["", *(descriptor.full_name for descriptor, _ in services)]
+        methods = _Methods(courier or Courier())
         for descriptor, target in services:
-            self._add(descriptor, target, verifier)
+            self._add(methods, descriptor, target, verifier)
+        self._server.add_generic_rpc_handlers((methods,))
         self._health = health.HealthServicer()
         self._add_health()
         self.serving(False)
 
-    def _add(self, service: ServiceDescriptor, target: object, verifier: Verifier) -> None:
-        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    def _add(self, methods: _Methods, service: ServiceDescriptor, target: object, verifier: Verifier) -> None:
         for descriptor in service.methods:
             handler = _handler_of(target, descriptor)
             route = _Route(descriptor, handler, verifier=verifier, instance=self._instance)
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
-                self._own_pool(stream, "stream")
-                handlers[descriptor.name] = grpc.unary_stream_rpc_method_handler(stream)
+                _run_in(self._pools["stream"], stream)
+                methods.add_stream(route.method, grpc.unary_stream_rpc_method_handler(stream))
             else:
-                handlers[descriptor.name] = grpc.unary_unary_rpc_method_handler(_unary(route))
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+                methods.add_unary(route.method, {level: self._unary(route, level) for level in Criticality})
 
-    def _own_pool(self, behaviour: Any, pool: str) -> None:
-        """GRPC runs a behaviour with this attribute in the pool it names instead of the server's."""
-        behaviour.experimental_thread_pool = self._pools[pool]
+    def _unary(self, route: _Route, level: Criticality) -> RpcHandler:
+        behaviour = _unary(route, level, self._workers)
+        _run_in(self._workers.lane(level), behaviour)
+        return grpc.unary_unary_rpc_method_handler(behaviour)
 
     def _add_health(self) -> None:
         def check(request: Any, context: grpc.ServicerContext) -> Any:
@@ -292,7 +345,7 @@ class Server:
 
         behaviours: tuple[Any, Any] = (check, watch)
         for behaviour in behaviours:
-            self._own_pool(behaviour, "health")
+            _run_in(self._pools["health"], behaviour)
         behaviours[1].experimental_non_blocking = True  # a watcher holds no thread
         codec = {
             "request_deserializer": health_pb2.HealthCheckRequest.FromString,
@@ -310,6 +363,7 @@ class Server:
 
     def start(self) -> None:
         """Answer calls. Health says NOT_SERVING until `serving(True)`."""
+        self._workers.start()
         self._server.start()
 
     def serving(self, ready: bool) -> None:
@@ -318,6 +372,11 @@ class Server:
         for name in self._names:
             self._health.set(name, answer)
 
+    @property
+    def waiting(self) -> int:
+        """How many unary calls wait for a thread."""
+        return self._workers.waiting
+
     def stop(self, grace_s: float) -> bool:
         """Take no new calls, end streams with UNAVAILABLE, let unary calls finish; cancel what is left after grace.
 
@@ -325,6 +384,7 @@ class Server:
         """
         self._draining.set()
         self._server.stop(grace_s).wait()
+        self._workers.shutdown()
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         left = [thread for thread in threading.enumerate() if thread.name.startswith(self._mark)]

@@ -18,6 +18,7 @@ from gateway.envoy.filters import (
     jwt,
     rbac,
     refusal,
+    retry_throttle,
     router,
     size,
     strict_json,
@@ -109,6 +110,11 @@ CHAIN: Final = (
         subject_limit.build,
         "after rbac, so that refused calls do not use up the caller's bucket",
         discovered=True,
+    ),
+    Link(
+        names.RETRY_THROTTLE,
+        retry_throttle.build,
+        "after all that refuse, so that it sees what services answer, and nothing but calls that reach one",
     ),
     Link(
         names.ROUTER,

@@ -9,8 +9,8 @@ from gateway.envoy import names
 from gateway.policy import PolicySet
 from weft_protos.xds import envoy
 
-#: Identity that only the gateway and identity give.
-_IDENTITY: Final = ("x-user", "x-scopes", "x-subject", "x-actor")
+#: Identity, which only the gateway and identity give; and how much a call matters, which the contract says.
+_IDENTITY: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "x-weft-criticality")
 #: What nothing in the mesh reads; Envoy would put the second on its spans.
 _IDLE: Final = ("baggage", "x-client-trace-id")
 INBOUND: Final = (*_IDENTITY, *_IDLE, names.WHY, names.STATUS, names.REASON)

@@ -154,6 +154,10 @@ local function classify(why, reason, http)
   if http == 413 then return 8, 413, "REQUEST_TOO_LARGE", "The request is too large" end
   if http == 404 then return 12, 404, "METHOD_UNKNOWN", "No method is served at this path" end
   if has(why, "grpc_json_transcode_failure") and http < 500 then return 3, 400, "JSON_INVALID", nil end
+  -- A circuit breaker: not UNAVAILABLE, which is what clients repeat at once.
+  if http == 503 and has(why, "overflow") then
+    return 8, 429, "OVERLOADED", "Too many calls to the service are in flight"
+  end
   if http == 503 and (begins(why, "no_healthy_upstream") or begins(why, "upstream_")) then
     return 14, 503, "SERVICE_UNREACHABLE", "No instance of the service could be reached"
   end
@@ -191,6 +195,7 @@ local function grounds_of(words, refusal)
   if reason == "RATE_LIMITED" then return ADDRESS_RULE, words.contract end
   if reason == "REQUEST_TOO_LARGE" and words.size_rule ~= "" then return words.size_rule, words.size_contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
+  if reason == "OVERLOADED" then return OVERLOAD_RULE, words.contract end
   if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
   if is_of_request(reason) and words.request_rule ~= "" then return words.request_rule, words.contract end
   if reason == "SERVICE_UNREACHABLE" and words.upstream_rule ~= "" then return words.upstream_rule, words.contract end
@@ -233,7 +238,7 @@ local function describe(handle, refusal, message)
   elseif refusal.reason == "REQUEST_TOO_LARGE" and words.size ~= "" then
     metadata.limit = words.size
     found[1] = quota_failure("request", words.size)
-  elseif refusal.code == 14 then
+  elseif refusal.code == 14 or refusal.reason == "OVERLOADED" then
     wait = with_jitter(RETRY_MS)
     found[1] = retry_info(wait)
   elseif is_of_request(refusal.reason) then

@@ -7,7 +7,7 @@ service's answer is never touched, and a service cannot set the marks because th
 import math
 from typing import Any, Final
 
-from gateway.envoy import names
+from gateway.envoy import cluster, names
 from gateway.envoy.script import lua
 from gateway.policy import PolicySet, RateLimit, Rpc
 from weft_protos import grounds
@@ -30,6 +30,7 @@ def build(_: PolicySet) -> Any:
         "TOKEN_RULE": grounds.TOKEN,
         "SIZE_RULE": grounds.gateway(grounds.request_bytes_limit(shared.REQUEST_BYTES_MAX)),
         "ADDRESS_RULE": grounds.gateway("calls from one address"),
+        "OVERLOAD_RULE": grounds.gateway(f"up to {cluster.REQUESTS_MAX} calls in flight to a service"),
         "UNKNOWN_RULE": grounds.gateway("no such method"),
         "GATEWAY_RULE": grounds.gateway(""),
     }

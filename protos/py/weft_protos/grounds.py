@@ -53,6 +53,11 @@ def request_bytes_limit(most: int) -> str:
     return f"requests of up to {most} bytes"
 
 
+def criticality(level: str) -> str:
+    """Calls that matter no more than this are refused while there is too much to do."""
+    return f"criticality: {level}"
+
+
 def request(message: str) -> str:
     """The request is no message of that type."""
     return f"request: {message}"

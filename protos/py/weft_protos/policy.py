@@ -41,8 +41,8 @@ OPERATE: Final = "mesh.operate"
 def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     """Overlay a method's policy on its service's defaults.
 
-    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`) that the method states replaces the
-    service's whole part; access is one part: a method that states `public` or `scopes` inherits neither.
+    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`) that the method states
+    replaces the service's whole part; access is one part: a method that states `public` or `scopes` inherits neither.
     """
     policy = MethodPolicy()
     policy.CopyFrom(service.Extensions[policy_pb2.defaults])
@@ -73,6 +73,11 @@ def event_policy(message: Descriptor) -> EventPolicy | None:
     if not options.HasExtension(policy_pb2.event):
         return None
     return options.Extensions[policy_pb2.event]
+
+
+def criticality(policy: MethodPolicy) -> int:
+    """How much a method matters under overload, as a number of the enum; never unspecified."""
+    return policy.criticality or policy_pb2.CRITICALITY_DEFAULT
 
 
 def service_owner(service: str) -> str:

@@ -55,8 +55,8 @@ def test_routes_are_as_agreed(shop: PolicySet, golden: Golden) -> None:
     golden("routes.json", _pretty(to_dict(route.build(shop))))
 
 
-def test_routes_for_grpc_are_as_agreed(shop: PolicySet, golden: Golden) -> None:
-    golden("grpc.json", _pretty([to_dict(proxyless.listener("shop")), to_dict(proxyless.routes(shop, "shop"))]))
+def test_routes_for_grpc_are_as_agreed(golden: Golden) -> None:
+    golden("grpc.json", _pretty([to_dict(proxyless.listener("shop")), to_dict(proxyless.routes("shop"))]))
 
 
 def test_discovered_filters_are_as_agreed(shop: PolicySet, golden: Golden) -> None:

@@ -121,6 +121,25 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
     assert "RATE_LIMITED" == report["limit"]["noted reason"]
 
 
+def test_an_open_circuit_breaker_is_overload_and_says_when_to_come_back(run: Runner, policies: PolicySet) -> None:
+    rpc = find(policies, "PlaceOrder")
+    full = {"headers": _local_reply("upstream_reset_before_response_started{overflow}", 503)}
+    cases: list[dict[str, Any]] = [
+        full | {"name": wire, "route": refusal.for_route(rpc), "dynamic": {names.REFUSAL: {"wire": wire}}}
+        for wire in ("grpc", "json")
+    ]
+
+    report = run(refusal, "envoy_on_response", cases)
+
+    status, found = _details(report["grpc"]["header grpc-status-details-bin"])
+    info = found["ErrorInfo"]
+    assert (8, "OVERLOADED", rpc.method.place.at().contract) == (status.code, info.reason, info.metadata["contract"])
+    assert str(found["RetryInfo"].retry_delay.ToMilliseconds()) == report["grpc"]["header grpc-retry-pushback-ms"]
+    said = json.loads(report["json"]["body"])
+    assert ("429", 8, "OVERLOADED") == (report["json"]["header :status"], said["code"], said["details"][0]["reason"])
+    assert report["json"]["header retry-after"] in {"1", "2"}
+
+
 def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: PolicySet) -> None:
     route = refusal.for_route(find(policies, "CreateSession"))
     cases: list[dict[str, Any]] = [

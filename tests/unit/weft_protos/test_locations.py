@@ -38,6 +38,7 @@ def test_a_part_that_the_service_says_for_all_is_found_there() -> None:
     assert "requests: 50" == line_of(locations.method(PLACE, "rate_limit"))
     assert "timeout: {seconds: 5}" == line_of(locations.method(PLACE, "timeout"))
     assert "retry: {max_attempts: 3}" == line_of(locations.method(PLACE, "retry"))
+    assert "criticality: CRITICALITY_CRITICAL" == line_of(locations.method(PLACE, "criticality"))
 
 
 def test_a_part_that_nobody_says_is_the_methods_own_line() -> None:

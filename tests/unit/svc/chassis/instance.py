@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from svc.chassis.config import Address
 from svc.chassis.context import CallContext
+from svc.chassis.criticality import Courier
 from svc.chassis.server import Limits, Server, Service
 from svc.chassis.tokens import TokenVerifier
 from weft.catalog.v1 import catalog_pb2
@@ -163,7 +164,7 @@ class Failure(Exception):  # noqa: N818
 class Instance:
     """One server with its issuer, its handler and a channel to it."""
 
-    def __init__(self, *, limits: Limits | None = None, keys: bool = True) -> None:
+    def __init__(self, *, limits: Limits | None = None, keys: bool = True, courier: Courier | None = None) -> None:
         self.issuer = Issuer()
         self.clock = StandingClock()
         self.behaviour = Behaviour()
@@ -173,9 +174,8 @@ class Instance:
         services: tuple[Service, ...] = tuple(
             (service, self.behaviour) for service in (INVENTORY, ORDERS, IDENTITY, CATALOG)
         )
-        self.server = Server(
-            services, verifier=self.verifier, limits=limits or Limits(threads=4, streams=2), instance="orders-7"
-        )
+        limits = limits or Limits(threads=4, streams=2)
+        self.server = Server(services, verifier=self.verifier, limits=limits, instance="orders-7", courier=courier)
         self.port = self.server.bind(Address("127.0.0.1", 0))
         self.server.start()
         self.channel: Any = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=(("grpc.enable_retries", 0),))

@@ -9,6 +9,7 @@ NAMES = {
     "weft_rpc_duration_seconds": ("service", "method"),
     "weft_rpc_refusals_total": ("service", "method", "reason"),
     "weft_rpc_in_flight": ("service",),
+    "weft_rpc_shed_total": ("service", "criticality"),
     "weft_cache_requests_total": ("entry", "result"),
     "weft_db_transactions_total": ("database", "outcome"),
     "weft_db_retries_total": ("database",),

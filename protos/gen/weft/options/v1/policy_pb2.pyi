@@ -54,6 +54,34 @@ SENSITIVITY_NONE: Sensitivity.ValueType  # 3
 """Neither, although the name sounds like it."""
 Global___Sensitivity: _TypeAlias = Sensitivity  # noqa: Y015
 
+class _Criticality:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CriticalityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Criticality.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CRITICALITY_UNSPECIFIED: _Criticality.ValueType  # 0
+    """Not said: the same as CRITICALITY_DEFAULT."""
+    CRITICALITY_SHEDDABLE: _Criticality.ValueType  # 1
+    """Refused first: nobody waits for it, or whoever does can well come back later."""
+    CRITICALITY_DEFAULT: _Criticality.ValueType  # 2
+    """Refused once nothing sheddable is left to refuse."""
+    CRITICALITY_CRITICAL: _Criticality.ValueType  # 3
+    """Served before everything else, and refused only where even these calls alone are too many."""
+
+class Criticality(_Criticality, metaclass=_CriticalityEnumTypeWrapper):
+    """How much it matters that a call is served while not all can be."""
+
+CRITICALITY_UNSPECIFIED: Criticality.ValueType  # 0
+"""Not said: the same as CRITICALITY_DEFAULT."""
+CRITICALITY_SHEDDABLE: Criticality.ValueType  # 1
+"""Refused first: nobody waits for it, or whoever does can well come back later."""
+CRITICALITY_DEFAULT: Criticality.ValueType  # 2
+"""Refused once nothing sheddable is left to refuse."""
+CRITICALITY_CRITICAL: Criticality.ValueType  # 3
+"""Served before everything else, and refused only where even these calls alone are too many."""
+Global___Criticality: _TypeAlias = Criticality  # noqa: Y015
+
 @_typing.final
 class MethodPolicy(_message.Message):
     """Policy of one method. A method is either public or names at least one scope; anything else does not build."""
@@ -67,11 +95,16 @@ class MethodPolicy(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    CRITICALITY_FIELD_NUMBER: _builtins.int
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
     """The most bytes of a request: of its message in protobuf; where it is JSON, of path, query and body together. Above
     zero, and not above what holds where nobody says it: 224 KiB, the gateway's own limit.
+    """
+    criticality: Global___Criticality.ValueType
+    """Who is refused first when an instance has more to do than it can. Calls that a method makes to other services of
+    the mesh count as much as the method itself.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -103,10 +136,11 @@ class MethodPolicy(_message.Message):
         retry: Global___Retry | None = ...,
         cache: Global___Cache | None = ...,
         max_request_bytes: _builtins.int | None = ...,
+        criticality: Global___Criticality.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
