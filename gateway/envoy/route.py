@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from gateway.contract import Binding
 from gateway.envoy import names
+from gateway.envoy.edge import Edge
 from gateway.envoy.filters import cors, jwt, rbac, refusal, size, strict_json, transcoder
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
@@ -37,7 +38,7 @@ WELCOME: Final = (
 _VARIABLE: Final = re.compile(r"\{[^}=]+(?:=([^}]*))?\}")
 
 
-def build(policies: PolicySet) -> Any:
+def build(policies: PolicySet, edge: Edge) -> Any:
     """The RouteConfiguration of both listeners."""
     return envoy(
         "config.route.v3.RouteConfiguration",
@@ -48,7 +49,7 @@ def build(policies: PolicySet) -> Any:
             {
                 "name": names.EDGE,
                 "domains": ["*"],
-                "routes": [*routes(policies)],
+                "routes": [*routes(policies, edge)],
                 # Every route asks for a token unless it is exempted by name: forgetting one keeps it shut.
                 "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host()},
                 # Marks of the gateway's own refusals; a service that sends one must not be believed.
@@ -63,12 +64,13 @@ def discovery() -> Mapping[str, Any]:
     return {"route_config_name": names.EDGE, "config_source": ads()}
 
 
-def routes(policies: PolicySet) -> Iterator[Any]:
+def routes(policies: PolicySet, edge: Edge) -> Iterator[Any]:
     """All routes, in the order in which Envoy tries them."""
     yield from (_grpc(rpc) for rpc in policies.rpcs)
     yield from (_json(rpc, binding) for rpc, binding in _by_specificity(policies.rpcs))
-    yield from (_reflection(method) for method in REFLECTION)
-    yield _welcome()
+    if edge.shows_itself:
+        yield from (_reflection(method) for method in REFLECTION)
+        yield _welcome()
     yield _nothing()
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from gateway import compiler
 from gateway.compiler import Bundle
 from gateway.envoy import bootstrap, json_schema, listener, names, proxyless, route
 from gateway.envoy.filters import CHAIN
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
 from gateway.policy import PolicySet, find
 from weft_protos.xds import to_dict
 
@@ -29,7 +30,7 @@ def shop(plant: Callable[[str], PolicySet]) -> PolicySet:
 @pytest.fixture(scope="module")
 def table(policies: PolicySet) -> dict[str, Any]:
     """The route table of the real contracts."""
-    host: dict[str, Any] = to_dict(route.build(policies))["virtual_hosts"][0]
+    host: dict[str, Any] = to_dict(route.build(policies, Edge()))["virtual_hosts"][0]
     return host
 
 
@@ -52,7 +53,7 @@ def _select(table: dict[str, Any], verb: str, path: str) -> str:
 
 
 def test_routes_are_as_agreed(shop: PolicySet, golden: Golden) -> None:
-    golden("routes.json", _pretty(to_dict(route.build(shop))))
+    golden("routes.json", _pretty(to_dict(route.build(shop, Edge()))))
 
 
 def test_routes_for_grpc_are_as_agreed(shop: PolicySet, golden: Golden) -> None:
@@ -74,7 +75,7 @@ def test_the_chain_is_as_agreed(golden: Golden) -> None:
 
 
 def test_the_listener_is_as_agreed(shop: PolicySet, golden: Golden) -> None:
-    found = to_dict(listener.build_tls(shop, Edge()))
+    found = to_dict(listener.build(shop, Edge())[1])
     for link in found["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]:
         link.get("typed_config", {}).pop("default_source_code", None)
     golden("listener.json", _pretty(found))
@@ -235,25 +236,28 @@ def test_a_body_is_bounded_before_it_is_checked_and_checked_before_it_is_read() 
 def test_envoy_accepts_everything(
     bundle: Bundle,
     settings: bootstrap.Settings,
+    secret: Path,
     envoy_says: Callable[[dict[str, Any]], str],
 ) -> None:
-    assert "" == envoy_says(inlined(bundle, settings))
+    assert "" == envoy_says(inlined(bundle, settings, secret=secret))
 
 
 def test_envoy_accepts_the_small_contract_too(
     shop: PolicySet,
     settings: bootstrap.Settings,
+    secret: Path,
     envoy_says: Callable[[dict[str, Any]], str],
 ) -> None:
-    assert "" == envoy_says(inlined(compiler.emit(shop, Edge()), settings))
+    assert "" == envoy_says(inlined(compiler.emit(shop, Edge()), settings, secret=secret))
 
 
 def test_envoys_validation_reads_what_the_bundle_says(
     bundle: Bundle,
     settings: bootstrap.Settings,
+    secret: Path,
     envoy_says: Callable[[dict[str, Any]], str],
 ) -> None:
-    broken = inlined(bundle, settings)
+    broken = inlined(bundle, settings, secret=secret)
     manager = broken["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
     manager["http_filters"][1]["typed_config"]["default_source_code"]["inline_string"] += "\nend"
 
