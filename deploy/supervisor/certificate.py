@@ -13,13 +13,15 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_VALID = timedelta(days=3650)
 VALID = timedelta(days=30)
 RENEW_BEFORE = timedelta(days=10)
 """A certificate is signed anew so long before it ends."""
+RSA_BITS_MIN = 2048
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 CLOCK_SKEW = timedelta(minutes=5)
 LOCAL = (
     x509.DNSName("localhost"),
@@ -86,6 +88,8 @@ def fault(pair: Pair, *, now: datetime) -> str:
     encoding, shape = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     if leaf.public_key().public_bytes(encoding, shape) != private.public_key().public_bytes(encoding, shape):
         return "does not belong to its key"
+    if not _known(leaf.public_key()):
+        return "has a key that gateways cannot use (they take P-256, P-384, P-521, and RSA from 2048 bits)"
     if leaf.not_valid_after_utc <= now:
         return f"expired at {leaf.not_valid_after_utc:{_MINUTE}}"
     if leaf.not_valid_before_utc > now:
@@ -110,6 +114,11 @@ def signed_by(pair: Pair, authority: Pair) -> bool:
 def expires(pair: Pair) -> datetime:
     """When its certificate ends."""
     return _leaf(pair).not_valid_after_utc
+
+
+def serial(pair: Pair) -> int:
+    """The number its issuer gave it."""
+    return _leaf(pair).serial_number
 
 
 def names(pair: Pair) -> tuple[str, ...]:
@@ -140,6 +149,13 @@ def _builder(
         .not_valid_after(begin + span)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+
+
+def _known(key: object) -> bool:
+    """Whether Envoy takes a server's key of this kind."""
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= RSA_BITS_MIN
+    return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES)
 
 
 def _name(common: str) -> x509.Name:

@@ -17,6 +17,7 @@ import structlog
 
 from deploy.supervisor import account, messages
 from deploy.supervisor.desired import Desired
+from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Event
@@ -34,6 +35,8 @@ HEAVY_STARTS_MAX = 4
 """Python starts at once; more of them on two cores only make each one time out."""
 EVENTS_MAX = 2000
 """Events kept for whoever asks later; restarts of a long-lived mesh push out the oldest."""
+CERTIFICATE_EVERY_S = 5.0
+"""How often the gateways' certificate is looked at."""
 FAREWELL_S = 3.0
 """How long a failed start waits for somebody to tell it to."""
 
@@ -81,8 +84,10 @@ class Daemon:
             self._emit(Event("up", seconds=self._elapsed()))
             log.info("mesh_up", seconds=round(self._elapsed(), 3))
             assert self._supervisor is not None
+            assert self._stack is not None
+            keeping = asyncio.create_task(self._keep_certificate(self._stack.certificate))
             broken = self._supervisor.broken
-            await asyncio.wait((asyncio.ensure_future(stop), broken), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((stop, broken, keeping), return_when=asyncio.FIRST_COMPLETED)
             if broken.done():
                 await broken
         except StartError as error:
@@ -107,6 +112,7 @@ class Daemon:
         ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free)
         secrets = Secrets(self._layout.secrets)
         self._stack = Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
+        self._stack.certificate.ensure(now=self._now())
         parts = self._stack.parts()
         ports.save()
         self._stack.write_secrets()
@@ -121,6 +127,30 @@ class Daemon:
         )
         self._supervisor = Supervisor(parts, host)
         await self._supervisor.start()
+
+    async def _keep_certificate(self, kept: EdgeCertificate) -> None:
+        """Renew the gateways' certificate before it ends, and take over what the user put in the place of theirs."""
+        told = ""
+        while True:
+            await asyncio.sleep(CERTIFICATE_EVERY_S)
+            try:
+                names = kept.names()
+                if kept.ensure(now=self._now()):
+                    log.info("certificate_changed", expires=kept.expires().isoformat())
+                    if kept.names() != names:
+                        log.warning("certificate_names_changed", names=kept.names(), fix="weft down, then weft up")
+                told = ""
+            except (ConfigError, OSError) as error:
+                if told != str(error):
+                    log.error("certificate_refused", reason=str(error))  # the one in place stays
+                told = str(error)
+
+    def _renew_certificate(self, kept: EdgeCertificate) -> Mapping[str, object]:
+        try:
+            changed = kept.ensure(now=self._now(), anew=True)
+        except (ConfigError, OSError) as error:
+            raise RefusedError(str(error)) from error
+        return {"changed": changed, "names": kept.names(), "expires": kept.expires().isoformat()}
 
     async def _fail(self, event: Event) -> None:
         log.error("start_failed", part=event.part, reason=event.detail)
@@ -198,6 +228,8 @@ class Daemon:
                 return {"status": json.loads(status.to_json())}
             case "publishing":
                 return {"publishing": asdict(stack.publishing())}
+            case "renew-certificate":
+                return {"certificate": self._renew_certificate(stack.certificate)}
             case "kill":
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":

@@ -1,7 +1,8 @@
 """What goes over the supervisor's socket: one JSON object a line. Shared by `daemon.py` and `client.py`.
 
-request   {"op": "status" | "publishing" | "events" | "down" | "kill" | "restart", ...}
-answer    {"status": {...}} | {"publishing": {...}} | {"event": ...} many | {"pid": ..., "name": ...}
+request   {"op": "status" | "publishing" | "renew-certificate" | "events" | "down" | "kill" | "restart", ...}
+answer    {"status": {...}} | {"publishing": {...}} | {"certificate": {...}} | {"event": ...} many
+          | {"pid": ..., "name": ...}
           | {"error": "one line"}
 """
 
@@ -89,6 +90,17 @@ class Publishing:
     """Environment of `python -m lb`: where etcd is; of secrets only the directory they lie in."""
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The certificate that the gateways show."""
+
+    changed: bool
+    """Whether it is another one than before."""
+    names: tuple[str, ...]
+    expires: str
+    """RFC 3339."""
+
+
 def encode(message: Mapping[str, object]) -> bytes:
     """One line."""
     return json.dumps(message).encode() + b"\n"
@@ -115,6 +127,11 @@ def event_of(message: Mapping[str, Any]) -> Event:
 def publishing_of(message: Mapping[str, Any]) -> Publishing:
     """What was sent of publishing."""
     return Publishing(tuple(message["edge"]), dict(message["environ"]))
+
+
+def certificate_of(message: Mapping[str, Any]) -> Certificate:
+    """A certificate that was sent."""
+    return Certificate(message["changed"], tuple(message["names"]), message["expires"])
 
 
 def status_of(message: Mapping[str, Any]) -> Status:
