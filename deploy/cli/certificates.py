@@ -24,10 +24,10 @@ def show(json_: Json = False) -> None:
     """
     settings = Settings.from_environ()
     layout = Layout(settings.data)
-    if not layout.desired.exists():
-        raise NotRunningError(f"no mesh was started in {settings.data} yet")
-    given = Desired.read(layout.desired).given()
+    given = Desired.read(layout.desired).given() if layout.desired.exists() else None
     kept = EdgeCertificate(layout, given)
+    if not kept.certificate.exists():
+        raise NotRunningError(f"no mesh was started in {settings.data} yet")
     shown = {
         "names": kept.names(),
         "expires": kept.expires().isoformat(),

@@ -1,7 +1,8 @@
 """Certificates of the edge as values: an authority for this machine, what it signs, and what is wrong with a pair.
 
-The authority can sign for this machine alone: its certificate carries name constraints (RFC 5280, section 4.2.1.10),
-so whoever trusts it trusts nobody else's `example.com`, not even when its key is stolen.
+The authority can sign for no name but `localhost`: its certificate carries a constraint (RFC 5280, section 4.2.1.10),
+so whoever trusts it trusts nobody's `example.com`, not even when its key is stolen. Addresses it cannot be kept to:
+BoringSSL, and with it every gRPC client, refuses a constraint of that kind.
 """
 
 import ipaddress
@@ -23,12 +24,8 @@ RENEW_BEFORE = timedelta(days=10)
 RSA_BITS_MIN = 2048
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 CLOCK_SKEW = timedelta(minutes=5)
-LOCAL = (
-    x509.DNSName("localhost"),
-    x509.IPAddress(ipaddress.ip_network("127.0.0.0/8")),
-    x509.IPAddress(ipaddress.ip_network("::1/128")),
-)
-"""All that an authority may sign for."""
+LOCAL = (x509.DNSName("localhost"),)
+"""The names that an authority may sign for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,10 @@ class Daemon:
             assert self._stack is not None
             keeping = asyncio.create_task(self._keep_certificate(self._stack.certificate))
             broken = self._supervisor.broken
-            await asyncio.wait((stop, broken, keeping), return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await asyncio.wait((stop, broken), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                keeping.cancel()
             if broken.done():
                 await broken
         except StartError as error:
@@ -140,7 +143,7 @@ class Daemon:
                     if kept.names() != names:
                         log.warning("certificate_names_changed", names=kept.names(), fix="weft down, then weft up")
                 told = ""
-            except (ConfigError, OSError) as error:
+            except (ConfigError, OSError, ValueError) as error:
                 if told != str(error):
                     log.error("certificate_refused", reason=str(error))  # the one in place stays
                 told = str(error)

@@ -41,9 +41,7 @@ class Given:
         variable = f"WEFT_TLS_CERT={self.certificate}"
         pair = Pair(_text(self.certificate, variable), _text(self.key, f"WEFT_TLS_KEY={self.key}", private=True))
         if reason := certificate.fault(pair, now=now):
-            raise ConfigError(
-                f"{variable} {reason}; give a certificate that is valid now, with its key in WEFT_TLS_KEY"
-            )
+            raise ConfigError(f"{variable} {reason}; name a certificate that is valid now, and its key in WEFT_TLS_KEY")
         return pair
 
 

@@ -83,6 +83,7 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
     "verb",
     [
         *("up", "down", "status", "logs", "kill", "explain"),
+        *("certificates show", "certificates renew"),
         *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
     ],
 )

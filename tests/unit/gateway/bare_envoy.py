@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -52,6 +53,12 @@ class BareEnvoy:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def counter(self, name: str) -> int:
+        """One of Envoy's own figures, by its name and labels in the exposition; 0 where it does not exist yet."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/stats/prometheus", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(int(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+
     @property
     def certificates(self) -> Path:
         """The directory that Envoy watches."""
@@ -84,6 +91,7 @@ def _certify(envoy: BareEnvoy) -> None:
     pair = authority.issue(("localhost",), ("127.0.0.1",))
     envoy.certificates.mkdir()
     (envoy.folder / "ca.crt").write_text(authority.certificate)
+    (envoy.folder / "ca.key").write_text(authority.key)
     (envoy.certificates / "tls.crt").write_text(pair.certificate)
     (envoy.certificates / "tls.key").write_text(pair.key)
 

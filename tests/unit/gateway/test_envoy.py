@@ -11,8 +11,8 @@ import pytest
 from gateway import compiler
 from gateway.compiler import Bundle
 from gateway.envoy import bootstrap, json_schema, listener, names, proxyless, route
-from gateway.envoy.filters import CHAIN
 from gateway.envoy.edge import Edge
+from gateway.envoy.filters import CHAIN
 from gateway.policy import PolicySet, find
 from weft_protos.xds import to_dict
 
