@@ -21,7 +21,7 @@ HEADERS_TIMEOUT: Final = "5s"
 REQUEST_TIMEOUT: Final = "5s"
 IDLE_TIMEOUT: Final = "300s"
 #: For an answer that is ready and a client that takes none of it.
-FLUSH_TIMEOUT: Final = "15s"
+FLUSH_TIMEOUT: Final = "10s"
 BUFFER_BYTES: Final = 1 << 20
 
 _HTTP2: Final = {

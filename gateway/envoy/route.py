@@ -66,6 +66,7 @@ def discovery() -> Mapping[str, Any]:
 
 def routes(policies: PolicySet, edge: Edge) -> Iterator[Any]:
     """All routes, in the order in which Envoy tries them."""
+    yield _two_hosts()
     yield from (_grpc(rpc) for rpc in policies.rpcs)
     yield from (_json(rpc, binding) for rpc, binding in _by_specificity(policies.rpcs))
     if edge.shows_itself:
@@ -171,6 +172,18 @@ def _welcome() -> Any:
         name="welcome",
         match={"path": "/", "headers": [_verb("GET")]},
         direct_response={"status": 200, "body": {"inline_string": WELCOME}},
+        typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
+    )
+
+
+def _two_hosts() -> Any:
+    # Envoy makes one of several Host lines; two of them are a bad request (RFC 9112, section 3.2).
+    several = {"name": ":authority", "string_match": {"contains": ","}}
+    return envoy(
+        "config.route.v3.Route",
+        name="two-hosts",
+        match={"prefix": "/", "headers": [several]},
+        direct_response={"status": 400, "body": {"inline_string": "a request is for one host"}},
         typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
     )
 

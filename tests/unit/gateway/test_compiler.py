@@ -158,7 +158,7 @@ def test_commands_do_what_they_say(secret: Path, tmp_path: Path, capsys: pytest.
 
     assert 0 == main(["check"])
     assert 0 == main(["compile", "--out", str(tmp_path / "b"), "--port", "1234", "--tls-port", "1235"])
-    written_before = json.dumps(json.loads(secret.read_text()), indent=1) + "\n"
+    told = json.loads(secret.read_text())
     assert 0 == main([*bootstrap, "--out", str(tmp_path / "boot.json")])
     assert 0 == main([*bootstrap, "--out", str(tmp_path / "boot.pb")])
     capsys.readouterr()
@@ -169,7 +169,7 @@ def test_commands_do_what_they_say(secret: Path, tmp_path: Path, capsys: pytest.
     written = json.loads((tmp_path / "boot.json").read_text())
     bootstrap_class = message_class("envoy.config.bootstrap.v3.Bootstrap")
     assert written == to_dict(bootstrap_class.FromString((tmp_path / "boot.pb").read_bytes()))
-    assert written_before == secret.read_text()
+    assert told == json.loads(secret.read_text())
     assert ("gateway-2", {"kind": "envoy"}) == (written["node"]["id"], written["node"]["metadata"])
     listeners = [
         entry for entry in _manifest(tmp_path / "b") if entry["name"] == "edge" and "Listener" in entry["type_url"]
@@ -177,3 +177,15 @@ def test_commands_do_what_they_say(secret: Path, tmp_path: Path, capsys: pytest.
     content = (tmp_path / "b/blobs" / listeners[0]["sha256"]).read_bytes()
     listener = message_class("envoy.config.listener.v3.Listener").FromString(content)
     assert 1234 == to_dict(listener)["address"]["socket_address"]["port_value"]
+
+
+def test_a_profile_decides_what_is_compiled(tmp_path: Path) -> None:
+    for flags, names in (
+        ((), ["edge", "edge-tls"]),
+        (("--profile", "production"), ["edge-tls"]),
+        (("--profile", "production", "--port", "81"), ["edge", "edge-tls"]),
+    ):
+        assert 0 == main(["compile", "--out", str(tmp_path / "b"), *flags])
+        found = [entry["name"] for entry in _manifest(tmp_path / "b") if "Listener" in entry["type_url"]]
+
+        assert names == [name for name in found if name.startswith("edge")]

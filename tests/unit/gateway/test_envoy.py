@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from gateway import compiler
 from gateway.compiler import Bundle
 from gateway.envoy import bootstrap, json_schema, listener, names, proxyless, route
-from gateway.envoy.edge import Edge
+from gateway.envoy.edge import Edge, Profile
 from gateway.envoy.filters import CHAIN
 from gateway.policy import PolicySet, find
 from weft_protos.xds import to_dict
@@ -47,7 +48,7 @@ def _select(table: dict[str, Any], verb: str, path: str) -> str:
             or ("prefix" in match and path.startswith(match["prefix"]))
             or ("safe_regex" in match and re.fullmatch(match["safe_regex"]["regex"], path))
         )
-        if fits and all(header["string_match"]["exact"] == verb for header in match.get("headers", [])):
+        if fits and all(header["string_match"].get("exact") == verb for header in match.get("headers", [])):
             return str(entry["name"])
     return ""
 
@@ -91,7 +92,8 @@ def test_a_per_route_config_names_a_filter_of_the_chain(table: dict[str, Any]) -
 
 
 def test_every_route_needs_a_token_unless_it_is_public(table: dict[str, Any], policies: PolicySet) -> None:
-    public = {rpc.name for rpc in policies.rpcs if rpc.policy.public} | set(route.REFLECTION) | {"welcome", "nothing"}
+    public = {rpc.name for rpc in policies.rpcs if rpc.policy.public} | set(route.REFLECTION)
+    public |= {"welcome", "nothing", "two-hosts"}
     exempted = {
         entry["name"].split(" ")[0]
         for entry in table["routes"]
@@ -101,6 +103,18 @@ def test_every_route_needs_a_token_unless_it_is_public(table: dict[str, Any], po
     assert names.TOKEN_REQUIREMENT == table["typed_per_filter_config"][names.JWT]["requirement_name"]
     assert public == exempted
     assert all(names.RBAC in entry["typed_per_filter_config"] for entry in table["routes"])
+
+
+def test_in_production_only_methods_are_served_and_only_over_tls(bundle: Bundle, policies: PolicySet) -> None:
+    production = Edge.of(Profile.PRODUCTION)
+    found = to_dict(route.build(policies, production))["virtual_hosts"][0]["routes"]
+    local = to_dict(route.build(policies, Edge()))["virtual_hosts"][0]["routes"]
+    shown = {*route.REFLECTION, "welcome"}
+
+    assert [entry for entry in local if entry["name"] not in shown] == found
+    assert ["edge-tls"] == [message.name for message in listener.build(policies, production)]
+    assert ["edge", "edge-tls"] == [message.name for message in listener.build(policies, replace(production, port=80))]
+    assert 5.0 == production.trace_percent
 
 
 def test_only_a_method_leads_to_a_service(table: dict[str, Any], policies: PolicySet) -> None:
