@@ -92,14 +92,14 @@ class EdgeCertificate:
 
     def _current(self) -> Pair:
         try:
-            return Pair(self.certificate.read_text(), self.key.read_text())
+            return Pair(_decoded(self.certificate.read_bytes()), _decoded(self.key.read_bytes()))
         except FileNotFoundError:
             return Pair("", "")
 
     def _authority(self, now: datetime) -> Pair:
         shown, key = self._layout.authority, self._layout.secrets / "ca.key"
         if shown.exists() and key.exists():
-            kept = Pair(shown.read_text(), key.read_text())
+            kept = Pair(_decoded(shown.read_bytes()), _decoded(key.read_bytes()))
             if certificate.lasts(kept, certificate.VALID, now=now):
                 return kept
         made = certificate.make_authority(now=now)
@@ -144,4 +144,9 @@ def _text(path: Path, variable: str, *, private: bool = False) -> str:
         raise ConfigError(f"{variable} can be read or changed by others; run: chmod 600 {path}")
     if len(content) > BYTES_MAX:
         raise ConfigError(f"{variable} is larger than {BYTES_MAX} bytes; name a PEM file")
-    return content.decode("latin-1")
+    return _decoded(content)
+
+
+def _decoded(content: bytes) -> str:
+    # Of a PEM file ASCII alone counts; what else is in it is a remark.
+    return content.decode("ascii", errors="replace").replace("\ufffd", "?")

@@ -106,7 +106,7 @@ class TestOwn:
 
     @pytest.mark.parametrize("damage", ["ca.key", "edge-tls/tls.key", "edge-tls/tls.crt"])
     def test_what_was_damaged_is_made_again(self, kept: EdgeCertificate, layout: Layout, damage: str) -> None:
-        (layout.secrets / damage).write_text("broken")
+        (layout.secrets / damage).write_bytes(b"broken \xff\xfe")
 
         assert kept.ensure(now=NOW)
         assert "" == certificate.fault(Pair(shown(kept), kept.key.read_text()), now=NOW)
@@ -142,6 +142,13 @@ class TestGiven:
         assert kept.ensure(now=NOW)
         assert ("shop.example", "www.shop.example") == kept.names()
         assert given.certificate.read_text() == shown(kept)
+
+    def test_remarks_in_any_language_do_not_make_it_another_one(self, layout: Layout, given: Given) -> None:
+        remark = "# Zertifikat für den Laden\n".encode("latin-1")
+        given.certificate.write_bytes(remark + given.certificate.read_bytes())
+        kept = EdgeCertificate(layout, given)
+
+        assert (True, False) == (kept.ensure(now=NOW), kept.ensure(now=NOW))
 
     def test_one_that_went_bad_leaves_the_good_one_in_place(self, layout: Layout, given: Given) -> None:
         kept = EdgeCertificate(layout, given)

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from deploy.supervisor import certificate
+from deploy.supervisor.edge_certificate import EdgeCertificate
+from deploy.supervisor.layout import Layout
 from gateway import compiler
 from gateway.envoy import bootstrap, names, tls
 from gateway.envoy.bootstrap import Address
@@ -60,21 +62,28 @@ class BareEnvoy:
         return sum(int(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
     @property
-    def certificates(self) -> Path:
-        """The directory that Envoy watches."""
-        return self.folder / "tls"
+    def layout(self) -> Layout:
+        """Where the certificate lies, as in a mesh."""
+        return Layout(self.folder / "mesh")
+
+    @property
+    def authority(self) -> Path:
+        """What clients trust."""
+        return self.layout.authority
 
 
 @contextmanager
 def running(descriptors: bytes, edge: Edge) -> Iterator[BareEnvoy]:
-    """Envoy as `edge` says, on free ports, with a certificate of an authority in `ca.crt`."""
+    """Envoy as `edge` says, on free ports, with a certificate that the supervisor's own code made."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weft-", dir="/tmp")))
         envoy = BareEnvoy(free_port(), free_port(), free_port(), folder, folder / "log")
         shown = replace(edge, tls_port=envoy.tls_port, tls_secret=folder / "edge-tls.json")
         shown = replace(shown, port=None if edge.port is None else envoy.port)
-        _certify(envoy)
-        secret = tls.secret(envoy.certificates / "tls.crt", envoy.certificates / "tls.key")
+        envoy.layout.prepare(None)
+        kept = EdgeCertificate(envoy.layout, None)
+        kept.ensure(now=datetime.now(UTC))
+        secret = tls.secret(kept.certificate, kept.key)
         shown.tls_secret.write_text(json.dumps(to_dict(secret)))
         backend = _backend(stack)
         settings = bootstrap.Settings(
@@ -84,16 +93,6 @@ def running(descriptors: bytes, edge: Edge) -> Iterator[BareEnvoy]:
         _without_control_plane(config, backend)
         _start(stack, envoy, config)
         yield envoy
-
-
-def _certify(envoy: BareEnvoy) -> None:
-    authority = certificate.make_authority()
-    pair = authority.issue(("localhost",), ("127.0.0.1",))
-    envoy.certificates.mkdir()
-    (envoy.folder / "ca.crt").write_text(authority.certificate)
-    (envoy.folder / "ca.key").write_text(authority.key)
-    (envoy.certificates / "tls.crt").write_text(pair.certificate)
-    (envoy.certificates / "tls.key").write_text(pair.key)
 
 
 def _backend(stack: ExitStack) -> int:

@@ -60,8 +60,8 @@ def test_an_abuse_is_refused(good: None, attacker: Attacker, attack: Attack) -> 
 def test_no_connection_has_more_streams_than_agreed(good: None, attacker: Attacker) -> None:
     ending = edge_attacks.open_streams(attacker)
 
-    assert set(range(201, 401, 2)) == set(ending.resets)
-    assert {edge_attacks.REFUSED_STREAM} == set(ending.resets.values())
+    refused = {stream for stream, code in ending.resets.items() if code == edge_attacks.REFUSED_STREAM}
+    assert set(range(201, 401, 2)) == refused
 
 
 @pytest.mark.parametrize("name", edge_attacks.BROKEN_FRAMES)
@@ -147,7 +147,7 @@ def test_what_clients_say_of_hops_reaches_nobody(envoy: BareEnvoy) -> None:
 
 def test_production_shows_nothing_but_methods(descriptors: bytes) -> None:
     with running(descriptors, Edge.of(Profile.PRODUCTION)) as envoy:
-        trusted = grpc.ssl_channel_credentials((envoy.folder / "ca.crt").read_bytes())
+        trusted = grpc.ssl_channel_credentials(envoy.authority.read_bytes())
         with grpc.secure_channel(f"localhost:{envoy.tls_port}", trusted) as channel:
             assert b"" == channel.unary_unary(PUBLIC)(b"", timeout=20)
             for version in ("v1", "v1alpha"):

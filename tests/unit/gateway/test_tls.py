@@ -1,9 +1,9 @@
 """TLS as a bare Envoy does it with the compiled listener: whom it lets in, and how its certificate changes."""
 
-import os
 import socket
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -11,6 +11,7 @@ import pytest
 
 from deploy.supervisor import certificate
 from deploy.supervisor.certificate import Pair
+from deploy.supervisor.edge_certificate import EdgeCertificate
 from gateway.envoy.edge import Edge
 from tests.waiting import eventually
 
@@ -26,7 +27,7 @@ def envoy(descriptors: bytes) -> Iterator[BareEnvoy]:
 
 
 def trusting(envoy: BareEnvoy) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(envoy.folder / "ca.crt"))
+    return ssl.create_default_context(cafile=str(envoy.authority))
 
 
 def careless() -> ssl.SSLContext:
@@ -45,21 +46,14 @@ def shown(envoy: BareEnvoy) -> bytes:
         return wrapped.getpeercert(binary_form=True) or b""
 
 
-def install(envoy: BareEnvoy, pair: Pair) -> None:
-    """As the supervisor does it: both files at once, by one rename in the directory."""
-    place = envoy.certificates / f"pair-{certificate.serial(pair)}"
-    place.mkdir()
-    (place / "tls.crt").write_text(pair.certificate)
-    (place / "tls.key").write_text(pair.key)
-    for name in ("tls.crt", "tls.key"):
-        if not (envoy.certificates / name).is_symlink():
-            (envoy.certificates / f".{name}").symlink_to(f"current/{name}")
-    turned = envoy.certificates / ".current"
-    turned.symlink_to(place.name)
-    turned.replace(envoy.certificates / "current")
-    for name in ("tls.crt", "tls.key"):
-        if (envoy.certificates / f".{name}").is_symlink():
-            os.replace(envoy.certificates / f".{name}", envoy.certificates / name)
+def turn(envoy: BareEnvoy, pair: Pair) -> None:
+    """Puts any pair in place by the same rename, also one that the supervisor would never take."""
+    folder = envoy.layout.edge_tls
+    (folder / "any").mkdir()
+    (folder / "any/tls.crt").write_text(pair.certificate)
+    (folder / "any/tls.key").write_text(pair.key)
+    (folder / ".any").symlink_to("any")
+    (folder / ".any").replace(folder / "current")
 
 
 def test_who_trusts_the_authority_is_served_by_name_and_by_address(envoy: BareEnvoy) -> None:
@@ -69,7 +63,7 @@ def test_who_trusts_the_authority_is_served_by_name_and_by_address(envoy: BareEn
 
 
 def test_grpc_over_tls_answers(envoy: BareEnvoy) -> None:
-    credentials = grpc.ssl_channel_credentials((envoy.folder / "ca.crt").read_bytes())
+    credentials = grpc.ssl_channel_credentials(envoy.authority.read_bytes())
     with grpc.secure_channel(f"localhost:{envoy.tls_port}", credentials) as channel:
         assert b"" == channel.unary_unary(PUBLIC)(b"", timeout=TIMEOUT_S)
 
@@ -144,33 +138,33 @@ def test_who_never_says_hello_is_closed(envoy: BareEnvoy) -> None:
 
 
 def test_a_new_certificate_takes_effect_and_no_connection_notices(envoy: BareEnvoy) -> None:
-    authority = Pair((envoy.folder / "ca.crt").read_text(), (envoy.folder / "ca.key").read_text())
-    credentials = grpc.ssl_channel_credentials(authority.certificate.encode())
+    kept = EdgeCertificate(envoy.layout, None)
+    credentials = grpc.ssl_channel_credentials(envoy.authority.read_bytes())
     with grpc.secure_channel(f"localhost:{envoy.tls_port}", credentials) as live:
         call = live.unary_unary(PUBLIC)
         call(b"", timeout=TIMEOUT_S)
         for _ in range(3):
             before = shown(envoy)
-            pair = authority.issue(("localhost",), ("127.0.0.1",))
-            install(envoy, pair)
+            kept.ensure(now=datetime.now(UTC), anew=True)
+            after = ssl.PEM_cert_to_DER_cert(kept.certificate.read_text())
             # Every new handshake meets the old certificate or the new one, never none.
-            eventually(lambda: shown(envoy) == ssl.PEM_cert_to_DER_cert(pair.certificate))  # noqa: B023 - called at once
+            eventually(lambda after=after: shown(envoy) == after)
 
-            assert before != shown(envoy)
+            assert before != after
             assert b"" == call(b"", timeout=TIMEOUT_S)
             with connect(envoy, trusting(envoy)) as wrapped:
                 assert wrapped.version() == "TLSv1.3"
 
 
 def test_a_pair_that_does_not_fit_is_not_taken(envoy: BareEnvoy) -> None:
-    before = shown(envoy)
+    before, failed = shown(envoy), failures(envoy)
     fresh = certificate.make_authority().issue(("localhost",), ())
-    failures = counter(envoy, "key_rotation_failed") + counter(envoy, "update_rejected")
-    install(envoy, Pair(fresh.certificate, certificate.make_authority().key))
-    eventually(lambda: counter(envoy, "key_rotation_failed") + counter(envoy, "update_rejected") > failures)
+    turn(envoy, Pair(fresh.certificate, certificate.make_authority().key))
+    eventually(lambda: failures(envoy) > failed)
 
     assert before == shown(envoy)
 
 
-def counter(envoy: BareEnvoy, name: str) -> int:
-    return envoy.counter(f'envoy_sds_{name}{{envoy_xds_resource_name="edge-tls"}}')
+def failures(envoy: BareEnvoy) -> int:
+    label = '{envoy_xds_resource_name="edge-tls"}'
+    return sum(envoy.counter(f"envoy_sds_{name}{label}") for name in ("key_rotation_failed", "update_rejected"))
