@@ -61,7 +61,7 @@ def test_no_connection_has_more_streams_than_agreed(good: None, attacker: Attack
     ending = edge_attacks.open_streams(attacker)
 
     refused = {stream for stream, code in ending.resets.items() if code == edge_attacks.REFUSED_STREAM}
-    assert set(range(201, 401, 2)) == refused
+    assert set(range(201, 261, 2)) == refused
 
 
 @pytest.mark.parametrize("name", edge_attacks.BROKEN_FRAMES)
