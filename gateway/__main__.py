@@ -11,13 +11,16 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from google.protobuf.message import Message
+
 from gateway import compiler, contract, policy
-from gateway.envoy import bootstrap
+from gateway.envoy import bootstrap, tls
 from gateway.envoy.bootstrap import Address
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge, Profile
 from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError, UnknownScopeError, Violation
 from weft_protos import locations
 from weft_protos.xds import XdsDescriptorsMissingError, to_dict
@@ -30,7 +33,8 @@ _EXAMPLES: Final = """examples:
   python -m gateway compile --out build/bundle --port 8080 --tls-port 8443
   python -m gateway explain PlaceOrder --as "orders.read catalog.read"
   python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 --metrics-port 9901 \\
-      --tls-cert edge.pem --tls-key edge.key --admin-socket /run/weft/gateway-1.sock --out gateway-1.pb
+      --tls-cert tls/tls.crt --tls-key tls/tls.key --tls-secret /run/weft/edge-tls.json \\
+      --admin-socket /run/weft/gateway-1.sock --out gateway-1.pb
 """
 
 
@@ -58,11 +62,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
-    edge = Edge(arguments.address, arguments.port, arguments.tls_port, arguments.trace_percent)
-    bundle = compiler.compile_contracts(_descriptors(arguments), edge)
+    bundle = compiler.compile_contracts(_descriptors(arguments), _edge(arguments))
     compiler.write(bundle, arguments.out)
     print(f"{bundle.methods} methods, {len(bundle.resources)} resources -> {arguments.out}")
     return 0
+
+
+def _edge(arguments: argparse.Namespace) -> Edge:
+    profile = Profile(arguments.profile)
+    default = Edge.of(profile)
+    given = {
+        "address": arguments.address,
+        "port": arguments.port,
+        "tls_port": arguments.tls_port,
+        "trace_percent": arguments.trace_percent,
+        "tls_secret": arguments.tls_secret and arguments.tls_secret.absolute(),
+        "tls_names": arguments.tls_name and tuple(arguments.tls_name),
+    }
+    return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -126,19 +143,24 @@ def _bootstrap(arguments: argparse.Namespace) -> int:
         collector=arguments.otlp,
         metrics_port=arguments.metrics_port,
         admin_socket=arguments.admin_socket,
-        tls_certificate=_existing(arguments.tls_cert),
-        tls_key=_existing(arguments.tls_key),
     )
-    message = bootstrap.build(settings)
-    if arguments.out.suffix == ".json":
+    secret = tls.secret(_existing(arguments.tls_cert), _existing(arguments.tls_key))
+    _put(arguments.tls_secret, secret)
+    size = _put(arguments.out, bootstrap.build(settings))
+    print(f"{arguments.node}: {size} bytes -> {arguments.out}")
+    return 0
+
+
+def _put(path: Path, message: Message) -> int:
+    """Write a message, as JSON where the path says so, whole or not at all; its size in bytes."""
+    if path.suffix == ".json":
         content = (json.dumps(to_dict(message), indent=1) + "\n").encode()
     else:
         content = message.SerializeToString(deterministic=True)
-    staged = arguments.out.with_name(f".{arguments.out.name}.{os.getpid()}")
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
     staged.write_bytes(content)
-    staged.replace(arguments.out)
-    print(f"{arguments.node}: {len(content)} bytes -> {arguments.out}")
-    return 0
+    staged.replace(path)
+    return len(content)
 
 
 def _descriptors(arguments: argparse.Namespace) -> bytes:
@@ -147,9 +169,12 @@ def _descriptors(arguments: argparse.Namespace) -> bytes:
 
 
 def _existing(path: Path) -> Path:
-    """The absolute path of a readable file: Envoy starts in another directory. Raises OSError."""
+    """The absolute path of a readable file: Envoy starts in another directory. Raises OSError.
+
+    Links stay links: a certificate is often changed by turning one.
+    """
     with path.open("rb"):
-        return path.resolve()
+        return path.absolute()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,11 +221,25 @@ def _parser() -> argparse.ArgumentParser:
 def _add_compile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = _add(commands, "compile", "write the bundle that `lb publish` takes", "python -m gateway compile --out b")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write or replace")
-    command.add_argument("--address", default="127.0.0.1", help="address to listen on (%(default)s)")
-    command.add_argument("--port", type=_port, default=8080, help="port in clear (%(default)s)")
-    command.add_argument("--tls-port", type=_port, default=8443, help="port with TLS (%(default)s)")
+    local, production = Edge.of(Profile.LOCAL), Edge.of(Profile.PRODUCTION)
+    profiles = [profile.value for profile in Profile]
     command.add_argument(
-        "--trace-percent", type=_percent, default=100.0, help="share of requests that are traced (%(default)s)"
+        "--profile",
+        choices=profiles,
+        default=profiles[0],
+        help="production: no reflection, no welcome, nothing in clear (%(default)s)",
+    )
+    command.add_argument("--address", help=f"address to listen on ({local.address})")
+    command.add_argument("--port", type=_port, help=f"port in clear ({local.port}; production: none)")
+    command.add_argument("--tls-port", type=_port, help=f"port with TLS ({local.tls_port})")
+    command.add_argument(
+        "--tls-secret", type=Path, metavar="FILE", help=f"what `bootstrap` wrote as such ({local.tls_secret})"
+    )
+    command.add_argument("--tls-name", action="append", help="a name of the certificate; repeat for more (localhost)")
+    command.add_argument(
+        "--trace-percent",
+        type=_percent,
+        help=f"share of requests that are traced ({local.trace_percent:g}; production: {production.trace_percent:g})",
     )
     command.set_defaults(run=_compile)
 
@@ -214,8 +253,13 @@ def _add_bootstrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument("--metrics-port", type=_port, required=True, help="loopback port of metrics and /ready")
     command.add_argument("--otlp", type=_address, help="collector of spans; without it they are dropped")
-    command.add_argument("--tls-cert", type=Path, required=True, help="certificate chain, PEM")
+    command.add_argument(
+        "--tls-cert", type=Path, required=True, help="certificate chain, PEM; read again when its directory changes"
+    )
     command.add_argument("--tls-key", type=Path, required=True, help="private key, PEM")
+    command.add_argument(
+        "--tls-secret", type=Path, required=True, metavar="FILE", help="where to write what `compile` is told of both"
+    )
     command.add_argument("--admin-socket", type=_socket, required=True, help="path of Envoy's admin socket")
     command.add_argument("--out", type=Path, required=True, help="FILE.pb (binary) or FILE.json")
     command.set_defaults(run=_bootstrap)

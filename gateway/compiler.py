@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from gateway import breaking, contract, plan, policy, rules
 from gateway.envoy import names, resources
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
 from gateway.envoy.resources import Resource
 from gateway.errors import CompileError, ContractUnreadableError
 from gateway.policy import PolicySet

@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import contracts, explain, jobs, mesh
+from deploy.cli import certificates, contracts, explain, jobs, mesh
 
 app = typer.Typer(
     name="weft",
@@ -31,3 +31,8 @@ contract_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 for verb in (contracts.plan, contracts.check, contracts.publish, contracts.rollback):
     contract_verbs.command()(verb)
 app.add_typer(contract_verbs, name="contracts", help="Compare, check and publish the contracts; take them back.")
+
+certificate_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+for verb in (certificates.show, certificates.renew):
+    certificate_verbs.command()(verb)
+app.add_typer(certificate_verbs, name="certificates", help="Show and renew what the gateways show over TLS.")

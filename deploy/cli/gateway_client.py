@@ -16,6 +16,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from deploy.supervisor import certificate
+from deploy.supervisor.layout import Layout
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 
 Answer = TypeVar("Answer", bound=Message)
@@ -80,26 +82,31 @@ class Counters:
             self.repetitions[code.name] = self.repetitions.get(code.name, 0) + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """By what a gateway of this machine is known over TLS, whatever address it is called at."""
+
+    roots: bytes
+    """Certificates, PEM."""
+    name: str
+
+    @classmethod
+    def of(cls, layout: Layout) -> "Trusted":
+        """The certificate that is on disk, and who signs the next one. Raises OSError."""
+        shown = (layout.edge_tls / "tls.crt").read_text()
+        authority = layout.authority.read_text() if layout.authority.exists() else ""
+        name = next(iter(certificate.names(certificate.Pair(shown, ""))), "localhost")
+        return cls(f"{shown}\n{authority}".encode(), name.replace("*", "weft"))
+
+
 class GatewayClient:
     """Calls through the gateway with the operator's credentials, or with a token that acts for a user."""
 
-    def __init__(self, address: str, *, email: str, password: str) -> None:
+    def __init__(self, address: str, *, email: str, password: str, trusted: "Trusted | None" = None) -> None:
+        """`trusted`: whom to speak TLS with; None: in clear."""
         self._email = email
         self._password = password
-        self._channels = [
-            grpc.insecure_channel(
-                address,
-                options=[
-                    ("grpc.use_local_subchannel_pool", 1),
-                    ("grpc.initial_reconnect_backoff_ms", 100),
-                    ("grpc.max_reconnect_backoff_ms", 1000),
-                    ("grpc.keepalive_time_ms", 5000),
-                    ("grpc.http2.ping_timeout_ms", 2000),
-                    ("grpc.primary_user_agent", "weft-cli"),
-                ],
-            )
-            for _ in range(CHANNELS)
-        ]
+        self._channels = [_channel(address, trusted) for _ in range(CHANNELS)]
         self._lock = threading.Lock()
         self._tokens: dict[str | None, Token] = {}
         self._renewing: dict[str | None, threading.Lock] = {}
@@ -108,16 +115,20 @@ class GatewayClient:
 
     @classmethod
     def for_operator(cls, address: str, secrets: Path) -> "GatewayClient":
-        """A client with the operator's credentials of a mesh. Raises SignInError where they are not readable."""
+        """A client with the operator's credentials of a mesh; `address` as its status says it, over TLS if `https://`.
+
+        Raises SignInError where the credentials are not readable.
+        """
         try:
             email = (secrets / "operator.email").read_text().strip()
             password = (secrets / "operator.password").read_text().strip()
+            trusted = Trusted.of(Layout(secrets.parent)) if address.startswith("https://") else None
         except OSError as error:
             raise SignInError(
                 f"the operator's credentials are not readable: {error}; start the mesh with `weft up`, or "
                 "run as the user who started it"
             ) from error
-        return cls(address, email=email, password=password)
+        return cls(address.removeprefix("https://"), email=email, password=password, trusted=trusted)
 
     def channel(self, key: str = "") -> grpc.Channel:
         """The connection for a key; one key always gets the same."""
@@ -182,6 +193,21 @@ class GatewayClient:
                 if self.stopping.wait(delay):
                     raise
                 backoff = min(BACKOFF_MAX_S, backoff * 2)
+
+
+def _channel(address: str, trusted: Trusted | None) -> grpc.Channel:
+    options: list[tuple[str, str | int]] = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.keepalive_time_ms", 5000),
+        ("grpc.http2.ping_timeout_ms", 2000),
+        ("grpc.primary_user_agent", "weft-cli"),
+    ]
+    if trusted is None:
+        return grpc.insecure_channel(address, options=options)
+    credentials = grpc.ssl_channel_credentials(trusted.roots)
+    return grpc.secure_channel(address, credentials, [*options, ("grpc.ssl_target_name_override", trusted.name)])
 
 
 def retry_delay(error: grpc.RpcError) -> float | None:

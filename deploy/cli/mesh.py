@@ -153,10 +153,11 @@ def show_event(event: Event) -> None:
 
 def places(found: Status, settings: Settings) -> str:
     """Where everything is, a line each."""
-    certificate = Layout(settings.data).secrets / "edge-tls.crt"
+    own = settings.tls_certificate is None
+    trust = f"curl --cacert {Layout(settings.data).authority}" if own else f"certificate {settings.tls_certificate}"
     rows = [
         ("gateway", f"{found.gateway}   gRPC, gRPC-web and JSON"),
-        ("over TLS", f"https://127.0.0.1:{settings.gateway_tls_port}  certificate {certificate}"),
+        ("over TLS", f"https://localhost:{settings.gateway_tls_port}   {trust}"),
         *((name, url) for name, url in found.urls.items() if url is not None),
         ("data", str(settings.data)),
     ]

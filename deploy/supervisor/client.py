@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.supervisor import messages
 from deploy.supervisor.errors import NotRunningError, RefusedError
-from deploy.supervisor.messages import Event, Killed, Publishing, Scaled, Status
+from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
 
 ANSWER_TIMEOUT_S = 120.0
 """Longer than the longest thing that can be asked for, a restart."""
@@ -34,6 +34,10 @@ class Client:
     def publishing(self) -> Publishing:
         """How contracts are compiled and published for this mesh. Raises RefusedError."""
         return messages.publishing_of(self._ask({"op": "publishing"})["publishing"])
+
+    def renew_certificate(self) -> Certificate:
+        """Have the gateways show a new certificate now. Raises RefusedError."""
+        return messages.certificate_of(self._ask({"op": "renew-certificate"})["certificate"])
 
     def kill(self, name: str, number: int) -> Killed:
         """Send a signal to a process, or to `any`. Raises RefusedError."""

@@ -23,6 +23,9 @@ KNOWN = (
     "WEFT_LOG_LEVEL",
     "WEFT_OTLP_ENDPOINT",
     "WEFT_PORT_BASE",
+    "WEFT_PROFILE",
+    "WEFT_TLS_CERT",
+    "WEFT_TLS_KEY",
     "WEFT_TRACE_RATIO",
 )
 """Variables a user may set."""
@@ -44,6 +47,11 @@ PER_PROCESS = (
 )
 """Variables the supervisor sets for each process; tolerated in the user's shell, where they have no effect."""
 
+PROFILES = ("local", "production")
+"""What the edge gives away: reflection, a welcome and a port in clear, or nothing but the contracts' methods."""
+
+PRODUCTION_TRACE_RATIO = 0.05
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -53,10 +61,16 @@ class Settings:
 
     data: Path
     """Data, credentials and logs of this mesh; never inside the clone."""
-    gateway_port: int = 8080
-    """Plaintext HTTP/1.1 and h2c port of the gateways."""
+    profile: str = "local"
+    """One of PROFILES."""
+    gateway_port: int | None = 8080
+    """Plaintext HTTP/1.1 and h2c port of the gateways; None: they have no such port."""
     gateway_tls_port: int = 8443
     """The same over TLS."""
+    tls_certificate: Path | None = None
+    """The user's own certificate chain, PEM; None: signed by an authority of the mesh's own."""
+    tls_key: Path | None = None
+    """The key of that certificate."""
     port_base: int = 21000
     """First port of the block that everything else is given ports from; below Linux's ephemeral range (32768)."""
     log_level: str = "info"
@@ -81,16 +95,27 @@ class Settings:
         level = env.get("WEFT_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             raise ConfigError(f"WEFT_LOG_LEVEL={level} is unknown; use one of {', '.join(LOG_LEVELS)}")
-        gateway, tls = _port(env, "WEFT_GATEWAY_PORT", 8080), _port(env, "WEFT_GATEWAY_TLS_PORT", 8443)
+        profile = env.get("WEFT_PROFILE") or PROFILES[0]
+        if profile not in PROFILES:
+            raise ConfigError(f"WEFT_PROFILE={profile} is unknown; use one of {', '.join(PROFILES)}")
+        production = profile == "production"
+        tls = _port(env, "WEFT_GATEWAY_TLS_PORT", 8443)
+        # In production nothing is offered in clear unless somebody asks for it by name.
+        asked = not production or env.get("WEFT_GATEWAY_PORT")
+        gateway = _port(env, "WEFT_GATEWAY_PORT", 8080) if asked else None
         if gateway == tls:
             raise ConfigError(f"WEFT_GATEWAY_PORT and WEFT_GATEWAY_TLS_PORT are both {tls}; give them different ports")
+        certificate, key = _tls_files(env)
         return cls(
             data=data,
+            profile=profile,
+            tls_certificate=certificate,
+            tls_key=key,
             gateway_port=gateway,
             gateway_tls_port=tls,
             port_base=_port(env, "WEFT_PORT_BASE", 21000),
             log_level=level,
-            trace_ratio=_ratio(env, "WEFT_TRACE_RATIO"),
+            trace_ratio=_ratio(env, "WEFT_TRACE_RATIO", PRODUCTION_TRACE_RATIO if production else 1.0),
             otlp_endpoint=_collector(env),
         )
 
@@ -136,8 +161,21 @@ def _collector(environ: Mapping[str, str]) -> str:
     return text.rstrip("/")
 
 
-def _ratio(environ: Mapping[str, str], name: str) -> float:
-    text = environ.get(name) or "1"
+def _tls_files(environ: Mapping[str, str]) -> tuple[Path | None, Path | None]:
+    """The user's certificate and key; what is in them is looked at when they are used."""
+    found: list[Path | None] = []
+    for name, other in (("WEFT_TLS_CERT", "WEFT_TLS_KEY"), ("WEFT_TLS_KEY", "WEFT_TLS_CERT")):
+        text = environ.get(name)
+        if not text and environ.get(other):
+            raise ConfigError(f"{other} is set without {name}; a certificate and its key go together")
+        if text and not Path(text).is_absolute():
+            raise ConfigError(f"{name}={text} is not an absolute path")
+        found.append(Path(text) if text else None)
+    return found[0], found[1]
+
+
+def _ratio(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name) or str(default)
     try:
         value = float(text)
     except ValueError:

@@ -17,6 +17,7 @@ import structlog
 
 from deploy.supervisor import account, messages
 from deploy.supervisor.desired import Desired
+from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Event
@@ -34,6 +35,8 @@ HEAVY_STARTS_MAX = 4
 """Python starts at once; more of them on two cores only make each one time out."""
 EVENTS_MAX = 2000
 """Events kept for whoever asks later; restarts of a long-lived mesh push out the oldest."""
+CERTIFICATE_EVERY_S = 5.0
+"""How often the gateways' certificate is looked at."""
 FAREWELL_S = 3.0
 """How long a failed start waits for somebody to tell it to."""
 
@@ -82,8 +85,13 @@ class Daemon:
             self._emit(Event("up", seconds=self._elapsed()))
             log.info("mesh_up", seconds=round(self._elapsed(), 3))
             assert self._supervisor is not None
+            assert self._stack is not None
+            keeping = asyncio.create_task(self._keep_certificate(self._stack.certificate))
             broken = self._supervisor.broken
-            await asyncio.wait((asyncio.ensure_future(stop), broken), return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await asyncio.wait((stop, broken), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                keeping.cancel()
             if broken.done():
                 await broken
         except StartError as error:
@@ -108,6 +116,7 @@ class Daemon:
         ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free)
         secrets = Secrets(self._layout.secrets)
         self._stack = Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
+        self._stack.certificate.ensure(now=self._now())
         parts = self._stack.parts()
         self._stack.write_secrets()
         host = Host(
@@ -132,6 +141,30 @@ class Daemon:
             desired.write(self._layout.desired)
         log.info("scaled", service=service, size=size, started=scaled.started, stopped=scaled.stopped)
         return scaled
+
+    async def _keep_certificate(self, kept: EdgeCertificate) -> None:
+        """Renew the gateways' certificate before it ends, and take over what the user put in the place of theirs."""
+        told = ""
+        while True:
+            await asyncio.sleep(CERTIFICATE_EVERY_S)
+            try:
+                names = kept.names()
+                if kept.ensure(now=self._now()):
+                    log.info("certificate_changed", expires=kept.expires().isoformat())
+                    if kept.names() != names:
+                        log.warning("certificate_names_changed", names=kept.names(), fix="weft down, then weft up")
+                told = ""
+            except (ConfigError, OSError, ValueError) as error:
+                if told != str(error):
+                    log.error("certificate_refused", reason=str(error))  # the one in place stays
+                told = str(error)
+
+    def _renew_certificate(self, kept: EdgeCertificate) -> Mapping[str, object]:
+        try:
+            changed = kept.ensure(now=self._now(), anew=True)
+        except (ConfigError, OSError) as error:
+            raise RefusedError(str(error)) from error
+        return {"changed": changed, "names": kept.names(), "expires": kept.expires().isoformat()}
 
     async def _fail(self, event: Event) -> None:
         log.error("start_failed", part=event.part, reason=event.detail)
@@ -209,6 +242,8 @@ class Daemon:
                 return {"status": json.loads(status.to_json())}
             case "publishing":
                 return {"publishing": asdict(stack.publishing())}
+            case "renew-certificate":
+                return {"certificate": self._renew_certificate(stack.certificate)}
             case "kill":
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":

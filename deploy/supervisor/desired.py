@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from deploy.supervisor.config import Settings
+from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
 
 DEFAULT_SIZES: Mapping[str, int] = {
@@ -43,8 +44,11 @@ INSTANCES_MAX = 32
 class Desired:
     """Everything the daemon has to know to build the stack."""
 
-    gateway_port: int = 8080
+    profile: str = "local"
+    gateway_port: int | None = 8080
     gateway_tls_port: int = 8443
+    tls_certificate: str = ""
+    tls_key: str = ""
     port_base: int = 21000
     free_ports: bool = False
     """Every port, the gateways' too, is any free one: for a mesh beside another one."""
@@ -69,8 +73,11 @@ class Desired:
     ) -> "Desired":
         """The state that `settings` and the caller ask for. Raises ConfigError for a size nothing has."""
         return cls(
+            profile=settings.profile,
             gateway_port=settings.gateway_port,
             gateway_tls_port=settings.gateway_tls_port,
+            tls_certificate=str(settings.tls_certificate or ""),
+            tls_key=str(settings.tls_key or ""),
             port_base=settings.port_base,
             free_ports=ports == "free",
             sizes=complete_sizes(sizes or {}),
@@ -87,6 +94,10 @@ class Desired:
         if service not in SCALABLE:
             raise ConfigError(f"{service} keeps its size while the mesh runs; resizable are {', '.join(SCALABLE)}")
         return replace(self, sizes=sizes)
+
+    def given(self) -> Given | None:
+        """The certificate of the user's own, where there is one."""
+        return Given(Path(self.tls_certificate), Path(self.tls_key)) if self.tls_certificate else None
 
     def write(self, path: Path) -> None:
         """Store at `path`."""

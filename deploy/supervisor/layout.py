@@ -42,6 +42,21 @@ class Layout:
         return self.root / "secrets"
 
     @property
+    def authority(self) -> Path:
+        """The certificate that clients of the gateways trust; the one file that everybody may read."""
+        return self.root / "ca.crt"
+
+    @property
+    def edge_tls(self) -> Path:
+        """The certificate that gateways show, see `edge_certificate.py`."""
+        return self.secrets / "edge-tls"
+
+    @property
+    def tls_secret(self) -> Path:
+        """What tells Envoy where that certificate lies."""
+        return self.run / "edge-tls.json"
+
+    @property
     def contracts(self) -> Path:
         """The compiled contracts that are published."""
         return self.root / "contracts"

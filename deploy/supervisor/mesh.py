@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -29,7 +30,7 @@ from deploy.supervisor.config import PROJECT, Settings, child_environ
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
 from deploy.supervisor.layout import Layout
-from deploy.supervisor.messages import Event, Killed, Publishing, Scaled, Status
+from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
 from deploy.supervisor.orphans import stop_orphans
 from deploy.supervisor.record import Record
 
@@ -82,7 +83,7 @@ class Mesh:
 
     @property
     def gateway(self) -> str:
-        """`host:port` of the gateways."""
+        """`host:port` of the gateways; `https://host:port` where they take no calls in clear."""
         return self.status().gateway.removeprefix("http://")
 
     def running(self) -> bool:
@@ -131,6 +132,13 @@ class Mesh:
         """How contracts are compiled and published for it. Raises NotRunningError or RefusedError."""
         return self._client.publishing()
 
+    def renew_certificate(self) -> Certificate:
+        """Have the gateways show a new certificate, signed now or read from the user's files now.
+
+        Raises NotRunningError or RefusedError.
+        """
+        return self._client.renew_certificate()
+
     def kill(self, name: str, number: int = signal.SIGKILL) -> Killed:
         """Send a signal to a process by name, or to `any` service instance or worker. Raises RefusedError."""
         return self._client.kill(name, number)
@@ -163,6 +171,8 @@ class Mesh:
         return logfile.tail(self._layout.log_of(name), lines)
 
     def _spawn(self) -> None:
+        if given := self._desired.given():
+            given.read(now=datetime.now(UTC))
         self._layout.prepare(server_account())
         self._desired.write(self._layout.desired)
         argv: tuple[str, ...] = (sys.executable, "-m", "deploy.supervisor", "serve", str(self._layout.root))

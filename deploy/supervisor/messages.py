@@ -1,8 +1,9 @@
 """What goes over the supervisor's socket: one JSON object a line. Shared by `daemon.py` and `client.py`.
 
-request   {"op": "status" | "publishing" | "events" | "down" | "kill" | "restart" | "scale", ...}
-answer    {"status": {...}} | {"publishing": {...}} | {"event": ...} many | {"pid": ..., "name": ...}
-          | {"started": [...], "stopped": [...]} | {"error": "one line"}
+request   {"op": "status" | "publishing" | "renew-certificate" | "events" | "down" | "kill" | "restart" | "scale", ...}
+answer    {"status": {...}} | {"publishing": {...}} | {"certificate": {...}} | {"event": ...} many
+          | {"pid": ..., "name": ...} | {"started": [...], "stopped": [...]}
+          | {"error": "one line"}
 """
 
 import json
@@ -97,6 +98,17 @@ class Publishing:
     """Environment of `python -m lb`: where etcd is; of secrets only the directory they lie in."""
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The certificate that the gateways show."""
+
+    changed: bool
+    """Whether it is another one than before."""
+    names: tuple[str, ...]
+    expires: str
+    """RFC 3339."""
+
+
 def encode(message: Mapping[str, object]) -> bytes:
     """One line."""
     return json.dumps(message).encode() + b"\n"
@@ -123,6 +135,11 @@ def event_of(message: Mapping[str, Any]) -> Event:
 def publishing_of(message: Mapping[str, Any]) -> Publishing:
     """What was sent of publishing."""
     return Publishing(tuple(message["edge"]), dict(message["environ"]))
+
+
+def certificate_of(message: Mapping[str, Any]) -> Certificate:
+    """A certificate that was sent."""
+    return Certificate(message["changed"], tuple(message["names"]), message["expires"])
 
 
 def status_of(message: Mapping[str, Any]) -> Status:

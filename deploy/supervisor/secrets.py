@@ -9,7 +9,6 @@ import secrets
 from pathlib import Path
 from urllib.parse import quote
 
-from deploy.supervisor import certificate
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.probe import HOST
 
@@ -55,15 +54,6 @@ class Secrets:
         url = f"amqp://weft:{quote(self.password('rabbitmq'), safe='')}@{HOST}:{port}/%2F"
         self._write("amqp.url", url)
         return url
-
-    def certificate(self) -> tuple[Path, Path]:
-        """Certificate and key of the gateways' TLS port; made again when they do not match or are about to expire."""
-        paths = self.folder / "edge-tls.crt", self.folder / "edge-tls.key"
-        if not (all(path.exists() for path in paths) and certificate.usable(*(path.read_bytes() for path in paths))):
-            made = certificate.make(("localhost",), (HOST, "::1"))
-            self._write("edge-tls.key", made.key)
-            self._write("edge-tls.crt", made.certificate)
-        return paths
 
     def _once(self, name: str, value: str) -> str:
         path = self.folder / name

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from deploy.supervisor import graph
 from deploy.supervisor.account import Account
 from deploy.supervisor.desired import Desired
+from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Publishing
 from deploy.supervisor.part import Kind, Part, Server, Task
@@ -38,15 +39,11 @@ class Stack:
         self._ports = ports
         self._secrets = secrets
         self._account = account
-        if desired.free_ports:
-            self.gateway_port, self.gateway_tls_port = ports.get("gateway"), ports.get("gateway.tls")
-        elif self._wants_gateways():
-            self.gateway_port = ports.fixed("gateway", desired.gateway_port, variable="WEFT_GATEWAY_PORT")
-            self.gateway_tls_port = ports.fixed(
-                "gateway.tls", desired.gateway_tls_port, variable="WEFT_GATEWAY_TLS_PORT"
-            )
-        else:
-            self.gateway_port, self.gateway_tls_port = desired.gateway_port, desired.gateway_tls_port
+        self.certificate = EdgeCertificate(layout, desired.given())
+        self.gateway_port = None
+        if desired.gateway_port is not None:
+            self.gateway_port = self._edge_port("gateway", desired.gateway_port, "WEFT_GATEWAY_PORT")
+        self.gateway_tls_port = self._edge_port("gateway.tls", desired.gateway_tls_port, "WEFT_GATEWAY_TLS_PORT")
         self._etcd_port = ports.get("etcd-1")
         self._database_port = ports.get("postgres-1")
         self._broker_port = ports.get("rabbitmq-1")
@@ -84,7 +81,9 @@ class Stack:
         }
 
     def gateway_url(self) -> str:
-        """Where clients go."""
+        """Where clients go: in clear, where there is a port for it."""
+        if self.gateway_port is None:
+            return f"https://{HOST}:{self.gateway_tls_port}"
         return f"http://{HOST}:{self.gateway_port}"
 
     def publishing(self) -> Publishing:
@@ -96,7 +95,11 @@ class Stack:
         self._secrets.make_application_secrets()
         self._secrets.write_database_urls(self._database_port)
         self._secrets.write_amqp_url(self._broker_port)
-        self._secrets.certificate()
+
+    def _edge_port(self, name: str, wanted: int, variable: str) -> int:
+        if self._desired.free_ports:
+            return self._ports.get(name)
+        return self._ports.fixed(name, wanted, variable=variable) if self._wants_gateways() else wanted
 
     def _wants_gateways(self) -> bool:
         only = self._desired.only
@@ -207,8 +210,12 @@ class Stack:
         return [compile_, publish]
 
     def _edge_arguments(self) -> tuple[str, ...]:
+        clear = () if self.gateway_port is None else ("--port", str(self.gateway_port))
         return (
-            *("--port", str(self.gateway_port), "--tls-port", str(self.gateway_tls_port)),
+            *("--profile", self._desired.profile),
+            *(*clear, "--tls-port", str(self.gateway_tls_port)),
+            *("--tls-secret", str(self._layout.tls_secret)),
+            *(argument for name in self.certificate.names() for argument in ("--tls-name", name)),
             *("--trace-percent", f"{self._desired.trace_ratio * 100:g}"),
         )
 
@@ -254,7 +261,6 @@ class Stack:
         ]
 
     def _gateways(self) -> list[Part]:
-        certificate, key = self._secrets.folder / "edge-tls.crt", self._secrets.folder / "edge-tls.key"
         addresses = self._surroundings.control_planes
         otlp = self._surroundings.otlp_endpoint.removeprefix("http://")
         parts: list[Part] = []
@@ -264,7 +270,8 @@ class Stack:
                 *("gateway", "bootstrap", "--node", name),
                 *(argument for address in addresses for argument in ("--xds", address)),
                 *("--metrics-port", str(metrics_port), "--otlp", otlp),
-                *("--tls-cert", str(certificate), "--tls-key", str(key)),
+                *("--tls-cert", str(self.certificate.certificate), "--tls-key", str(self.certificate.key)),
+                *("--tls-secret", str(self._layout.tls_secret)),
                 *("--admin-socket", str(envoy.admin_socket(name, self._layout))),
                 *("--out", str(envoy.bootstrap_file(name, self._layout))),
             )
@@ -275,8 +282,7 @@ class Stack:
                 envoy.server(
                     name,
                     self._layout,
-                    port=self.gateway_port,
-                    tls_port=self.gateway_tls_port,
+                    edge_ports=(self.gateway_port, self.gateway_tls_port),
                     metrics_port=metrics_port,
                     after=after,
                 ),

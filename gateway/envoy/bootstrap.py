@@ -63,8 +63,6 @@ class Settings:
     """Takes spans by OTLP; None: they are dropped."""
     metrics_port: int
     admin_socket: Path
-    tls_certificate: Path
-    tls_key: Path
 
 
 def build(settings: Settings) -> Any:
@@ -93,7 +91,6 @@ def build(settings: Settings) -> Any:
                 _admin(settings.admin_socket),
             ],
             "listeners": [_metrics(settings.metrics_port)],
-            "secrets": [_certificate(settings)],
         },
         layered_runtime={"layers": [{"name": "floods", "static_layer": RUNTIME}]},
         overload_manager=_overload(),
@@ -160,17 +157,6 @@ def _metrics(port: int) -> Any:
         # Metrics must be readable most of all while the gateway is full.
         ignore_global_conn_limit=True,
         filter_chains=[{"filters": filters}],
-    )
-
-
-def _certificate(settings: Settings) -> Any:
-    return envoy(
-        "extensions.transport_sockets.tls.v3.Secret",
-        name=names.EDGE_TLS,
-        tls_certificate={
-            "certificate_chain": {"filename": str(settings.tls_certificate)},
-            "private_key": {"filename": str(settings.tls_key)},
-        },
     )
 
 

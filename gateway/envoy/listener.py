@@ -4,11 +4,11 @@ Figures against floods are the ones that were attacked and held; each is named, 
 counterparts for the whole process.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.envoy import names, route
-from gateway.envoy.filters import CHAIN, Link
+from gateway.envoy import names, route, tls
+from gateway.envoy.edge import Edge
+from gateway.envoy.filters import CHAIN, Link, header_strip
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet
 from weft_protos.xds import envoy, type_url
@@ -20,6 +20,8 @@ HEADERS_TIMEOUT: Final = "5s"
 #: For the whole request: nothing the contracts take is slower to send, and reflection's stream needs no longer.
 REQUEST_TIMEOUT: Final = "5s"
 IDLE_TIMEOUT: Final = "300s"
+#: For an answer that is ready and a client that takes none of it.
+FLUSH_TIMEOUT: Final = "10s"
 BUFFER_BYTES: Final = 1 << 20
 
 _HTTP2: Final = {
@@ -45,7 +47,7 @@ _ACCESS_LOG: Final = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "route": "%ROUTE_NAME%",
     "http_method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
-    "path": "%PATH(NQ:ORIG)%",
+    "path": "%PATH(NQ:ORIG_OR_PATH)%",
     "protocol": "%PROTOCOL%",
     "http_status": "%RESPONSE_CODE%",
     "grpc_status": "%GRPC_STATUS(CAMEL_STRING)%",
@@ -72,39 +74,15 @@ _SPAN_TAGS: Final = (
     *({"tag": tag, "literal": {"value": "-"}} for tag in _HIDDEN_TAGS),
     {"tag": "http.route", "value": "%ROUTE_NAME%"},
 )
-#: Nobody's address. An empty list would not do: it stands for Envoy's own, by which callers from private networks keep
-#: their `x-envoy-*` headers and request ids.
-_NEAR: Final = [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """Where the gateway listens and how much it traces."""
-
-    address: str = "127.0.0.1"
-    port: int = 8080
-    tls_port: int = 8443
-    trace_percent: float = 100.0
-    """Share of the requests without a trace of their own that are traced."""
-
-
-def build(policies: PolicySet, edge: Edge) -> Any:
-    """The listener in clear: HTTP/1.1 and h2c."""
-    return _listener(names.EDGE, edge.port, edge, policies, None)
-
-
-def build_tls(policies: PolicySet, edge: Edge) -> Any:
-    """The same over TLS; the certificate is a static secret of the bootstrap."""
-    tls = envoy(
-        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        common_tls_context={
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "alpn_protocols": ["h2", "http/1.1"],
-            "tls_certificate_sds_secret_configs": [{"name": names.EDGE_TLS}],
-        },
-    )
-    socket = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
-    return _listener(names.EDGE_TLS, edge.tls_port, edge, policies, socket)
+def build(policies: PolicySet, edge: Edge) -> list[Any]:
+    """The listener over TLS and, where the edge has a port for it, the same in clear: HTTP/1.1 and h2c."""
+    secure = _listener(edge.tls_port, edge, _chain(names.EDGE_TLS, edge, policies, tls.socket(edge.tls_secret)))
+    secure.MergeFrom(tls.handshakes(names.EDGE_TLS, edge.tls_names))
+    if edge.port is None:
+        return [secure]
+    return [_listener(edge.port, edge, _chain(names.EDGE, edge, policies)), secure]
 
 
 def extensions(policies: PolicySet) -> list[Any]:
@@ -113,17 +91,27 @@ def extensions(policies: PolicySet) -> list[Any]:
     return [envoy(kind, name=link.name, typed_config=link.build(policies)) for link in CHAIN if link.discovered]
 
 
-def _listener(name: str, port: int, edge: Edge, policies: PolicySet, socket: Any) -> Any:
-    manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": _manager(name, edge, policies)}
+def _listener(port: int, edge: Edge, chain: Any) -> Any:
     return envoy(
         "config.listener.v3.Listener",
-        name=name,
+        name=chain.name,
         address={"socket_address": {"address": edge.address, "port_value": port}},
         # Several gateways on one port; the kernel spreads connections over those that live.
         enable_reuse_port=True,
         per_connection_buffer_limit_bytes=BUFFER_BYTES,
         traffic_direction="INBOUND",
-        filter_chains=[{"filters": [manager], "transport_socket": socket, "transport_socket_connect_timeout": "5s"}],
+        filter_chains=[chain],
+    )
+
+
+def _chain(name: str, edge: Edge, policies: PolicySet, socket: Any = None) -> Any:
+    manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": _manager(name, edge, policies)}
+    return envoy(
+        "config.listener.v3.FilterChain",
+        name=name,
+        filters=[manager],
+        transport_socket=socket,
+        transport_socket_connect_timeout=tls.HANDSHAKE_TIMEOUT,
     )
 
 
@@ -145,11 +133,15 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
         request_headers_timeout=HEADERS_TIMEOUT,
         request_timeout=REQUEST_TIMEOUT,
         stream_idle_timeout=IDLE_TIMEOUT,
-        # The peer's own address counts, not what it writes into a header; and nobody is trusted for being near.
+        stream_flush_timeout=FLUSH_TIMEOUT,
+        # The peer's own address counts, not what it writes into a header; and nobody is trusted for being near. An
+        # internal_address_config without ranges would trust every private address, none at all trusts nobody.
         use_remote_address=True,
-        internal_address_config={"cidr_ranges": _NEAR, "unix_sockets": False},
         strip_any_host_port=True,
-        normalize_path=True,
+        early_header_mutation_extensions=[header_strip.early()],
+        # A path is taken as it is written or not at all: routes are exact, so `/v1/x/../stock` and `//v1` lead nowhere,
+        # and what filters, services and logs see is what was sent.
+        normalize_path=False,
         path_with_escaped_slashes_action="REJECT_REQUEST",
         local_reply_config={"mappers": [_mark()]},
         tracing=_tracing(edge),
@@ -183,6 +175,7 @@ def _tracing(edge: Edge) -> dict[str, Any]:
     return {
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config},
         "random_sampling": {"value": edge.trace_percent},
+        "client_sampling": {"value": 0},
         "spawn_upstream_span": True,
         "custom_tags": list(_SPAN_TAGS),
     }

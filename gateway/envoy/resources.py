@@ -7,7 +7,7 @@ from typing import Literal
 from google.protobuf.message import Message
 
 from gateway.envoy import cluster, listener, proxyless, route
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
 from gateway.policy import PolicySet
 
 Audience = Literal["envoy", "grpc", "all"]
@@ -24,7 +24,7 @@ class Resource:
 
 def build(policies: PolicySet, edge: Edge) -> Iterator[Resource]:
     """Everything but endpoints and keys, which only the control plane knows."""
-    for message in (listener.build(policies, edge), listener.build_tls(policies, edge), route.build(policies)):
+    for message in (*listener.build(policies, edge), route.build(policies, edge)):
         yield Resource("envoy", message.name, message)
     for extension in listener.extensions(policies):
         yield Resource("envoy", extension.name, extension)

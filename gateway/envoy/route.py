@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gateway.contract import Binding
 from gateway.envoy import names
+from gateway.envoy.edge import Edge
 from gateway.envoy.filters import cors, frame, jwt, rbac, refusal, retry_throttle, size, strict_json, transcoder
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
@@ -39,7 +40,7 @@ WELCOME: Final = (
 _VARIABLE: Final = re.compile(r"\{[^}=]+(?:=([^}]*))?\}")
 
 
-def build(policies: PolicySet) -> Any:
+def build(policies: PolicySet, edge: Edge) -> Any:
     """The RouteConfiguration of both listeners."""
     return envoy(
         "config.route.v3.RouteConfiguration",
@@ -50,7 +51,7 @@ def build(policies: PolicySet) -> Any:
             {
                 "name": names.EDGE,
                 "domains": ["*"],
-                "routes": [*routes(policies)],
+                "routes": [*routes(policies, edge)],
                 # Every route asks for a token unless it is exempted by name: forgetting one keeps it shut.
                 "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host()},
                 # Marks of the gateway's own refusals; a service that sends one must not be believed.
@@ -65,12 +66,14 @@ def discovery() -> Mapping[str, Any]:
     return {"route_config_name": names.EDGE, "config_source": ads()}
 
 
-def routes(policies: PolicySet) -> Iterator[Any]:
+def routes(policies: PolicySet, edge: Edge) -> Iterator[Any]:
     """All routes, in the order in which Envoy tries them."""
+    yield _two_hosts()
     yield from (_grpc(rpc) for rpc in policies.rpcs)
     yield from (_json(rpc, binding) for rpc, binding in _by_specificity(policies.rpcs))
-    yield from (_reflection(method) for method in REFLECTION)
-    yield _welcome()
+    if edge.shows_itself:
+        yield from (_reflection(method) for method in REFLECTION)
+        yield _welcome()
     yield _nothing()
 
 
@@ -172,6 +175,18 @@ def _welcome() -> Any:
         name="welcome",
         match={"path": "/", "headers": [_verb("GET")]},
         direct_response={"status": 200, "body": {"inline_string": WELCOME}},
+        typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
+    )
+
+
+def _two_hosts() -> Any:
+    # Envoy makes one of several Host lines; two of them are a bad request (RFC 9112, section 3.2).
+    several = {"name": ":authority", "string_match": {"contains": ","}}
+    return envoy(
+        "config.route.v3.Route",
+        name="two-hosts",
+        match={"prefix": "/", "headers": [several]},
+        direct_response={"status": 400, "body": {"inline_string": "a request is for one host"}},
         typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
     )
 

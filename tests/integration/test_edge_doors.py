@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
+import psutil
 import pytest
 from google.protobuf import json_format
 from grpc_reflection.v1alpha import reflection_pb2 as reflection_v1alpha_pb2
@@ -95,8 +97,8 @@ def test_buf_curl_calls_without_files(edge: Edge, protocol: str) -> None:
     assert ("unauthenticated", "google.rpc.ErrorInfo") == (said["code"], said["details"][0]["type"])
 
 
-def certificate(edge: Edge) -> Path:
-    return edge.secrets / "edge-tls.crt"
+def authority(edge: Edge) -> Path:
+    return Layout(edge.secrets.parent).authority
 
 
 def tls_port(edge: Edge) -> int:
@@ -110,11 +112,11 @@ def tls_port(edge: Edge) -> int:
 
 
 def trusting(edge: Edge) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificate(edge)))
+    return ssl.create_default_context(cafile=str(authority(edge)))
 
 
 def test_every_wire_answers_the_same_over_tls(edge: Edge) -> None:
-    credentials = grpc.ssl_channel_credentials(certificate(edge).read_bytes())
+    credentials = grpc.ssl_channel_credentials(authority(edge).read_bytes())
     address, context = f"localhost:{tls_port(edge)}", trusting(edge)
     wires: tuple[Wire, ...] = (
         Native(address, credentials),
@@ -141,7 +143,8 @@ def test_the_port_with_tls_shows_the_certificate_of_the_mesh(edge: Edge) -> None
     ):
         shown = wrapped.getpeercert(binary_form=True)
 
-        assert ssl.PEM_cert_to_DER_cert(certificate(edge).read_text()) == shown
+        on_disk = (Layout(edge.secrets.parent).edge_tls / "tls.crt").read_text()
+        assert ssl.PEM_cert_to_DER_cert(on_disk) == shown
         assert "h2" == wrapped.selected_alpn_protocol()
         assert wrapped.version() in ("TLSv1.2", "TLSv1.3")
 
@@ -207,3 +210,18 @@ def test_the_page_of_metrics_shows_nothing_else(edge: Edge) -> None:
             connection.request("GET", path)
             assert expected == connection.getresponse().status
             connection.close()
+
+
+def test_a_gateway_listens_on_its_two_ports_and_for_the_monitor_alone(edge: Edge) -> None:
+    edge_ports = {int(edge.address.rpartition(":")[2]), tls_port(edge)}
+    found = [one for one in edge.mesh.status().processes if one.kind == "gateway"]
+    others: list[int] = []
+    for gateway in found:
+        listening = [one.laddr for one in psutil.Process(gateway.pid).net_connections("tcp") if one.status == "LISTEN"]
+
+        assert {"127.0.0.1"} == {address.ip for address in listening}
+        assert edge_ports <= {address.port for address in listening}
+        others += {address.port for address in listening} - edge_ports
+        admin = edge.secrets.parent / "run" / f"{gateway.name}.admin.sock"
+        assert (True, 0o600) == (stat.S_ISSOCK(admin.stat().st_mode), stat.S_IMODE(admin.stat().st_mode))
+    assert len(found) == len(others)

@@ -78,8 +78,13 @@ async def ask(admin: Path, verb: str, path: str) -> bytes:
     return body
 
 
-def server(name: str, layout: Layout, *, port: int, tls_port: int, metrics_port: int, after: tuple[str, ...]) -> Server:
-    """One gateway. It runs under the supervisor's user: SO_REUSEPORT wants one uid for all of them."""
+def server(
+    name: str, layout: Layout, *, edge_ports: tuple[int | None, int], metrics_port: int, after: tuple[str, ...]
+) -> Server:
+    """One gateway. It runs under the supervisor's user: SO_REUSEPORT wants one uid for all of them.
+
+    `edge_ports`: in clear (None: not offered) and over TLS, shared by all gateways.
+    """
 
     async def prepare() -> None:
         # A socket that a killed Envoy left behind is refused as taken.
@@ -104,7 +109,7 @@ def server(name: str, layout: Layout, *, port: int, tls_port: int, metrics_port:
         ),
         # /ready is 200 once the first configuration from the control plane is in force.
         probe=Http(metrics_port, "/ready"),
-        ports=(port, tls_port, metrics_port),
+        ports=(*(port for port in edge_ports if port is not None), metrics_port),
         after=after,
         prepare=prepare,
         drain=partial(leave, admin_socket(name, layout)),

@@ -11,9 +11,12 @@ from weft_protos.xds import envoy
 
 #: Identity, which only the gateway and identity give; and how much a call matters, which the contract says.
 _IDENTITY: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "x-weft-criticality")
-#: What nothing in the mesh reads; Envoy would put the second on its spans.
-_IDLE: Final = ("baggage", "x-client-trace-id")
-INBOUND: Final = (*_IDENTITY, *_IDLE, names.WHY, names.STATUS, names.REASON)
+#: Identity, and what nothing in the mesh reads.
+INBOUND: Final = (*_IDENTITY, "baggage", names.WHY, names.STATUS, names.REASON)
+#: What proxies tell each other of a request's way. Envoy reads some of it before any filter runs: retries, timeouts and
+#: forced traces are for the contracts to say, and no hop before this one is known.
+_HOPS: Final = ("forwarded", "via", "x-client-trace-id")
+_HOPS_BEGIN: Final = ("x-envoy-", "x-forwarded-")
 #: What filters tell each other about a refusal. Runs last on the way out, after the refusal filter has read them.
 OUTBOUND: Final = (names.WHY, names.STATUS, names.REASON)
 #: Put on every answer, refusals included.
@@ -29,6 +32,24 @@ def build(_: PolicySet) -> Any:
         "extensions.filters.http.header_mutation.v3.HeaderMutation",
         mutations={
             "request_mutations": [{"remove": name} for name in INBOUND],
-            "response_mutations": [*({"remove": name} for name in OUTBOUND), {"append": _TRACE}],
+            "response_mutations": [
+                *({"remove": name} for name in OUTBOUND),
+                _beginning("x-envoy-"),
+                {"append": _TRACE},
+            ],
         },
     )
+
+
+def early() -> dict[str, Any]:
+    """The extension that takes away what clients say of hops, before Envoy itself reads it."""
+    mutations = [*({"remove": name} for name in _HOPS), *(_beginning(prefix) for prefix in _HOPS_BEGIN)]
+    kind = "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": envoy(kind, mutations=mutations),
+    }
+
+
+def _beginning(prefix: str) -> dict[str, Any]:
+    return {"remove_on_match": {"key_matcher": {"prefix": prefix, "ignore_case": True}}}

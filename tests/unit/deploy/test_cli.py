@@ -1,6 +1,7 @@
 """The command line: one clear line on standard error for a wrong argument, and the status object others rely on."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from deploy.cli import mesh
 from deploy.cli.__main__ import run
 from deploy.supervisor import messages
 from deploy.supervisor.config import Settings
+from deploy.supervisor.edge_certificate import EdgeCertificate
+from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Event, Process, Status
 
 STATUS = Status(
@@ -50,6 +53,9 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["scale", "orders"], 2, "Missing argument"),
         (["scale", "orders", "33"], 2, "size"),
         (["scale", "memcached", "3"], 2, "memcached cannot be resized while the mesh runs; identity, "),
+        (["certificates", "bogus"], 2, "No such command"),
+        (["certificates", "show"], 3, "no mesh was started in"),
+        (["certificates", "renew", "--json"], 3, "no mesh runs here"),
         (["contracts", "bogus"], 2, "No such command"),
         (["contracts", "publish"], 3, "no mesh runs here"),
         (["contracts", "publish", "--timeout", "0"], 2, "--timeout"),
@@ -78,6 +84,42 @@ def test_a_misspelt_setting_is_exit_two(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "did you mean WEFT_GATEWAY_PORT" in capsys.readouterr().err
 
 
+def test_a_certificate_that_will_not_do_is_exit_two_and_nothing_starts(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEFT_TLS_CERT", str(data / "none.crt"))
+    monkeypatch.setenv("WEFT_TLS_KEY", str(data / "none.key"))
+
+    assert 2 == run(["up"])
+    said = capsys.readouterr()
+    reason = "cannot be read: No such file or directory; name a PEM file"
+    assert ("", f"weft: WEFT_TLS_CERT={data / 'none.crt'} {reason}\n") == (said.out, said.err)
+    assert [] == [*data.iterdir()]
+
+
+def test_a_certificate_is_shown_with_what_to_trust(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = Layout(data / "mesh")
+    layout.prepare(None)
+    kept = EdgeCertificate(layout, None)
+    kept.ensure(now=datetime.now(UTC))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEFT_DATA", str(layout.root))
+
+        assert 0 == run(["certificates", "show", "--json"])
+        found = json.loads(capsys.readouterr().out)
+        assert (["localhost"], str(layout.authority)) == (found["names"], found["authority"])
+        assert kept.expires().isoformat() == found["expires"]
+        assert 0 == run(["certificates", "show"])
+        assert f"authority    {layout.authority}" in capsys.readouterr().out
+
+
+def test_places_say_what_to_trust(folder: Path) -> None:
+    own = Settings(data=folder, tls_certificate=Path("/a.crt"), tls_key=Path("/a.key"))
+
+    assert f"https://localhost:8443   curl --cacert {folder / 'ca.crt'}" in mesh.places(STATUS, Settings(data=folder))
+    assert "certificate /a.crt" in mesh.places(STATUS, own)
+
+
 def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 == run(["down"])
     assert "nothing runs\n" == capsys.readouterr().out
@@ -87,6 +129,7 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
     "verb",
     [
         *("up", "down", "status", "logs", "scale", "kill", "explain"),
+        *("certificates show", "certificates renew"),
         *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
     ],
 )

@@ -32,6 +32,9 @@ def test_an_empty_environment_is_the_documented_defaults() -> None:
         ("WEFT_GATEWAY_TLS_PORT", "8080", "are both 8080"),
         ("WEFT_DATA", "data", "WEFT_DATA=data is not an absolute path"),
         ("WEFT_LOG_LEVEL", "loud", "WEFT_LOG_LEVEL=loud is unknown; use one of debug"),
+        ("WEFT_PROFILE", "prod", "WEFT_PROFILE=prod is unknown; use one of local, production"),
+        ("WEFT_TLS_CERT", "/a.crt", "WEFT_TLS_CERT is set without WEFT_TLS_KEY"),
+        ("WEFT_TLS_KEY", "/a.key", "WEFT_TLS_KEY is set without WEFT_TLS_CERT"),
         ("WEFT_TRACE_RATIO", "nan", "WEFT_TRACE_RATIO=nan is not a share"),
         ("WEFT_TRACE_RATIO", "2", "WEFT_TRACE_RATIO=2 is not a share"),
     ],
@@ -42,6 +45,20 @@ def test_a_wrong_setting_is_named_with_what_to_do(variable: str, value: str, mes
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_certificate_is_named_by_an_absolute_path() -> None:
+    with pytest.raises(ConfigError, match=r"WEFT_TLS_KEY=b\.key is not an absolute path"):
+        Settings.from_environ({"WEFT_TLS_CERT": "/a.crt", "WEFT_TLS_KEY": "b.key"})
+
+
+def test_production_traces_little_and_has_no_port_in_clear_unless_it_is_named() -> None:
+    production = {"WEFT_DATA": "/data", "WEFT_PROFILE": "production"}
+    closed = Settings.from_environ(production)
+    asked = Settings.from_environ({**production, "WEFT_GATEWAY_PORT": "8080", "WEFT_TRACE_RATIO": "1"})
+
+    assert (None, 0.05) == (closed.gateway_port, closed.trace_ratio)
+    assert (8080, 1.0) == (asked.gateway_port, asked.trace_ratio)
 
 
 def test_variables_of_single_processes_and_of_tests_are_tolerated() -> None:

@@ -1,15 +1,14 @@
-"""What the supervisor keeps on disk: layout, secrets, certificate, log files, record of processes."""
+"""What the supervisor keeps on disk: layout, secrets, log files, record of processes."""
 
 import json
 import os
 import stat
 import subprocess
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from deploy.supervisor import certificate, logfile, procfs
+from deploy.supervisor import logfile, procfs
 from deploy.supervisor.account import Account
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.layout import MARKER, Layout
@@ -73,7 +72,6 @@ class TestSecrets:
         secrets.make_application_secrets()
         secrets.write_database_urls(5432)
         secrets.write_amqp_url(5672)
-        secrets.certificate()
 
         assert {0o600} == {mode(path) for path in tmp_path.iterdir()}
 
@@ -111,30 +109,6 @@ class TestSecrets:
 
         with pytest.raises(ConfigError, match="is empty"):
             Secrets(tmp_path).password("operator")
-
-    def test_a_certificate_that_fits_is_kept_and_one_that_does_not_is_replaced(self, tmp_path: Path) -> None:
-        secrets = Secrets(tmp_path)
-        kept = secrets.certificate()[0].read_text()
-
-        assert kept == secrets.certificate()[0].read_text()
-        (tmp_path / "edge-tls.key").write_text(certificate.make(("x",), ()).key)
-        assert kept != secrets.certificate()[0].read_text()
-
-
-class TestCertificate:
-    def test_it_is_usable_until_it_is_about_to_expire(self) -> None:
-        now = datetime(2026, 1, 1, tzinfo=UTC)
-        made = certificate.make(("localhost",), ("127.0.0.1",), now=now)
-        pair = made.certificate.encode(), made.key.encode()
-
-        assert certificate.usable(*pair, now=now)
-        assert not certificate.usable(*pair, now=now + certificate.VALID - timedelta(days=1))
-
-    def test_garbage_is_not_usable(self) -> None:
-        assert not certificate.usable(b"", b"")
-
-    def test_its_key_is_never_shown(self) -> None:
-        assert "Made(certificate=..., key=...)" == repr(certificate.make(("x",), ()))
 
 
 class TestLogfile:

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from deploy.cli.gateway_client import GatewayClient, SignInError, describe
+from deploy.supervisor.edge_certificate import EdgeCertificate
+from deploy.supervisor.layout import Layout
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 
@@ -156,3 +160,24 @@ def test_it_signs_in_once_and_acts_for_each_user_with_a_token_of_their_own(
 def test_a_wrong_password_is_named_as_the_cause(connect: Callable[[str], GatewayClient]) -> None:
     with pytest.raises(SignInError, match="password is wrong"):
         get(connect("forgotten"))
+
+
+def test_a_gateway_over_tls_is_known_by_the_certificate_on_disk(identity: Identity, folder: Path) -> None:
+    layout = Layout(folder / "data")
+    layout.prepare(None)
+    kept = EdgeCertificate(layout, None)
+    kept.ensure(now=datetime.now(UTC))
+    for name in ("operator.email", "operator.password"):
+        layout.write(layout.secrets / name, "correct", None)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    identity_pb2_grpc.add_IdentityServiceServicer_to_server(identity, server)
+    pair = (kept.key.read_bytes(), kept.certificate.read_bytes())
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    server.start()
+
+    client = GatewayClient.for_operator(f"https://127.0.0.1:{port}", layout.secrets)
+    session = client.sign_in()
+    client.close()
+    server.stop(0).wait()
+
+    assert session.access_token

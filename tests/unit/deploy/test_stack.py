@@ -2,11 +2,12 @@
 
 import itertools
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from deploy.supervisor import messages
+from deploy.supervisor import certificate, messages
 from deploy.supervisor.config import Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError
@@ -17,10 +18,12 @@ from deploy.supervisor.secrets import Secrets
 from deploy.supervisor.stack import Stack
 
 
-def build(folder: Path, *, sizes: dict[str, int] | None = None, only: tuple[str, ...] = ()) -> Stack:
+def build(
+    folder: Path, *, sizes: dict[str, int] | None = None, only: tuple[str, ...] = (), settings: Settings | None = None
+) -> Stack:
     layout = Layout(folder)
     layout.prepare(None)
-    desired = Desired.of(Settings(data=folder), sizes=sizes, only=only)
+    desired = Desired.of(settings or Settings(data=folder), sizes=sizes, only=only)
     ports = Ports(layout.ports, base=21000, is_free=lambda _: True)
     return Stack(desired, layout, ports=ports, secrets=Secrets(layout.secrets), account=None)
 
@@ -96,7 +99,10 @@ def test_no_secret_is_in_argv_or_environment(folder: Path) -> None:
     stack = build(folder)
     parts = stack.parts()
     stack.write_secrets()
-    secrets = [path.read_text() for path in (folder / "secrets").iterdir() if path.suffix != ".email"]
+    stack.certificate.ensure(now=datetime.now(UTC))
+    public = (".email", ".crt")
+    files = [path for path in (folder / "secrets").rglob("*") if path.is_file() and path.suffix not in public]
+    secrets = [path.read_text() for path in files]
     commands = [part.command if isinstance(part, Server) else part.run for part in parts]
     shown = [
         text
@@ -105,7 +111,7 @@ def test_no_secret_is_in_argv_or_environment(folder: Path) -> None:
         for text in itertools.chain(command.argv, command.env.values())
     ]
 
-    assert secrets
+    assert {"ca.key", "tls.key", "operator.password"} <= {path.name for path in files}
     assert [] == [text for text in shown for secret in secrets if secret in text]
 
 
@@ -117,7 +123,7 @@ def test_contracts_are_published_as_at_the_start(folder: Path) -> None:
     assert isinstance(compiled.run, Command)
 
     assert publishing.edge == compiled.run.argv[-len(publishing.edge) :]
-    assert ("--port", "8080", "--tls-port", "8443") == publishing.edge[:4]
+    assert ("--profile", "local", "--port", "8080", "--tls-port", "8443") == publishing.edge[:6]
     assert publishing.environ.items() <= environ(named(stack.parts(), "publish")).items()
     assert publishing == messages.publishing_of(messages.decode(messages.encode(asdict(publishing))))
 
@@ -137,6 +143,36 @@ def test_no_process_is_told_not_to_compile_itself(parts: tuple[Part, ...]) -> No
     commands = [part.command if isinstance(part, Server) else part.run for part in parts]
 
     assert not any(isinstance(command, Command) and "PYTHONDONTWRITEBYTECODE" in command.env for command in commands)
+
+
+def test_in_production_nothing_is_offered_in_clear_unless_it_is_asked_for(folder: Path) -> None:
+    closed = build(folder, settings=Settings(data=folder, profile="production", gateway_port=None))
+    asked = build(folder, settings=Settings(data=folder, profile="production"))
+
+    assert ("https://127.0.0.1:8443", "http://127.0.0.1:8080") == (closed.gateway_url(), asked.gateway_url())
+    gateway = named(closed.parts(), "gateway-1")
+    assert isinstance(gateway, Server)
+    assert (8443, 2) == (gateway.ports[0], len(gateway.ports))
+    assert ("--profile", "production", "--tls-port", "8443") == closed.publishing().edge[:4]
+    assert ("--profile", "production", "--port", "8080") == asked.publishing().edge[:4]
+
+
+def test_handshakes_are_taken_for_the_names_of_the_users_certificate(folder: Path) -> None:
+    authority = certificate.make_authority()
+    for name in ("shop.example", "api.shop.example"):
+        pair = authority.issue((name, f"*.{name}"), ())
+        (folder / "own.crt").write_text(pair.certificate)
+        layout = Layout(folder / "data")
+        layout.prepare(None)
+        layout.write(folder / "own.key", pair.key, None)
+        stack = build(
+            folder / "data",
+            settings=Settings(data=folder, tls_certificate=folder / "own.crt", tls_key=folder / "own.key"),
+        )
+        stack.certificate.ensure(now=datetime.now(UTC))
+        edge = stack.publishing().edge
+
+        assert [name, f"*.{name}"] == [value for flag, value in itertools.pairwise(edge) if flag == "--tls-name"]
 
 
 def test_sizes_are_obeyed_down_to_none(folder: Path) -> None:

@@ -5,22 +5,19 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc_tools
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
+from deploy.supervisor import certificate
 from gateway import compiler, contract, policy
-from gateway.envoy import bootstrap, names
+from gateway.envoy import bootstrap, names, tls
 from gateway.envoy.bootstrap import Address
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
 from gateway.policy import PolicySet
 from weft_protos.xds import to_dict
 
@@ -103,18 +100,25 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> bootstrap.Settings:
-    """Settings of one gateway with a certificate of its own."""
-    certificate, key = tmp_path / "edge.pem", tmp_path / "edge.key"
-    self_signed(certificate, key)
+    """Settings of one gateway."""
     return bootstrap.Settings(
         node="gateway-1",
         control_planes=[Address("127.0.0.1", 9100), Address("127.0.0.1", 9101)],
         collector=Address("127.0.0.1", 4317),
         metrics_port=9901,
         admin_socket=tmp_path / "admin.sock",
-        tls_certificate=certificate,
-        tls_key=key,
     )
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """The file that tells Envoy of a certificate."""
+    pair = certificate.make_authority().issue(("localhost",), ())
+    (tmp_path / "edge.crt").write_text(pair.certificate)
+    (tmp_path / "edge.key").write_text(pair.key)
+    path = tmp_path / "edge-tls.json"
+    path.write_text(json.dumps(to_dict(tls.secret(tmp_path / "edge.crt", tmp_path / "edge.key"))))
+    return path
 
 
 @pytest.fixture
@@ -133,7 +137,7 @@ def envoy_says(tmp_path: Path) -> Callable[[dict[str, Any] | bytes], str]:
     return validate
 
 
-def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings) -> dict[str, Any]:
+def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings, *, secret: Path) -> dict[str, Any]:
     """A bootstrap whose listeners, routes, filters and clusters are the bundle's own, without a control plane."""
     static: dict[str, Any] = to_dict(bootstrap.build(settings))
     found: dict[str, list[dict[str, Any]]] = {}
@@ -145,6 +149,10 @@ def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings) -> dict[str, 
     provider["local_jwks"] = {"inline_string": JWKS}
     for listener in found["Listener"]:
         for chain in listener["filter_chains"]:
+            if "transport_socket" in chain:
+                context = chain["transport_socket"]["typed_config"]["common_tls_context"]
+                (source,) = context["tls_certificate_sds_secret_configs"]
+                source["sds_config"]["path_config_source"]["path"] = str(secret)
             manager = chain["filters"][0]["typed_config"]
             del manager["rds"]
             manager["route_config"] = found["RouteConfiguration"][0]
@@ -157,24 +165,3 @@ def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings) -> dict[str, 
     del static["dynamic_resources"]["cds_config"]
     del static["dynamic_resources"]["lds_config"]
     return static
-
-
-def self_signed(certificate: Path, key: Path) -> None:
-    """Write a certificate for `localhost` and its key."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=3650))
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    no_password = serialization.NoEncryption()
-    form = serialization.PrivateFormat.PKCS8
-    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, no_password))

@@ -11,7 +11,7 @@ import pytest
 from gateway import compiler, contract
 from gateway.__main__ import main
 from gateway.compiler import Bundle
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
 from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError
 from gateway.policy import PolicySet, find
 from weft_protos.xds import message_class, to_dict
@@ -150,13 +150,15 @@ def test_whether_a_caller_may_call_is_read_from_the_contract(
     assert f"{'allowed' if allowed else 'refused':<17} {rule}" in capsys.readouterr().out
 
 
-def test_commands_do_what_they_say(settings: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tls = ["--tls-cert", str(settings.tls_certificate), "--tls-key", str(settings.tls_key)]
+def test_commands_do_what_they_say(secret: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tls = ["--tls-cert", str(tmp_path / "edge.crt"), "--tls-key", str(tmp_path / "edge.key")]
+    tls += ["--tls-secret", str(tmp_path / "edge-tls.json")]
     bootstrap = ["bootstrap", "--node", "gateway-2", "--xds", "127.0.0.1:1", "--xds", "[::1]:2", "--metrics-port", "3"]
     bootstrap += ["--admin-socket", str(tmp_path / "a.sock"), *tls]
 
     assert 0 == main(["check"])
     assert 0 == main(["compile", "--out", str(tmp_path / "b"), "--port", "1234", "--tls-port", "1235"])
+    told = json.loads(secret.read_text())
     assert 0 == main([*bootstrap, "--out", str(tmp_path / "boot.json")])
     assert 0 == main([*bootstrap, "--out", str(tmp_path / "boot.pb")])
     capsys.readouterr()
@@ -167,6 +169,7 @@ def test_commands_do_what_they_say(settings: Any, tmp_path: Path, capsys: pytest
     written = json.loads((tmp_path / "boot.json").read_text())
     bootstrap_class = message_class("envoy.config.bootstrap.v3.Bootstrap")
     assert written == to_dict(bootstrap_class.FromString((tmp_path / "boot.pb").read_bytes()))
+    assert told == json.loads(secret.read_text())
     assert ("gateway-2", {"kind": "envoy"}) == (written["node"]["id"], written["node"]["metadata"])
     listeners = [
         entry for entry in _manifest(tmp_path / "b") if entry["name"] == "edge" and "Listener" in entry["type_url"]
@@ -174,3 +177,15 @@ def test_commands_do_what_they_say(settings: Any, tmp_path: Path, capsys: pytest
     content = (tmp_path / "b/blobs" / listeners[0]["sha256"]).read_bytes()
     listener = message_class("envoy.config.listener.v3.Listener").FromString(content)
     assert 1234 == to_dict(listener)["address"]["socket_address"]["port_value"]
+
+
+def test_a_profile_decides_what_is_compiled(tmp_path: Path) -> None:
+    for flags, names in (
+        ((), ["edge", "edge-tls"]),
+        (("--profile", "production"), ["edge-tls"]),
+        (("--profile", "production", "--port", "81"), ["edge", "edge-tls"]),
+    ):
+        assert 0 == main(["compile", "--out", str(tmp_path / "b"), *flags])
+        found = [entry["name"] for entry in _manifest(tmp_path / "b") if "Listener" in entry["type_url"]]
+
+        assert names == [name for name in found if name.startswith("edge")]

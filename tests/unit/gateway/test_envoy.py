@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,8 @@ import pytest
 from gateway import compiler
 from gateway.compiler import Bundle
 from gateway.envoy import bootstrap, json_schema, listener, names, proxyless, route
+from gateway.envoy.edge import Edge, Profile
 from gateway.envoy.filters import CHAIN
-from gateway.envoy.listener import Edge
 from gateway.policy import PolicySet, find
 from weft_protos.xds import to_dict
 
@@ -29,7 +31,7 @@ def shop(plant: Callable[[str], PolicySet]) -> PolicySet:
 @pytest.fixture(scope="module")
 def table(policies: PolicySet) -> dict[str, Any]:
     """The route table of the real contracts."""
-    host: dict[str, Any] = to_dict(route.build(policies))["virtual_hosts"][0]
+    host: dict[str, Any] = to_dict(route.build(policies, Edge()))["virtual_hosts"][0]
     return host
 
 
@@ -46,13 +48,13 @@ def _select(table: dict[str, Any], verb: str, path: str) -> str:
             or ("prefix" in match and path.startswith(match["prefix"]))
             or ("safe_regex" in match and re.fullmatch(match["safe_regex"]["regex"], path))
         )
-        if fits and all(header["string_match"]["exact"] == verb for header in match.get("headers", [])):
+        if fits and all(header["string_match"].get("exact") == verb for header in match.get("headers", [])):
             return str(entry["name"])
     return ""
 
 
 def test_routes_are_as_agreed(shop: PolicySet, golden: Golden) -> None:
-    golden("routes.json", _pretty(to_dict(route.build(shop))))
+    golden("routes.json", _pretty(to_dict(route.build(shop, Edge()))))
 
 
 def test_routes_for_grpc_are_as_agreed(golden: Golden) -> None:
@@ -74,7 +76,7 @@ def test_the_chain_is_as_agreed(golden: Golden) -> None:
 
 
 def test_the_listener_is_as_agreed(shop: PolicySet, golden: Golden) -> None:
-    found = to_dict(listener.build_tls(shop, Edge()))
+    found = to_dict(listener.build(shop, Edge())[1])
     for link in found["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]:
         link.get("typed_config", {}).pop("default_source_code", None)
     golden("listener.json", _pretty(found))
@@ -90,7 +92,8 @@ def test_a_per_route_config_names_a_filter_of_the_chain(table: dict[str, Any]) -
 
 
 def test_every_route_needs_a_token_unless_it_is_public(table: dict[str, Any], policies: PolicySet) -> None:
-    public = {rpc.name for rpc in policies.rpcs if rpc.policy.public} | set(route.REFLECTION) | {"welcome", "nothing"}
+    public = {rpc.name for rpc in policies.rpcs if rpc.policy.public} | set(route.REFLECTION)
+    public |= {"welcome", "nothing", "two-hosts"}
     exempted = {
         entry["name"].split(" ")[0]
         for entry in table["routes"]
@@ -100,6 +103,18 @@ def test_every_route_needs_a_token_unless_it_is_public(table: dict[str, Any], po
     assert names.TOKEN_REQUIREMENT == table["typed_per_filter_config"][names.JWT]["requirement_name"]
     assert public == exempted
     assert all(names.RBAC in entry["typed_per_filter_config"] for entry in table["routes"])
+
+
+def test_in_production_only_methods_are_served_and_only_over_tls(bundle: Bundle, policies: PolicySet) -> None:
+    production = Edge.of(Profile.PRODUCTION)
+    found = to_dict(route.build(policies, production))["virtual_hosts"][0]["routes"]
+    local = to_dict(route.build(policies, Edge()))["virtual_hosts"][0]["routes"]
+    shown = {*route.REFLECTION, "welcome"}
+
+    assert [entry for entry in local if entry["name"] not in shown] == found
+    assert ["edge-tls"] == [message.name for message in listener.build(policies, production)]
+    assert ["edge", "edge-tls"] == [message.name for message in listener.build(policies, replace(production, port=80))]
+    assert 5.0 == production.trace_percent
 
 
 def test_only_a_method_leads_to_a_service(table: dict[str, Any], policies: PolicySet) -> None:
@@ -119,7 +134,7 @@ def test_nobody_defines_the_cluster_of_a_dead_end(bundle: Bundle, settings: boot
 
 def test_a_path_that_no_route_knows_is_not_transcoded(table: dict[str, Any]) -> None:
     # The transcoder takes `/v1/sessions/` too, and the limit by address of CreateSession would not have counted it.
-    (last,) = (entry for entry in table["routes"] if entry["match"].get("prefix") == "/")
+    (last,) = (entry for entry in table["routes"] if entry["match"] == {"prefix": "/"})
 
     assert {"disabled": True} == {
         key: value for key, value in last["typed_per_filter_config"][names.TRANSCODER].items() if key != "@type"
@@ -128,7 +143,8 @@ def test_a_path_that_no_route_knows_is_not_transcoded(table: dict[str, Any]) -> 
 
 def test_cors_holds_on_every_route_that_a_page_may_ask_for(table: dict[str, Any]) -> None:
     # The cors filter passes over routes with a direct response: no answer to preflights, no allow header.
-    assert ["welcome"] == [entry["name"] for entry in table["routes"] if "route" not in entry]
+    # Neither of these is for pages: a browser names one host.
+    assert ["two-hosts", "welcome"] == [entry["name"] for entry in table["routes"] if "route" not in entry]
 
 
 @pytest.mark.parametrize(
@@ -235,25 +251,28 @@ def test_a_body_is_bounded_before_it_is_checked_and_checked_before_it_is_read() 
 def test_envoy_accepts_everything(
     bundle: Bundle,
     settings: bootstrap.Settings,
+    secret: Path,
     envoy_says: Callable[[dict[str, Any]], str],
 ) -> None:
-    assert "" == envoy_says(inlined(bundle, settings))
+    assert "" == envoy_says(inlined(bundle, settings, secret=secret))
 
 
 def test_envoy_accepts_the_small_contract_too(
     shop: PolicySet,
     settings: bootstrap.Settings,
+    secret: Path,
     envoy_says: Callable[[dict[str, Any]], str],
 ) -> None:
-    assert "" == envoy_says(inlined(compiler.emit(shop, Edge()), settings))
+    assert "" == envoy_says(inlined(compiler.emit(shop, Edge()), settings, secret=secret))
 
 
 def test_envoys_validation_reads_what_the_bundle_says(
     bundle: Bundle,
     settings: bootstrap.Settings,
+    secret: Path,
     envoy_says: Callable[[dict[str, Any]], str],
 ) -> None:
-    broken = inlined(bundle, settings)
+    broken = inlined(bundle, settings, secret=secret)
     manager = broken["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
     manager["http_filters"][1]["typed_config"]["default_source_code"]["inline_string"] += "\nend"
 

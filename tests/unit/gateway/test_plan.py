@@ -9,7 +9,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from gateway import breaking, compiler, contract, plan, policy
 from gateway.__main__ import main
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
 from gateway.errors import ContractUnreadableError
 from gateway.policy import PolicySet
 from tests.unit.gateway.conftest import ROOT, TESTDATA

@@ -1,0 +1,109 @@
+"""The daemon keeps the gateways' certificate good while the mesh runs, whatever happens to the user's files."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from deploy.supervisor import certificate, daemon
+from deploy.supervisor.config import Settings
+from deploy.supervisor.daemon import Daemon
+from deploy.supervisor.desired import Desired
+from deploy.supervisor.edge_certificate import EdgeCertificate, Given
+from deploy.supervisor.errors import RefusedError
+from deploy.supervisor.layout import Layout
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+AUTHORITY = certificate.make_authority(now=NOW)
+DEADLINE_S = 30.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "CERTIFICATE_EVERY_S", 0.01)
+
+
+@pytest.fixture
+def layout(folder: Path) -> Layout:
+    made = Layout(folder / "data")
+    made.prepare(None)
+    return made
+
+
+async def keeping(
+    layout: Layout, given: Given | None, clock: Clock, *steps: Callable[[Path], Callable[[], bool]]
+) -> None:
+    """Run the daemon's upkeep; each step changes something and returns what must become true of it."""
+    kept = EdgeCertificate(layout, given)
+    kept.ensure(now=NOW)
+    mesh = Daemon(layout, Desired.of(Settings(data=layout.root)), now=clock, rng=random.Random(1))
+    task = asyncio.create_task(mesh._keep_certificate(kept))
+    async with asyncio.timeout(DEADLINE_S):
+        for step in steps:
+            done = step(kept.certificate)
+            while not done():
+                assert not task.done()
+                await asyncio.sleep(0.01)
+    task.cancel()
+
+
+def test_a_certificate_is_renewed_while_the_mesh_runs(layout: Layout) -> None:
+    clock = Clock()
+
+    def later(shown: Path) -> Callable[[], bool]:
+        before = shown.read_text()
+        clock.now += certificate.VALID - certificate.RENEW_BEFORE + timedelta(minutes=1)
+        return lambda: shown.read_text() != before
+
+    asyncio.run(keeping(layout, None, clock, later, later))
+
+
+def test_the_users_new_files_are_taken_over_and_bad_ones_are_not(layout: Layout, folder: Path) -> None:
+    given = Given(folder / "own.crt", folder / "own.key")
+
+    def put(name: str) -> str:
+        pair = AUTHORITY.issue((name,), (), now=NOW)
+        given.certificate.write_text(pair.certificate)
+        layout.write(given.key, pair.key, None)
+        return pair.certificate
+
+    def good(shown: Path) -> Callable[[], bool]:
+        fresh = put("shop.example")
+        return lambda: shown.read_text() == fresh
+
+    def bad(shown: Path) -> Callable[[], bool]:
+        before, looks = shown.read_text(), iter(range(20))
+        given.certificate.write_text("broken")
+
+        def looked_at_often() -> bool:
+            assert before == shown.read_text()
+            return next(looks, None) is None
+
+        return looked_at_often
+
+    put("shop.example")
+    asyncio.run(keeping(layout, given, Clock(), good, bad, good))
+
+
+def test_a_renewal_that_is_asked_for_says_what_is_shown_now_or_why_not(layout: Layout, folder: Path) -> None:
+    async def ask() -> None:
+        mesh = Daemon(layout, Desired.of(Settings(data=layout.root)), now=lambda: NOW, rng=random.Random(1))
+        answered = mesh._renew_certificate(EdgeCertificate(layout, None))
+        expected = {"changed": True, "names": ("localhost",), "expires": (NOW + certificate.VALID).isoformat()}
+        assert expected == answered
+
+        with pytest.raises(RefusedError, match=r"WEFT_TLS_CERT=.*No such file"):
+            mesh._renew_certificate(EdgeCertificate(layout, Given(folder / "no.crt", folder / "no.key")))
+
+    asyncio.run(ask())
