@@ -31,6 +31,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "timeout": "timeout",
     "retry": "retry",
     "cache": "cache",
+    "errors": "errors",
 }
 
 Named = TypeVar("Named", Rpc, Event)
@@ -165,6 +166,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "timeout": () if policy.timeout is None else (seconds(policy.timeout),),
         "retry": () if policy.max_attempts is None else (f"{policy.max_attempts} attempts",),
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
+        "errors": tuple(sorted(map(str, policy.errors))),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
     }
 
@@ -192,7 +194,7 @@ def _lines(change: Change) -> Iterator[str]:
     yield f"  {change.sign} {change.name}"
     for difference in change.differences:
         where = f"   {difference.location}" if difference.location and change.sign == "~" else ""
-        if difference.part in ("routes", "queues"):
+        if difference.part in ("routes", "queues", "errors"):
             gone = [each for each in difference.before if each not in difference.after]
             come = [each for each in difference.after if each not in difference.before]
             for sign, value in (*(("-", each) for each in gone), *(("+", each) for each in come)):

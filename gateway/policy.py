@@ -43,6 +43,21 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredError:
+    """An error that callers of one method may rely on."""
+
+    code: str
+    """Name of a `google.rpc.Code`: `NOT_FOUND`."""
+    reason: str
+    """Constant of `google.rpc.ErrorInfo`: `PRODUCT_NOT_FOUND`."""
+    comment: str
+    """When it is given; empty where the contract does not say."""
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What holds for every call of one RPC; None where nobody said anything."""
 
@@ -52,6 +67,8 @@ class Policy:
     timeout: timedelta | None
     max_attempts: int | None
     cache_ttl: timedelta | None
+    errors: tuple[DeclaredError, ...] = ()
+    """What it fails with beside what any call may meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +133,7 @@ def _policy(merged: MethodPolicy) -> Policy:
         timeout=_duration(merged.timeout) if merged.HasField("timeout") else None,
         max_attempts=merged.retry.max_attempts if merged.HasField("retry") else None,
         cache_ttl=_duration(merged.cache.ttl) if merged.HasField("cache") else None,
+        errors=tuple(DeclaredError(error.code, error.reason, error.comment) for error in merged.errors),
     )
 
 
@@ -164,6 +182,7 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "max_attempts": policy.max_attempts or 1,
         "cache_ttl_s": None if policy.cache_ttl is None else policy.cache_ttl.total_seconds(),
         "streaming": rpc.method.streaming,
+        "errors": [{"code": error.code, "reason": error.reason, "comment": error.comment} for error in policy.errors],
     }
     return said | {"said_at": {part: str(location) for part, location in rpc.places.items()}}
 

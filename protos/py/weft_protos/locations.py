@@ -30,7 +30,7 @@ from weft.options.v1.policy_pb2 import MethodPolicy
 #: Where the contracts' files lie in the repository, so that a reported line can be opened.
 SOURCE_ROOT: Final = "protos"
 
-Part = Literal["access", "rate_limit", "timeout", "retry", "cache"]
+Part = Literal["access", "rate_limit", "timeout", "retry", "cache", "errors"]
 #: The parts of a policy, each with the fields that say it.
 PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "access": (MethodPolicy.PUBLIC_FIELD_NUMBER, MethodPolicy.SCOPES_FIELD_NUMBER),
@@ -38,6 +38,7 @@ PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "timeout": (MethodPolicy.TIMEOUT_FIELD_NUMBER,),
     "retry": (MethodPolicy.RETRY_FIELD_NUMBER,),
     "cache": (MethodPolicy.CACHE_FIELD_NUMBER,),
+    "errors": (MethodPolicy.ERRORS_FIELD_NUMBER,),
 }
 
 _POLICY: Final[int] = policy_pb2.policy.number
@@ -113,6 +114,8 @@ def part_of(part: Part, method: tuple[Place, MethodOptions], *, service: tuple[P
 def _says(policy: MethodPolicy, part: Part) -> bool:
     if part == "access":
         return policy.public or bool(policy.scopes)
+    if part == "errors":
+        return bool(policy.errors)
     return policy.HasField(part)
 
 

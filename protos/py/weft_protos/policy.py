@@ -38,7 +38,7 @@ def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     """Overlay a method's policy on its service's defaults.
 
     Each part (`rate_limit`, `timeout`, `retry`, `cache`) that the method states replaces the service's whole part;
-    access is one part: a method that states `public` or `scopes` inherits neither.
+    access is one part: a method that states `public` or `scopes` inherits neither. Errors add up.
     """
     policy = MethodPolicy()
     policy.CopyFrom(service.Extensions[policy_pb2.defaults])

@@ -15,8 +15,9 @@ from gateway.policy import PolicySet
 from tests.unit.gateway.conftest import ROOT, TESTDATA
 from weft.options.v1 import policy_pb2
 
+NO_SHOP = 'errors: {code: "NOT_FOUND" reason: "SHOP_NOT_FOUND"}'
 SHOP = (
-    (TESTDATA / "shop.proto").read_text()
+    (TESTDATA / "shop.proto").read_text().replace("seconds: 0}\n", f"seconds: 0}}\n      {NO_SHOP}\n")
     + """
 message Bought {
   option (weft.options.v1.event) = {
@@ -55,6 +56,8 @@ HARMLESS: list[Edit] = [
     ),
     ("more time", "timeout: {seconds: 2}", "timeout: {seconds: 3}"),
     ("one attempt more", "max_attempts: 3", "max_attempts: 4"),
+    ("one more error", READ, '{scopes: "shop.read" errors: {code: "ABORTED" reason: "SHUT_DOWN"}};'),
+    ("one error less", f"{NO_SHOP}\n", ""),
     ("one more queue", 'queues: "email"', 'queues: "email" queues: "audit"'),
     ("one more route", LOOK, f'{LOOK} additional_bindings: {{get: "/v1/{{name=malls/*}}"}}'),
 ]
@@ -77,6 +80,7 @@ BREAKING: list[tuple[str, str, str, str]] = [
     ("no second attempt", "      retry: {max_attempts: 3}\n", "", "is tried once, before up to 3 times"),
     ("one attempt less", "max_attempts: 3", "max_attempts: 2", "is tried up to 2 times, before up to 3 times"),
     ("a cache", READ, '{scopes: "shop.read" cache: {ttl: {seconds: 9}}};', "may answer what is 9 s old, before fresh"),
+    ("another code", '"NOT_FOUND"', '"ABORTED"', "fails with ABORTED for SHOP_NOT_FOUND, before with NOT_FOUND"),
     ("another path", LOOK, 'get: "/v1/{name=malls/*}"', "JSON callers of that path get 404"),
     ("another verb", 'post: "/v1/shops"', 'put: "/v1/shops"', "was POST /v1/shops"),
     ("another body", 'buy"\n      body: "*"', 'buy"\n      body: "request_id"', "JSON callers are misread"),
@@ -160,6 +164,7 @@ def test_a_policy_that_moves_to_the_defaults_changes_nothing(
         ("timeout: {seconds: 0}", "timeout: {seconds: 9}", "timeout", "no limit", "9 s"),
         ("max_attempts: 3", "max_attempts: 2", "retry", "3 attempts", "2 attempts"),
         ("ordering_key: \"item\"", "ordering_key: \"user\"", "ordering_key", "item", "user"),
+        (NO_SHOP, NO_SHOP.replace("NOT_FOUND", "ABORTED", 1), "errors", "NOT_FOUND SHOP_NOT_FOUND", "ABORTED SHOP_"),
         ("shop.item.bought", "shop.item.sold", "routing_key", "shop.item.bought", "shop.item.sold"),
         ("requests: 5\n", "requests: 6\n", "rate_limit", "5 per 60 s for each address, bursts of 20", "6 per 60 s"),
     ],

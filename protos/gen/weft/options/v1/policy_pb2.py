@@ -26,7 +26,7 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweft/options/v1/policy.proto\x12\x0fweft.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x8a\x02\n\x0cMethodPolicy\x12\x16\n\x06public\x18\x01 \x01(\x08R\x06public\x12\x16\n\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x39\n\nrate_limit\x18\x03 \x01(\x0b\x32\x1a.weft.options.v1.RateLimitR\trateLimit\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12,\n\x05retry\x18\x05 \x01(\x0b\x32\x16.weft.options.v1.RetryR\x05retry\x12,\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x16.weft.options.v1.CacheR\x05\x63\x61\x63he\"\xda\x01\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03per\x12\x14\n\x05\x62urst\x18\x03 \x01(\rR\x05\x62urst\x12\x30\n\x03key\x18\x04 \x01(\x0e\x32\x1e.weft.options.v1.RateLimit.KeyR\x03key\"<\n\x03Key\x12\x13\n\x0fKEY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKEY_SUBJECT\x10\x01\x12\x0f\n\x0bKEY_ADDRESS\x10\x02\"*\n\x05Retry\x12!\n\x0cmax_attempts\x18\x01 \x01(\rR\x0bmaxAttempts\"4\n\x05\x43\x61\x63he\x12+\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\"i\n\x0b\x45ventPolicy\x12\x1f\n\x0brouting_key\x18\x01 \x01(\tR\nroutingKey\x12!\n\x0cordering_key\x18\x02 \x01(\tR\x0borderingKey\x12\x16\n\x06queues\x18\x03 \x03(\tR\x06queues:W\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x1d.weft.options.v1.MethodPolicyR\x06policy:\\\n\x08\x64\x65\x66\x61ults\x12\x1f.google.protobuf.ServiceOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1d.weft.options.v1.MethodPolicyR\x08\x64\x65\x66\x61ults:U\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x01(\x0b\x32\x1c.weft.options.v1.EventPolicyR\x05\x65ventb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweft/options/v1/policy.proto\x12\x0fweft.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xc2\x02\n\x0cMethodPolicy\x12\x16\n\x06public\x18\x01 \x01(\x08R\x06public\x12\x16\n\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x39\n\nrate_limit\x18\x03 \x01(\x0b\x32\x1a.weft.options.v1.RateLimitR\trateLimit\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12,\n\x05retry\x18\x05 \x01(\x0b\x32\x16.weft.options.v1.RetryR\x05retry\x12,\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x16.weft.options.v1.CacheR\x05\x63\x61\x63he\x12\x36\n\x06\x65rrors\x18\t \x03(\x0b\x32\x1e.weft.options.v1.DeclaredErrorR\x06\x65rrors\"\xda\x01\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03per\x12\x14\n\x05\x62urst\x18\x03 \x01(\rR\x05\x62urst\x12\x30\n\x03key\x18\x04 \x01(\x0e\x32\x1e.weft.options.v1.RateLimit.KeyR\x03key\"<\n\x03Key\x12\x13\n\x0fKEY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKEY_SUBJECT\x10\x01\x12\x0f\n\x0bKEY_ADDRESS\x10\x02\"*\n\x05Retry\x12!\n\x0cmax_attempts\x18\x01 \x01(\rR\x0bmaxAttempts\"4\n\x05\x43\x61\x63he\x12+\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\"i\n\x0b\x45ventPolicy\x12\x1f\n\x0brouting_key\x18\x01 \x01(\tR\nroutingKey\x12!\n\x0cordering_key\x18\x02 \x01(\tR\x0borderingKey\x12\x16\n\x06queues\x18\x03 \x03(\tR\x06queues\"U\n\rDeclaredError\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07\x63omment\x18\x03 \x01(\tR\x07\x63omment:W\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x1d.weft.options.v1.MethodPolicyR\x06policy:\\\n\x08\x64\x65\x66\x61ults\x12\x1f.google.protobuf.ServiceOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1d.weft.options.v1.MethodPolicyR\x08\x64\x65\x66\x61ults:U\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x01(\x0b\x32\x1c.weft.options.v1.EventPolicyR\x05\x65ventb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weft.options.v1.policy_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METHODPOLICY']._serialized_start=116
-  _globals['_METHODPOLICY']._serialized_end=382
-  _globals['_RATELIMIT']._serialized_start=385
-  _globals['_RATELIMIT']._serialized_end=603
-  _globals['_RATELIMIT_KEY']._serialized_start=543
-  _globals['_RATELIMIT_KEY']._serialized_end=603
-  _globals['_RETRY']._serialized_start=605
-  _globals['_RETRY']._serialized_end=647
-  _globals['_CACHE']._serialized_start=649
-  _globals['_CACHE']._serialized_end=701
-  _globals['_EVENTPOLICY']._serialized_start=703
-  _globals['_EVENTPOLICY']._serialized_end=808
+  _globals['_METHODPOLICY']._serialized_end=438
+  _globals['_RATELIMIT']._serialized_start=441
+  _globals['_RATELIMIT']._serialized_end=659
+  _globals['_RATELIMIT_KEY']._serialized_start=599
+  _globals['_RATELIMIT_KEY']._serialized_end=659
+  _globals['_RETRY']._serialized_start=661
+  _globals['_RETRY']._serialized_end=703
+  _globals['_CACHE']._serialized_start=705
+  _globals['_CACHE']._serialized_end=757
+  _globals['_EVENTPOLICY']._serialized_start=759
+  _globals['_EVENTPOLICY']._serialized_end=864
+  _globals['_DECLAREDERROR']._serialized_start=866
+  _globals['_DECLAREDERROR']._serialized_end=951
 # @@protoc_insertion_point(module_scope)
