@@ -126,10 +126,10 @@ def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:
 class _Route:
     """One method: its interceptors around its handler."""
 
-    def __init__(self, descriptor: MethodDescriptor, handler: Handler, *, verifier: Verifier, instance: str) -> None:
+    def __init__(self, descriptor: MethodDescriptor, handler: Handler, *, verifier: Verifier, method: Method) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
-        self.method = Method.of(descriptor, instance=instance)
+        self.method = method
         self._handler = handler
         self._verifier = verifier
         self._response_type = GetMessageClass(descriptor.output_type)
@@ -264,7 +264,7 @@ class Server:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for descriptor in service.methods:
             handler = _handler_of(target, descriptor)
-            route = _Route(descriptor, handler, verifier=verifier, instance=self._instance)
+            route = _Route(descriptor, handler, verifier=verifier, method=self._method(descriptor))
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
                 self._own_pool(stream, "stream")
@@ -272,6 +272,10 @@ class Server:
             else:
                 handlers[descriptor.name] = grpc.unary_unary_rpc_method_handler(_unary(route))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+    def _method(self, descriptor: MethodDescriptor) -> Method:
+        """What holds for a method. Consumer contract tests have another idea of who may call."""
+        return Method.of(descriptor, instance=self._instance)
 
     def _own_pool(self, behaviour: Any, pool: str) -> None:
         """GRPC runs a behaviour with this attribute in the pool it names instead of the server's."""
