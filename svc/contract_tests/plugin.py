@@ -46,7 +46,6 @@ def provider(request: pytest.FixtureRequest) -> Iterator["Provider"]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Verify in the test's own phase: a broken expectation is its failure, and explains one that came of it."""
-    __tracebackhide__ = True
     try:
         result = yield
     except BaseException:
@@ -56,8 +55,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
             item.add_report_section("call", "provider", "\n".join(made.problems()))
         raise
     made = item.stash.get(_PROVIDER, None)
-    if made is not None:
-        made.verify()
+    broken = "" if made is None else made.broken()
+    if broken:
+        # No traceback: the lines that matter are the test's, and the message names them.
+        pytest.fail(broken, pytrace=False)
     return result
 
 
