@@ -59,12 +59,18 @@ class _Pattern:
     def differences(self, request: Message) -> list[str]:
         """Why a request is not one of them; empty where it is."""
         if self.predicate is not None:
-            return [] if self.predicate.predicate(request) else [f"{self.predicate.description} is not true of it"]
+            return self._doubts(self.predicate, request)
         found = list(messages.differences(self.stated, messages.complete(request)))
         if self.exact:
             actual = messages.stated(request, request)
             found += [f"{key}: not expected, was {messages.shown(actual[key])}" for key in actual.keys() - self.stated]
         return sorted(found)
+
+    def _doubts(self, where: Where, request: Message) -> list[str]:
+        try:
+            return [] if where.predicate(request) else [f"{where.description} is not true of it"]
+        except Exception as error:  # noqa: BLE001 - the test's own code, on a thread of the server: reported as a doubt
+            return [f"{where.description} raised {error!r}"]
 
 
 @dataclass(slots=True)
@@ -121,6 +127,7 @@ class Expectation:
         what = f"the answer of {self.method.name}"
         if not self.method.server_streaming and not _only:
             raise ContractTestError(f"{self.method.name} is no stream: use returns()")
+        self._refuse_second()
         built = []
         for given in answers:
             message = messages.build(self.method.output_type, given, what=what)
@@ -130,6 +137,19 @@ class Expectation:
         self.outcome.said = True
         return self
 
+    def besides(self, **fields: Any) -> Self:
+        """Fill in fields of every answer on whose values the consumer does not rely: ids, times, tokens."""
+        __tracebackhide__ = True
+        filled = []
+        for message, said in self.outcome.answers:
+            whole = messages.build(self.method.output_type, fields, what=f"the answer of {self.method.name}")
+            whole.MergeFrom(message)
+            filled.append((whole, said))
+        if not filled:
+            raise ContractTestError("besides() comes after returns() or streams()")
+        self.outcome.answers = tuple(filled)
+        return self
+
     def fails(self, code: str, reason: str = "", *, message: str = "", **details: Any) -> Self:
         """End the call with an error that the method declares, or that any call may meet; a stream, after its answers.
 
@@ -137,6 +157,7 @@ class Expectation:
         `violations=[("names[0]", "is unknown")]`, `retry_after=1.0` or `metadata={}`.
         """
         __tracebackhide__ = True
+        self._refuse_second()
         error = self._possible(code, reason)
         try:
             self.outcome.error = _KINDS[code](message, reason=error.reason, **details)
@@ -145,6 +166,11 @@ class Expectation:
         self.outcome.said = True
         self.recorded = self.recorded and error in declared.errors(self.method)
         return self
+
+    def _refuse_second(self) -> None:
+        __tracebackhide__ = True
+        if self.outcome.said and not self.method.server_streaming:
+            raise ContractTestError(f"{self.method.name} has an outcome already, and is no stream")
 
     def _possible(self, code: str, reason: str) -> Error:
         __tracebackhide__ = True

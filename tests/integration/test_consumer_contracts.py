@@ -1,5 +1,6 @@
-"""What consumers recorded, replayed against the real catalog: on its own database, and in a whole mesh."""
+"""What consumers recorded, replayed against the real services: the catalog on its own database, both in a whole mesh."""
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,14 @@ from tests.fakes.catalog import make_world
 from tests.fakes.catalog_provider import CATALOG, served, states_of
 from tests.integration.edge_calls import Edge, edge
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 
 __all__ = ["edge"]
 
 MIGRATIONS = str(Path(svc.catalog.__file__).parent / "migrations")
-RECORDS = records.load(Path(__file__).resolve().parents[1] / "contracts", provider=CATALOG.full_name)
+CONTRACTS = Path(__file__).resolve().parents[1] / "contracts"
+OF_CATALOG = records.load(CONTRACTS, provider=CATALOG.full_name)
+OF_IDENTITY = records.load(CONTRACTS, provider="weft.identity.v1.IdentityService")
 
 
 @pytest.fixture
@@ -63,10 +67,25 @@ def mesh_states(operator: GatewayClient) -> States:
     def no_product(name: str) -> None:
         forget(name)
 
+    @states.on("a user")
+    def a_user(user_id: str, email: str) -> None:
+        stub = identity_pb2_grpc.IdentityServiceStub(operator.channel())
+        request = identity_pb2.CreateUserRequest(user_id=user_id, email=email, password=uuid.uuid4().hex)
+        try:
+            operator.call(stub.CreateUser, request)
+        except grpc.RpcError as error:
+            # Users cannot be deleted: it may be there from an earlier run.
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
+
+    @states.on("no user")
+    def no_user(user_id: str) -> None:
+        """Nobody else makes users with the names of records."""
+
     return states
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.consumer)
+@pytest.mark.parametrize("record", OF_CATALOG, ids=lambda record: record.consumer)
 def test_the_catalog_on_its_database_does_what_its_consumers_rely_on(record: Record, database: Database) -> None:
     ports = replace(make_world().ports, transactions=database, products=ProductStore(), append=outbox.append)
 
@@ -74,7 +93,7 @@ def test_the_catalog_on_its_database_does_what_its_consumers_rely_on(record: Rec
         verify(record, channel, states=states_of(ports), token=catalog.token)
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.consumer)
+@pytest.mark.parametrize("record", OF_CATALOG, ids=lambda record: record.consumer)
 def test_the_catalog_of_a_mesh_does_what_its_consumers_rely_on(
     record: Record, edge: Edge, operator: GatewayClient
 ) -> None:
@@ -83,3 +102,11 @@ def test_the_catalog_of_a_mesh_does_what_its_consumers_rely_on(
 
     with grpc.insecure_channel(edge.address) as channel:
         verify(record, channel, states=mesh_states(operator), token=token)
+
+
+@pytest.mark.parametrize("record", OF_IDENTITY, ids=lambda record: record.consumer)
+def test_the_identity_of_a_mesh_does_what_its_consumers_rely_on(
+    record: Record, edge: Edge, operator: GatewayClient
+) -> None:
+    with grpc.insecure_channel(edge.address) as channel:
+        verify(record, channel, states=mesh_states(operator), token=edge.token("mesh.operate"))

@@ -134,6 +134,16 @@ def test_requests_are_told_by_some_fields_by_a_predicate_or_by_a_message(provide
     assert ["empty", "message", "where", "like"] == tokens
 
 
+def test_what_a_consumer_does_not_rely_on_is_sent_and_not_recorded(provider: Provider) -> None:
+    mock = provider(CATALOG)
+    mock.expects("GetProduct", name="products/mug").returns(name="products/mug").besides(etag="1", name="products/tea")
+
+    product = get(mock)
+
+    assert ("products/mug", "1") == (product.name, product.etag)
+    assert ({"name": "products/mug"},) == mock.interactions()[0].answers
+
+
 def test_a_stream_sends_its_messages_and_ends_as_it_is_told(provider: Provider) -> None:
     mock = provider("weft.orders.v1.OrderService")
     states = ["STATE_PLACED", "STATE_CANCELLED"]
@@ -164,11 +174,14 @@ def test_a_stream_may_end_well(provider: Provider) -> None:
 
 
 def test_a_call_that_hangs_ends_with_the_callers_deadline(provider: Provider) -> None:
-    mock = provider(CATALOG)
-    mock.expects("GetProduct", name="products/mug").hangs()
+    # The contract gives GetOrder five seconds.
+    mock = provider("weft.orders.v1.OrderService")
+    mock.expects("GetOrder", name=ORDER).hangs()
 
-    assert "DEADLINE_EXCEEDED" == refused(mock, timeout=0.3).code
-    assert mock.calls[0].time_left_s <= 0.3
+    with mock.channel() as channel, pytest.raises(grpc.RpcError) as ended:
+        orders_pb2_grpc.OrderServiceStub(channel).GetOrder(orders_pb2.GetOrderRequest(name=ORDER), timeout=3)
+    assert grpc.StatusCode.DEADLINE_EXCEEDED == ended.value.code()
+    assert mock.calls[0].time_left_s < 4
 
 
 def test_a_call_that_hangs_ends_with_the_contracts_timeout(provider: Provider) -> None:

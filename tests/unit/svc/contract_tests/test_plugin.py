@@ -92,6 +92,26 @@ def test_a_failure_that_came_of_an_unexpected_call_is_explained(pytester: pytest
     )
 
 
+def test_a_predicate_that_breaks_is_named(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        body(
+            'catalog.expects("GetProduct", provider.where(lambda request: request.nam, "named")).returns(**MUG)\n'
+            'ask(catalog, "products/tea")'
+        ),
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*named raised AttributeError('nam')*"])
+
+
+def test_an_expectation_without_an_outcome_says_what_is_missing(pytester: pytest.Pytester) -> None:
+    result = run(pytester, body('catalog.expects("GetProduct", name="products/tea")\nask(catalog, "products/tea")'))
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*(test_shop.py:15) has no outcome: say returns(), streams(), fails() or hangs()*"])
+
+
 def test_an_expectation_that_is_never_used_fails_the_test(pytester: pytest.Pytester) -> None:
     result = run(pytester, body('catalog.expects("GetProduct", name="products/mug").returns(**MUG).times(2)'))
 
@@ -110,6 +130,8 @@ def test_an_expectation_that_is_never_used_fails_the_test(pytester: pytest.Pytes
         ("returns(display_name=5)", "Failed to parse display_name field"),
         ('returns(price={"currency_code": "GBP", "units": -1})', "price: amount must be between 0"),
         ("returns(catalog_pb2.GetProductRequest())", "is a weft.catalog.v1.Product, not a weft.catalog.v1.GetProduct"),
+        ('returns(**MUG).fails("NOT_FOUND")', "GetProduct has an outcome already, and is no stream"),
+        ('besides(etag="1")', "besides() comes after returns() or streams()"),
         ("streams(MUG)", "GetProduct is no stream: use returns()"),
         ("times(0)", "times() takes 1 or more"),
     ],
