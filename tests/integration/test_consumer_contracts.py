@@ -1,4 +1,4 @@
-"""What consumers recorded, replayed against the real services: the catalog on its own database, both in a whole mesh."""
+"""What consumers recorded, replayed against real services: the catalog on its own database, both in a whole mesh."""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
