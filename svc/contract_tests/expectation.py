@@ -24,28 +24,18 @@ _KINDS: Final[dict[str, type[AppError]]] = {code: kind for kind, code in CODES.i
 
 
 class Like:
-    """Requests that have these fields; the others may be anything."""
+    """Any request that has these fields, whatever else it has."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
 
 
 class Where:
-    """Requests of which a predicate is true."""
+    """Any request of which a predicate is true; `description` stands for it in reports."""
 
-    def __init__(self, predicate: Callable[[Any], bool], description: str) -> None:
+    def __init__(self, predicate: Callable[[Any], bool], description: str = "a predicate") -> None:
         self.predicate = predicate
         self.description = description
-
-
-def like(**fields: Any) -> Like:
-    """Any request that has these fields, whatever else it has."""
-    return Like(**fields)
-
-
-def where(predicate: Callable[[Any], bool], description: str = "a predicate") -> Where:
-    """Any request of which `predicate` is true; `description` stands in reports."""
-    return Where(predicate, description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +52,8 @@ class _Pattern:
             return self._doubts(self.predicate, request)
         found = list(messages.differences(self.stated, messages.complete(request)))
         if self.exact:
-            actual = messages.stated(request, request)
-            found += [f"{key}: not expected, was {messages.shown(actual[key])}" for key in actual.keys() - self.stated]
-        return sorted(found)
+            found += messages.surplus(self.stated, messages.stated(request, request))
+        return found
 
     def _doubts(self, where: Where, request: Message) -> list[str]:
         try:

@@ -119,6 +119,20 @@ def differences(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: expected {shown(expected)}, was {'absent' if actual is _ABSENT else shown(actual)}"
 
 
+def surplus(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
+    """What `actual` has and `expected` is silent about."""
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        for key, value in actual.items():
+            here = f"{path}.{key}" if path else key
+            if key in expected:
+                yield from surplus(expected[key], value, here)
+            else:
+                yield f"{here}: not expected, was {shown(value)}"
+    elif isinstance(expected, list) and isinstance(actual, list):
+        for index, (one, other) in enumerate(zip(expected, actual, strict=False)):
+            yield from surplus(one, other, f"{path}[{index}]")
+
+
 def shown(value: Any) -> str:
     """A JSON value on one line."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -7,7 +7,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from svc.contract_tests import messages, records
 from svc.contract_tests.errors import ContractTestError
-from svc.contract_tests.expectation import contradiction, like, where
+from svc.contract_tests.expectation import Like, Where, contradiction
 from svc.contract_tests.mock import Mock
 from svc.contract_tests.records import Interaction
 from svc.contract_tests.tokens import Issuer
@@ -60,8 +60,8 @@ class Recorder:
 class Provider:
     """The fixture: call it with a service's full name, and it is there."""
 
-    like = staticmethod(like)
-    where = staticmethod(where)
+    like = Like
+    where = Where
 
     def __init__(self, recorder: Recorder, *, consumer: str = "") -> None:
         """`consumer`: whose tests these are where a call does not say."""

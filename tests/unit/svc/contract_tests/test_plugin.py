@@ -105,6 +105,25 @@ def test_a_predicate_that_breaks_is_named(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*named raised AttributeError('nam')*"])
 
 
+def test_a_field_more_than_expected_is_a_difference_however_deep_it_lies(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        body(
+            'catalog.expects("CreateProduct", product=dict(display_name="A mug", price={"currency_code": "GBP"}))'
+            ".returns()\n"
+            "with catalog.channel() as channel:\n"
+            "    stub = catalog_pb2_grpc.CatalogServiceStub(channel)\n"
+            '    product = catalog_pb2.Product(display_name="A mug", price=dict(currency_code="GBP", units=3))\n'
+            '    stub.CreateProduct(catalog_pb2.CreateProductRequest(product=product, product_id="mug"), timeout=10)'
+        ),
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines_random(
+        ['    product_id: not expected, was "mug"', '    product.price.units: not expected, was "3"']
+    )
+
+
 def test_an_expectation_without_an_outcome_says_what_is_missing(pytester: pytest.Pytester) -> None:
     result = run(pytester, body('catalog.expects("GetProduct", name="products/tea")\nask(catalog, "products/tea")'))
 
