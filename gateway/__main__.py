@@ -125,11 +125,14 @@ def _explain(arguments: argparse.Namespace) -> int:
         return code
     places = said.pop("said_at")
     assert isinstance(places, dict)
+    said.pop("errors")
     parts = {"timeout_s": "timeout", "max_attempts": "retry", "cache_ttl_s": "cache"}
     for key, value in said.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
         location = places.get(parts.get(key, key), "") if value is not None else ""
         print(f"{key:<17} {text:<60} {location}".rstrip())
+    for error in rpc.policy.errors:
+        print(f"{'error':<17} {error!s:<40} {error.comment}".rstrip())
     if decision:
         verdict = "allowed" if decision["allowed"] else "refused"
         print(f"{verdict:<17} {decision['rule']!s:<60} {places['access']}")

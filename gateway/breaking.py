@@ -153,6 +153,17 @@ def criticality_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
         yield Violation(after.places["criticality"], message, f"keep `criticality: CRITICALITY_{was.upper()}`")
 
 
+def errors_keep_their_code(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """Who handles an error by its code handles it still. One that is no longer given harms nobody."""
+    now = {error.reason: error.code for error in after.policy.errors}
+    for error in before.policy.errors:
+        code = now.get(error.reason, error.code)
+        if code != error.code:
+            message = f"{after.name} fails with {code} for {error.reason}, before with {error.code}"
+            fix = f'keep `code: "{error.code}"`, or choose another reason'
+            yield Violation(after.places["errors"], f"{message}: callers that look at the code miss it", fix)
+
+
 def routing_is_kept(before: Event, after: Event) -> Iterator[Violation]:
     """Events go on reaching the queues that were bound to them."""
     was, now = before.policy.routing_key, after.policy.routing_key
@@ -205,6 +216,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc, Rpc], Iterator[Violation]], ...]] = (
     answers_stay_as_fresh,
     request_size_is_kept,
     criticality_is_kept,
+    errors_keep_their_code,
 )
 EVENT_RULES: Final[tuple[Callable[[Event, Event], Iterator[Violation]], ...]] = (
     routing_is_kept,

@@ -35,6 +35,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "cache": "cache",
     "max_request_bytes": "max_request_bytes",
     "criticality": "criticality",
+    "errors": "errors",
 }
 
 Named = TypeVar("Named", Rpc, Event, Field)
@@ -172,6 +173,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
         "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
         "criticality": () if policy.criticality is None else (policy.criticality,),
+        "errors": tuple(sorted(map(str, policy.errors))),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
     }
 
@@ -211,7 +213,7 @@ def _lines(change: Change) -> Iterator[str]:
     yield f"  {change.sign} {change.name}"
     for difference in change.differences:
         where = f"   {difference.location}" if difference.location and change.sign == "~" else ""
-        if difference.part in ("routes", "queues"):
+        if difference.part in ("routes", "queues", "errors"):
             gone = [each for each in difference.before if each not in difference.after]
             come = [each for each in difference.after if each not in difference.before]
             for sign, value in (*(("-", each) for each in gone), *(("+", each) for each in come)):

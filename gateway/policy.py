@@ -46,6 +46,21 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredError:
+    """An error that callers of one method may rely on."""
+
+    code: str
+    """Name of a `google.rpc.Code`: `NOT_FOUND`."""
+    reason: str
+    """Constant of `google.rpc.ErrorInfo`: `PRODUCT_NOT_FOUND`."""
+    comment: str
+    """When it is given; empty where the contract does not say."""
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What holds for every call of one RPC; None where nobody said anything."""
 
@@ -57,6 +72,8 @@ class Policy:
     cache_ttl: timedelta | None
     criticality: Criticality | None
     max_request_bytes: int | None
+    errors: tuple[DeclaredError, ...] = ()
+    """What it fails with beside what any call may meet."""
 
     @property
     def request_bytes(self) -> int:
@@ -129,6 +146,7 @@ def _policy(merged: MethodPolicy) -> Policy:
         cache_ttl=_duration(merged.cache.ttl) if merged.HasField("cache") else None,
         max_request_bytes=merged.max_request_bytes if merged.HasField("max_request_bytes") else None,
         criticality=_criticality(merged),
+        errors=tuple(DeclaredError(error.code, error.reason, error.comment) for error in merged.errors),
     )
 
 
@@ -184,6 +202,7 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "max_request_bytes": policy.request_bytes,
         "criticality": policy.criticality or "default",
         "streaming": rpc.method.streaming,
+        "errors": [{"code": error.code, "reason": error.reason, "comment": error.comment} for error in policy.errors],
     }
     return said | {"said_at": {part: str(location) for part, location in rpc.places.items()}}
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto, MethodOptions
+from google.rpc import code_pb2
 
 from gateway import sensitivity
 from gateway.contract import EVENT, HTTP, Binding, Event
@@ -32,10 +33,15 @@ TIMEOUT_MAX: Final = timedelta(minutes=5)
 CACHE_TTL_MAX: Final = timedelta(days=1)
 #: Work queues that a contract may name. Every event reaches `audit` without being told to.
 QUEUES: Final = ("analytics", "email")
+#: What a method may fail with.
+CODES: Final = tuple(name for name in sorted(code_pb2.Code.keys()) if name != "OK")
+#: Longest reason (AIP-193).
+REASON_CHARS_MAX: Final = 63
 
 _SERVICE = re.compile(r"weft\.[a-z][a-z0-9]*\.v[1-9][0-9]*\.[A-Z][A-Za-z0-9]*")
 _SCOPE = re.compile(r"[a-z]+\.[a-z]+")
 _ROUTING_KEY = re.compile(r"[a-z][a-z0-9]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+_REASON = re.compile(r"[A-Z][A-Z0-9_]+[A-Z0-9]")
 
 _METHOD_OPTIONS: Final = MethodDescriptorProto.OPTIONS_FIELD_NUMBER
 
@@ -250,6 +256,23 @@ def idempotency_is_possible(rpc: Rpc) -> Iterator[Violation]:
         yield Violation(place, message, "remove `request_id`, or NO_SIDE_EFFECTS where it is not true")
 
 
+def errors_can_be_told_apart(rpc: Rpc) -> Iterator[Violation]:
+    """Programs test code and reason, so both must be what ErrorInfo can carry, and a reason must mean one thing."""
+    location = rpc.places["errors"]
+    for error in rpc.policy.errors:
+        if error.code not in CODES:
+            message = f"{rpc.name} declares an error with the code {error.code!r}"
+            yield Violation(location, message, "name one of google.rpc.Code, for example `NOT_FOUND`")
+        if not _REASON.fullmatch(error.reason) or len(error.reason) > REASON_CHARS_MAX:
+            message = f"{rpc.name} declares an error with the reason {error.reason!r}"
+            fix = f"write it as `PRODUCT_NOT_FOUND`: upper snake case, {REASON_CHARS_MAX} characters at most (AIP-193)"
+            yield Violation(location, message, fix)
+    reasons = [error.reason for error in rpc.policy.errors]
+    for reason in sorted({reason for reason in reasons if reasons.count(reason) > 1}):
+        message = f"{rpc.name} declares the reason {reason!r} twice"
+        yield Violation(location, message, "declare each reason once, with one code")
+
+
 RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     package_names_the_owner,
     access_is_said,
@@ -260,4 +283,5 @@ RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     rate_limit_makes_sense,
     timeout_is_said,
     request_size_makes_sense,
+    errors_can_be_told_apart,
 )

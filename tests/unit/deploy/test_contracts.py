@@ -14,6 +14,7 @@ from deploy.supervisor.config import PROJECT
 from weft.options.v1 import policy_pb2
 
 ORDERS = "weft/orders/v1/orders.proto"
+PLAN = ("contracts", "plan", "--against", str(PROJECT / sources.GENERATED))
 Changed = Callable[[Callable[[FileDescriptorProto], object]], str]
 
 
@@ -56,13 +57,12 @@ def test_the_contracts_at_hand_keep_what_was_released(capsys: pytest.CaptureFixt
 
 
 def test_a_changed_policy_is_shown_and_is_no_failure(changed: Changed, capsys: pytest.CaptureFixture[str]) -> None:
-    at_hand = ["--against", str(PROJECT / sources.GENERATED)]
-    assert 0 == run(["contracts", "plan", "--descriptors", changed(demand_another_scope), *at_hand])
+    assert 0 == run([*PLAN, "--descriptors", changed(demand_another_scope)])
     lines = capsys.readouterr().out.splitlines()
 
     assert "  ~ weft.orders.v1.OrderService/PlaceOrder" in lines
     assert "1 method changed" in lines[-1]
-    assert 0 == run(["contracts", "plan", "--descriptors", changed(demand_another_scope), *at_hand, "--json"])
+    assert 0 == run([*PLAN, "--descriptors", changed(demand_another_scope), "--json"])
     (change,) = json.loads(capsys.readouterr().out)["changes"]
     assert ["any of orders.write"] == change["differences"][0]["before"]
 

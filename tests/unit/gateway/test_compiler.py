@@ -166,6 +166,10 @@ def test_commands_do_what_they_say(secret: Path, tmp_path: Path, capsys: pytest.
 
     said = json.loads(capsys.readouterr().out)
     assert ("orders", ["orders.write"], 3) == (said["service"], said["access"], said["max_attempts"])
+    errors = [(error["code"], error["reason"]) for error in said["errors"]]
+    assert ("FAILED_PRECONDITION", "OUT_OF_STOCK") in errors
+    assert 0 == main(["explain", "PlaceOrder"])
+    assert "error         FAILED_PRECONDITION OUT_OF_STOCK" in capsys.readouterr().out
     written = json.loads((tmp_path / "boot.json").read_text())
     bootstrap_class = message_class("envoy.config.bootstrap.v3.Bootstrap")
     assert written == to_dict(bootstrap_class.FromString((tmp_path / "boot.pb").read_bytes()))

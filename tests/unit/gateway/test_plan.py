@@ -15,8 +15,9 @@ from gateway.policy import PolicySet
 from tests.unit.gateway.conftest import ROOT, TESTDATA
 from weft.options.v1 import policy_pb2
 
+NO_SHOP = 'errors: {code: "NOT_FOUND" reason: "SHOP_NOT_FOUND"}'
 SHOP = (
-    (TESTDATA / "shop.proto").read_text()
+    (TESTDATA / "shop.proto").read_text().replace("seconds: 0}\n", f"seconds: 0}}\n      {NO_SHOP}\n")
     + """
 message Bought {
   option (weft.options.v1.event) = {
@@ -60,6 +61,8 @@ HARMLESS: list[Edit] = [
     ("one attempt more", "max_attempts: 3", "max_attempts: 4"),
     ("a call that matters more", READ, '{scopes: "shop.read" criticality: CRITICALITY_CRITICAL};'),
     ("what was not said before", READ, '{scopes: "shop.read" criticality: CRITICALITY_SHEDDABLE};'),
+    ("one more error", READ, '{scopes: "shop.read" errors: {code: "ABORTED" reason: "SHUT_DOWN"}};'),
+    ("one error less", f"{NO_SHOP}\n", ""),
     ("one more queue", 'queues: "email"', 'queues: "email" queues: "audit"'),
     ("one more route", LOOK, f'{LOOK} additional_bindings: {{get: "/v1/{{name=malls/*}}"}}'),
 ]
@@ -89,6 +92,7 @@ BREAKING: list[tuple[str, str, str, str]] = [
         "      criticality: CRITICALITY_SHEDDABLE\n",
         "is sheddable, before critical: under overload its callers are refused earlier",
     ),
+    ("another code", '"NOT_FOUND"', '"ABORTED"', "fails with ABORTED for SHOP_NOT_FOUND, before with NOT_FOUND"),
     ("another path", LOOK, 'get: "/v1/{name=malls/*}"', "JSON callers of that path get 404"),
     ("another verb", 'post: "/v1/shops"', 'put: "/v1/shops"', "was POST /v1/shops"),
     ("another body", 'buy"\n      body: "*"', 'buy"\n      body: "request_id"', "JSON callers are misread"),
@@ -174,6 +178,7 @@ def test_a_policy_that_moves_to_the_defaults_changes_nothing(
         ("max_attempts: 3", "max_attempts: 2", "retry", "3 attempts", "2 attempts"),
         ("CRITICALITY_CRITICAL", "CRITICALITY_DEFAULT", "criticality", "critical", "default"),
         ("ordering_key: \"item\"", "ordering_key: \"user\"", "ordering_key", "item", "user"),
+        (NO_SHOP, NO_SHOP.replace("NOT_FOUND", "ABORTED", 1), "errors", "NOT_FOUND SHOP_NOT_FOUND", "ABORTED SHOP_"),
         ("shop.item.bought", "shop.item.sold", "routing_key", "shop.item.bought", "shop.item.sold"),
         ("requests: 5\n", "requests: 6\n", "rate_limit", "5 per 60 s for each address, bursts of 20", "6 per 60 s"),
     ],

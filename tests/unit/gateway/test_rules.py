@@ -81,6 +81,15 @@ RPCS = {
         11,
         "streams its requests and has a max_request_bytes",
     ),
+    "error code": (rpc(SOUND + ' errors: {code: "GONE" reason: "SHUT_DOWN"}'), 11, "with the code 'GONE'"),
+    "error without failure": (rpc(SOUND + ' errors: {code: "OK" reason: "SHUT_DOWN"}'), 11, "with the code 'OK'"),
+    "error reason": (rpc(SOUND + ' errors: {code: "ABORTED" reason: "shutDown"}'), 11, "with the reason 'shutDown'"),
+    "long reason": (rpc(f'{SOUND} errors: {{code: "ABORTED" reason: "{"A" * 64}"}}'), 11, "with the reason 'AAA"),
+    "error twice": (
+        rpc(f'{SOUND} errors: {{code: "ABORTED" reason: "SHUT"}} errors: {{code: "NOT_FOUND" reason: "SHUT"}}'),
+        11,
+        "declares the reason 'SHUT' twice",
+    ),
     "package": (rpc(SOUND).replace("weft.shop.v1", "weft.shop"), 9, "does not tell which mesh service serves it"),
     "same path": (
         rpc(SOUND).removesuffix("}\n") + rpc(SOUND).split("Shop {\n")[1].replace("Buy", "Sell"),

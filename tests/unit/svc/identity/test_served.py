@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
@@ -14,6 +15,9 @@ from svc.chassis.context import Deadline
 from svc.chassis.pages import PageTokens
 from svc.chassis.server import Limits, Server
 from svc.chassis.tokens import TokenVerifier
+from svc.contract_tests import records
+from svc.contract_tests.records import Record
+from svc.contract_tests.replay import States, verify
 from svc.identity.bootstrap import ensure_operator
 from svc.identity.keys import KeyRing, Seal
 from svc.identity.rpc import IdentityHandler
@@ -27,8 +31,11 @@ from weft_protos import policy
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
+RECORDS = records.load(Path(__file__).resolve().parents[3] / "contracts", provider="weft.identity.v1.IdentityService")
+
+
 @pytest.fixture
-def stub() -> Iterator[IdentityServiceStub]:
+def channel() -> Iterator[grpc.Channel]:
     clock = SystemClock()
     verifier = TokenVerifier(clock)
     server = Server(
@@ -38,9 +45,14 @@ def stub() -> Iterator[IdentityServiceStub]:
     )
     port = server.bind(Address("127.0.0.1", 0))
     server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield IdentityServiceStub(channel)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as opened:
+        yield opened
     server.stop(1.0)
+
+
+@pytest.fixture
+def stub(channel: grpc.Channel) -> IdentityServiceStub:
+    return IdentityServiceStub(channel)
 
 
 def _handler(world: World, verifier: TokenVerifier) -> IdentityHandler:
@@ -78,6 +90,18 @@ def fields(error: grpc.RpcError) -> list[str]:
     for detail in status.details:
         detail.Unpack(violations)
     return [violation.field for violation in violations.field_violations]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.consumer)
+def test_identity_does_what_its_consumers_rely_on(
+    record: Record, channel: grpc.Channel, stub: IdentityServiceStub
+) -> None:
+    states = States()
+    states.on("a user")(lambda user_id, email: create(stub, user_id, email=email))
+    states.on("no user")(lambda user_id: None)
+    operator = sign_in(stub, "op@example.com", "operator password")
+
+    verify(record, channel, states=states, token=operator.access_token)
 
 
 def test_a_token_of_the_users_opens_the_users_own_methods(stub: IdentityServiceStub) -> None:

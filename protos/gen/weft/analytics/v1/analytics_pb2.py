@@ -29,7 +29,7 @@ from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from weft.options.v1 import policy_pb2 as weft_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!weft/analytics/v1/analytics.proto\x12\x11weft.analytics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x16google/type/date.proto\x1a\x17google/type/money.proto\x1a\x1cweft/options/v1/policy.proto\"\xad\x03\n\x0fGetSalesRequest\x12\xcd\x01\n\nstart_date\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\tstartDate\x12\xc9\x01\n\x08\x65nd_date\x18\x02 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\x07\x65ndDate\":\n\x05Sales\x12\x31\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1d.weft.analytics.v1.DailySalesR\x04\x64\x61ys\"\xb7\x01\n\nDailySales\x12%\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.DateR\x04\x64\x61te\x12\x16\n\x06orders\x18\x02 \x01(\x03R\x06orders\x12$\n\rcancellations\x18\x03 \x01(\x03R\rcancellations\x12\x16\n\x06pieces\x18\x04 \x01(\x03R\x06pieces\x12,\n\x07revenue\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\x07revenue2\xa3\x01\n\x10\x41nalyticsService\x12v\n\x08GetSales\x12\".weft.analytics.v1.GetSalesRequest\x1a\x18.weft.analytics.v1.Sales\",\x90\x02\x01\xaa\xbb\x18\x14\x12\x0e\x61nalytics.read*\x02\x08\x03\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sales\x1a\x17\xb2\xbb\x18\x13\x1a\x08\x08\x14\x12\x02\x08\x01\x18(\"\x02\x08\x03\x38\x80\x08@\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!weft/analytics/v1/analytics.proto\x12\x11weft.analytics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x16google/type/date.proto\x1a\x17google/type/money.proto\x1a\x1cweft/options/v1/policy.proto\"\xad\x03\n\x0fGetSalesRequest\x12\xcd\x01\n\nstart_date\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\tstartDate\x12\xc9\x01\n\x08\x65nd_date\x18\x02 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\x07\x65ndDate\":\n\x05Sales\x12\x31\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1d.weft.analytics.v1.DailySalesR\x04\x64\x61ys\"\xb7\x01\n\nDailySales\x12%\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.DateR\x04\x64\x61te\x12\x16\n\x06orders\x18\x02 \x01(\x03R\x06orders\x12$\n\rcancellations\x18\x03 \x01(\x03R\rcancellations\x12\x16\n\x06pieces\x18\x04 \x01(\x03R\x06pieces\x12,\n\x07revenue\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\x07revenue2\xe8\x01\n\x10\x41nalyticsService\x12\xba\x01\n\x08GetSales\x12\".weft.analytics.v1.GetSalesRequest\x1a\x18.weft.analytics.v1.Sales\"p\x90\x02\x01\xaa\xbb\x18X\x12\x0e\x61nalytics.read*\x02\x08\x03JB\n\x10INVALID_ARGUMENT\x12\x0cPERIOD_EMPTY\x1a the period ends before it starts\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sales\x1a\x17\xb2\xbb\x18\x13\x1a\x08\x08\x14\x12\x02\x08\x01\x18(\"\x02\x08\x03\x38\x80\x08@\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,7 +43,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYTICSSERVICE']._loaded_options = None
   _globals['_ANALYTICSSERVICE']._serialized_options = b'\262\273\030\023\032\010\010\024\022\002\010\001\030(\"\002\010\0038\200\010@\001'
   _globals['_ANALYTICSSERVICE'].methods_by_name['GetSales']._loaded_options = None
-  _globals['_ANALYTICSSERVICE'].methods_by_name['GetSales']._serialized_options = b'\220\002\001\252\273\030\024\022\016analytics.read*\002\010\003\202\323\344\223\002\013\022\t/v1/sales'
+  _globals['_ANALYTICSSERVICE'].methods_by_name['GetSales']._serialized_options = b'\220\002\001\252\273\030X\022\016analytics.read*\002\010\003JB\n\020INVALID_ARGUMENT\022\014PERIOD_EMPTY\032 the period ends before it starts\202\323\344\223\002\013\022\t/v1/sales'
   _globals['_GETSALESREQUEST']._serialized_start=195
   _globals['_GETSALESREQUEST']._serialized_end=624
   _globals['_SALES']._serialized_start=626
@@ -51,5 +51,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DAILYSALES']._serialized_start=687
   _globals['_DAILYSALES']._serialized_end=870
   _globals['_ANALYTICSSERVICE']._serialized_start=873
-  _globals['_ANALYTICSSERVICE']._serialized_end=1036
+  _globals['_ANALYTICSSERVICE']._serialized_end=1105
 # @@protoc_insertion_point(module_scope)

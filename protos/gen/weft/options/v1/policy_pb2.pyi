@@ -96,6 +96,7 @@ class MethodPolicy(_message.Message):
     CACHE_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     CRITICALITY_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
@@ -126,6 +127,12 @@ class MethodPolicy(_message.Message):
     def cache(self) -> Global___Cache:
         """How long an answer may be served from the cache. Only on methods without side effects."""
 
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredError]:
+        """What the method itself fails with, beside what any call may meet (a token or a field refused, a limit used up, a
+        deadline passed, a part away). A method's errors add to those of its service.
+        """
+
     def __init__(
         self,
         *,
@@ -137,10 +144,11 @@ class MethodPolicy(_message.Message):
         cache: Global___Cache | None = ...,
         max_request_bytes: _builtins.int | None = ...,
         criticality: Global___Criticality.ValueType = ...,
+        errors: _abc.Iterable[Global___DeclaredError] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "errors", b"errors", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
@@ -284,6 +292,36 @@ class EventPolicy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventPolicy: _TypeAlias = EventPolicy  # noqa: Y015
+
+@_typing.final
+class DeclaredError(_message.Message):
+    """An error that belongs to a method: callers may rely on its code and reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Name of the `google.rpc.Code`, for instance `NOT_FOUND`."""
+    reason: _builtins.str
+    """Constant of `google.rpc.ErrorInfo`, upper snake case (AIP-193); one code for each reason of a method."""
+    comment: _builtins.str
+    """When it is given, for documents."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "comment", b"comment", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclaredError: _TypeAlias = DeclaredError  # noqa: Y015
 
 POLICY_FIELD_NUMBER: _builtins.int
 DEFAULTS_FIELD_NUMBER: _builtins.int
