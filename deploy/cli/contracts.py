@@ -1,15 +1,17 @@
-"""The verbs of `weft contracts`: plan, check, publish, rollback. Registered by app.py.
+"""The verbs of `weft contracts`: plan, check, docs, publish, rollback. Registered by app.py.
 
 They compile the .proto files of this clone, not the generated code beside them, and call the compiler and the
 publisher as processes of their own, as the supervisor does.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -21,6 +23,7 @@ from deploy.supervisor.messages import Publishing
 
 EXIT_BROKEN = 1
 RUNNING = "running"
+DOCS = Path("build/docs")
 #: Longer than any client needs to answer, its reconnection included.
 WAIT_S = 30.0
 
@@ -32,6 +35,10 @@ Descriptors = Annotated[
     Path | None, typer.Option(help="A descriptor set instead of this clone's .proto files.", exists=True)
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Until every client has accepted it; exit 1 where one refuses.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Directory to write or replace.")]
+Sources = Annotated[
+    str, typer.Option("--sources", metavar="URL", help="What links to file and line begin with; else this clone.")
+]
 Timeout = Annotated[float, typer.Option(min=1, max=3600, help="Wait so many seconds.")]
 
 
@@ -68,6 +75,19 @@ def check(against: Against = "", descriptors: Descriptors = None, json_: Json = 
         raise typer.Exit(EXIT_BROKEN)
     if not json_:
         print(f"the contracts keep every rule, and what {against or 'the released ones'} promised")
+
+
+def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = None) -> None:
+    """Write the reference of these contracts as pages: methods, policies, errors, examples, events.
+
+    Example: weft contracts docs --out build/docs
+    """
+    with _reporting(), sources.folder() as folder:
+        built = sources.built(folder, descriptors)
+        # Links lead to this clone's files unless another place is named.
+        links = sources_ or f"{quote(os.path.relpath(PROJECT, out.resolve()))}/"
+        where = ("--out", str(out.resolve()), "--sources", links)
+        print(python("gateway", "docs", "--descriptors", str(built), *where), end="")
 
 
 def publish(

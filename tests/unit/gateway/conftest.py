@@ -63,10 +63,10 @@ def bundle(descriptors: bytes) -> compiler.Bundle:
 
 
 @pytest.fixture(scope="session")
-def plant() -> Callable[[str], PolicySet]:
-    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options and resolves its policies."""
+def planted() -> Callable[[str], bytes]:
+    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options, to a descriptor set."""
 
-    def compile_text(text: str) -> PolicySet:
+    def compile_text(text: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "weft/shop/v1/shop.proto"
             source.parent.mkdir(parents=True)
@@ -82,9 +82,15 @@ def plant() -> Callable[[str], PolicySet]:
             command += ["--include_imports", "--include_source_info", str(source)]
             assert protoc.main(command) == 0, text
             content = FileDescriptorSet.FromString(out.read_bytes())
-        return policy.resolve(contract.load(content.SerializeToString()))
+        return content.SerializeToString()
 
     return compile_text
+
+
+@pytest.fixture(scope="session")
+def plant(planted: Callable[[str], bytes]) -> Callable[[str], PolicySet]:
+    """Compiles one planted .proto, as `planted` does, and resolves its policies."""
+    return lambda text: policy.resolve(contract.load(planted(text)))
 
 
 @pytest.fixture
