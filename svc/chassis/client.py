@@ -6,6 +6,7 @@ often), never to this module: a peer that is still unavailable after them become
 not repeat.
 """
 
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -31,7 +32,7 @@ from svc.chassis.errors import (
     ResourceExhausted,
     Unauthenticated,
 )
-from weft_protos import policy
+from weft_protos import consumer, policy
 
 # What a caller keeps of its deadline to answer in after the peer has failed.
 RESERVE_S: Final = 0.05
@@ -115,8 +116,9 @@ def error_of(error: grpc.Call, service: str) -> AppError:
 class Peer:
     """Unary methods of one service at another mesh service. One per peer and process, used by all threads."""
 
-    def __init__(self, channel: grpc.Channel, service: ServiceDescriptor) -> None:
-        """Opens nothing: the channel connects with the first call."""
+    def __init__(self, channel: grpc.Channel, service: ServiceDescriptor, *, caller: str = "") -> None:
+        """Opens nothing: the channel connects with the first call. `caller`: the service that calls; empty: unnamed."""
+        self._name_of_caller = consumer.declare(caller, importlib.metadata.version("weft")) if caller else None
         self._name = service.full_name
         self._owner = policy.service_owner(service.full_name)
         self._methods: dict[str, Callable[..., Any]] = {
@@ -147,7 +149,9 @@ class Peer:
             "peer.service": self._owner,
         }
         with telemetry.span(f"{self._name}/{method}", SpanKind.CLIENT, attributes=attributes) as current:
-            metadata = [("traceparent", telemetry.current_traceparent())] if telemetry.current_traceparent() else []
+            metadata = [self._name_of_caller] if self._name_of_caller else []
+            if telemetry.current_traceparent():
+                metadata.append(("traceparent", telemetry.current_traceparent()))
             if call.principal is not None:
                 metadata.append(("authorization", f"Bearer {call.principal.token}"))
             try:

@@ -126,12 +126,21 @@ def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:
 class _Route:
     """One method: its interceptors around its handler."""
 
-    def __init__(self, descriptor: MethodDescriptor, handler: Handler, *, verifier: Verifier, instance: str) -> None:
+    def __init__(
+        self,
+        descriptor: MethodDescriptor,
+        handler: Handler,
+        *,
+        verifier: Verifier,
+        instance: str,
+        observe: Callable[[Call], None],
+    ) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
         self.method = Method.of(descriptor, instance=instance)
         self._handler = handler
         self._verifier = verifier
+        self._observe = observe
         self._response_type = GetMessageClass(descriptor.output_type)
         self._interceptors: tuple[Interceptor, ...] = tuple(build(self.method, verifier) for build, _ in ORDER)
 
@@ -149,6 +158,7 @@ class _Route:
         """Walk through the interceptors."""
         for interceptor in self._interceptors:
             stack.enter_context(interceptor(call))
+        self._observe(call)
 
     def handle(self, call: Call, is_active: Callable[[], bool]) -> Any:
         """Call the handler."""
@@ -234,12 +244,22 @@ def _handler_of(target: object, descriptor: MethodDescriptor) -> Handler:
 class Server:
     """Serves contract services and health. Made, bound, started, drained and stopped once."""
 
-    def __init__(self, services: Sequence[Service], *, verifier: Verifier, limits: Limits, instance: str = "") -> None:
+    def __init__(
+        self,
+        services: Sequence[Service],
+        *,
+        verifier: Verifier,
+        limits: Limits,
+        instance: str = "",
+        observe: Callable[[Call], None] = lambda call: None,
+    ) -> None:
         """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
 
-        `instance`: what refusals call this process; empty: they do not name it.
+        `instance`: what refusals call this process; empty: they do not name it. `observe` is told of every call that
+        the interceptors let through, before its handler is; it must be quick and must not raise.
         """
         self._instance = instance
+        self._observe = observe
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
@@ -264,7 +284,7 @@ class Server:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for descriptor in service.methods:
             handler = _handler_of(target, descriptor)
-            route = _Route(descriptor, handler, verifier=verifier, instance=self._instance)
+            route = _Route(descriptor, handler, verifier=verifier, instance=self._instance, observe=self._observe)
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
                 self._own_pool(stream, "stream")

@@ -34,7 +34,8 @@ def build(resources: Resources) -> Sequence[Service]:
     store = Store()
     watches = _watches(database, store)
     resources.add_background("order-watches", watches.start, watches.stop)
-    peer = Peer(resources.channel("catalog"), catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"])
+    service = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
+    peer = Peer(resources.channel("catalog"), service, caller=resources.name)
     ports = Ports(
         transactions=database,
         store=store,

@@ -25,12 +25,13 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from weft.options.v1 import policy_pb2 as weft_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweft/orders/v1/orders.proto\x12\x0eweft.orders.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1cweft/options/v1/policy.proto\"\xbf\x03\n\x05Order\x12\x18\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08R\x04name\x12\x12\n\x04user\x18\x02 \x01(\tR\x04user\x12/\n\x05items\x18\x03 \x03(\x0b\x32\x19.weft.orders.v1.OrderItemR\x05items\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12\x31\n\x05state\x18\x05 \x01(\x0e\x32\x1b.weft.orders.v1.Order.StateR\x05state\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x1a\n\x08revision\x18\x08 \x01(\x03R\x08revision\"d\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_PLACED\x10\x01\x12\x1d\n\x19STATE_PARTIALLY_CANCELLED\x10\x02\x12\x13\n\x0fSTATE_CANCELLED\x10\x03\"\xcb\x01\n\tOrderItem\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12\x1a\n\x08quantity\x18\x03 \x01(\x03R\x08quantity\x12-\n\x12\x63\x61ncelled_quantity\x18\x04 \x01(\x03R\x11\x63\x61ncelledQuantity\x12\x31\n\nunit_price\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\tunitPrice\"\x87\x01\n\x0cItemQuantity\x12J\n\nproduct_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\tproductId\x12+\n\x08quantity\x18\x02 \x01(\x03\x42\x0f\xe2\x41\x01\x02\xbaH\x08\"\x06\x18\xc0\x84=(\x01R\x08quantity\"\xf6\x01\n\x11PlaceOrderRequest\x12\xb3\x01\n\x05items\x18\x01 \x03(\x0b\x32\x1c.weft.orders.v1.ItemQuantityB\x7f\xe2\x41\x01\x02\xbaHx\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01m\n\x15items.unique_products\x12*each product_id may stand in one item only\x1a(this.map(item, item.product_id).unique()R\x05items\x12+\n\nrequest_id\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"d\n\x0fGetOrderRequest\x12Q\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^orders/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$R\x04name\"b\n\x11ListOrdersRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"k\n\x12ListOrdersResponse\x12-\n\x06orders\x18\x01 \x03(\x0b\x32\x15.weft.orders.v1.OrderR\x06orders\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc4\x02\n\x12\x43\x61ncelOrderRequest\x12Q\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^orders/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$R\x04name\x12\xad\x01\n\x05items\x18\x02 \x03(\x0b\x32\x1c.weft.orders.v1.ItemQuantityBy\xbaHv\x92\x01\x03\x10\xf4\x03\xba\x01m\n\x15items.unique_products\x12*each product_id may stand in one item only\x1a(this.map(item, item.product_id).unique()R\x05items\x12+\n\nrequest_id\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"f\n\x11WatchOrderRequest\x12Q\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^orders/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$R\x04name\"A\n\x12WatchOrderResponse\x12+\n\x05order\x18\x01 \x01(\x0b\x32\x15.weft.orders.v1.OrderR\x05order2\xaa\x05\n\x0cOrderService\x12s\n\nPlaceOrder\x12!.weft.orders.v1.PlaceOrderRequest\x1a\x15.weft.orders.v1.Order\"+\xaa\xbb\x18\x12\x12\x0corders.write*\x02\x08\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/orders:\x01*\x12w\n\x08GetOrder\x12\x1f.weft.orders.v1.GetOrderRequest\x1a\x15.weft.orders.v1.Order\"3\x90\x02\x01\xaa\xbb\x18\x11\x12\x0borders.read*\x02\x08\x03\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=orders/*}\x12\x7f\n\nListOrders\x12!.weft.orders.v1.ListOrdersRequest\x1a\".weft.orders.v1.ListOrdersResponse\"*\x90\x02\x01\xaa\xbb\x18\x11\x12\x0borders.read*\x02\x08\x03\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/orders\x12\x85\x01\n\x0b\x43\x61ncelOrder\x12\".weft.orders.v1.CancelOrderRequest\x1a\x15.weft.orders.v1.Order\";\xaa\xbb\x18\x12\x12\x0corders.write*\x02\x08\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=orders/*}:cancel:\x01*\x12\x8e\x01\n\nWatchOrder\x12!.weft.orders.v1.WatchOrderRequest\x1a\".weft.orders.v1.WatchOrderResponse\"7\x90\x02\x01\xaa\xbb\x18\x0f\x12\x0borders.read\"\x00\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=orders/*}:watch0\x01\x1a\x12\xb2\xbb\x18\x0e\x1a\x08\x08\x32\x12\x02\x08\x01\x18\x64\"\x02\x08\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweft/orders/v1/orders.proto\x12\x0eweft.orders.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1cweft/options/v1/policy.proto\"\xbf\x03\n\x05Order\x12\x18\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08R\x04name\x12\x12\n\x04user\x18\x02 \x01(\tR\x04user\x12/\n\x05items\x18\x03 \x03(\x0b\x32\x19.weft.orders.v1.OrderItemR\x05items\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12\x31\n\x05state\x18\x05 \x01(\x0e\x32\x1b.weft.orders.v1.Order.StateR\x05state\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x1a\n\x08revision\x18\x08 \x01(\x03R\x08revision\"d\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_PLACED\x10\x01\x12\x1d\n\x19STATE_PARTIALLY_CANCELLED\x10\x02\x12\x13\n\x0fSTATE_CANCELLED\x10\x03\"\xcb\x01\n\tOrderItem\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12\x1a\n\x08quantity\x18\x03 \x01(\x03R\x08quantity\x12-\n\x12\x63\x61ncelled_quantity\x18\x04 \x01(\x03R\x11\x63\x61ncelledQuantity\x12\x31\n\nunit_price\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\tunitPrice\"\x87\x01\n\x0cItemQuantity\x12J\n\nproduct_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$R\tproductId\x12+\n\x08quantity\x18\x02 \x01(\x03\x42\x0f\xe2\x41\x01\x02\xbaH\x08\"\x06\x18\xc0\x84=(\x01R\x08quantity\"\xf6\x01\n\x11PlaceOrderRequest\x12\xb3\x01\n\x05items\x18\x01 \x03(\x0b\x32\x1c.weft.orders.v1.ItemQuantityB\x7f\xe2\x41\x01\x02\xbaHx\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01m\n\x15items.unique_products\x12*each product_id may stand in one item only\x1a(this.map(item, item.product_id).unique()R\x05items\x12+\n\nrequest_id\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"\xe1\x01\n\x0fGetOrderRequest\x12Q\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^orders/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$R\x04name\x12{\n\tread_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskBB\xbaH?\xba\x01<\n\x0fread_mask.paths\x12\x10\x61t most 32 paths\x1a\x17this.paths.size() <= 32R\x08readMask\"\xdf\x01\n\x11ListOrdersRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12{\n\tread_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskBB\xbaH?\xba\x01<\n\x0fread_mask.paths\x12\x10\x61t most 32 paths\x1a\x17this.paths.size() <= 32R\x08readMask\"k\n\x12ListOrdersResponse\x12-\n\x06orders\x18\x01 \x03(\x0b\x32\x15.weft.orders.v1.OrderR\x06orders\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc4\x02\n\x12\x43\x61ncelOrderRequest\x12Q\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^orders/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$R\x04name\x12\xad\x01\n\x05items\x18\x02 \x03(\x0b\x32\x1c.weft.orders.v1.ItemQuantityBy\xbaHv\x92\x01\x03\x10\xf4\x03\xba\x01m\n\x15items.unique_products\x12*each product_id may stand in one item only\x1a(this.map(item, item.product_id).unique()R\x05items\x12+\n\nrequest_id\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"f\n\x11WatchOrderRequest\x12Q\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^orders/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$R\x04name\"A\n\x12WatchOrderResponse\x12+\n\x05order\x18\x01 \x01(\x0b\x32\x15.weft.orders.v1.OrderR\x05order2\xaa\x05\n\x0cOrderService\x12s\n\nPlaceOrder\x12!.weft.orders.v1.PlaceOrderRequest\x1a\x15.weft.orders.v1.Order\"+\xaa\xbb\x18\x12\x12\x0corders.write*\x02\x08\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/orders:\x01*\x12w\n\x08GetOrder\x12\x1f.weft.orders.v1.GetOrderRequest\x1a\x15.weft.orders.v1.Order\"3\x90\x02\x01\xaa\xbb\x18\x11\x12\x0borders.read*\x02\x08\x03\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=orders/*}\x12\x7f\n\nListOrders\x12!.weft.orders.v1.ListOrdersRequest\x1a\".weft.orders.v1.ListOrdersResponse\"*\x90\x02\x01\xaa\xbb\x18\x11\x12\x0borders.read*\x02\x08\x03\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/orders\x12\x85\x01\n\x0b\x43\x61ncelOrder\x12\".weft.orders.v1.CancelOrderRequest\x1a\x15.weft.orders.v1.Order\";\xaa\xbb\x18\x12\x12\x0corders.write*\x02\x08\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=orders/*}:cancel:\x01*\x12\x8e\x01\n\nWatchOrder\x12!.weft.orders.v1.WatchOrderRequest\x1a\".weft.orders.v1.WatchOrderResponse\"7\x90\x02\x01\xaa\xbb\x18\x0f\x12\x0borders.read\"\x00\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=orders/*}:watch0\x01\x1a\x12\xb2\xbb\x18\x0e\x1a\x08\x08\x32\x12\x02\x08\x01\x18\x64\"\x02\x08\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,10 +50,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEORDERREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
   _globals['_GETORDERREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETORDERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H6r422^orders/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+  _globals['_GETORDERREQUEST'].fields_by_name['read_mask']._loaded_options = None
+  _globals['_GETORDERREQUEST'].fields_by_name['read_mask']._serialized_options = b'\272H?\272\001<\n\017read_mask.paths\022\020at most 32 paths\032\027this.paths.size() <= 32'
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_LISTORDERSREQUEST'].fields_by_name['read_mask']._loaded_options = None
+  _globals['_LISTORDERSREQUEST'].fields_by_name['read_mask']._serialized_options = b'\272H?\272\001<\n\017read_mask.paths\022\020at most 32 paths\032\027this.paths.size() <= 32'
   _globals['_CANCELORDERREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CANCELORDERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H6r422^orders/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
   _globals['_CANCELORDERREQUEST'].fields_by_name['items']._loaded_options = None
@@ -73,28 +78,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERSERVICE'].methods_by_name['CancelOrder']._serialized_options = b'\252\273\030\022\022\014orders.write*\002\010\003\202\323\344\223\002\037\"\032/v1/{name=orders/*}:cancel:\001*'
   _globals['_ORDERSERVICE'].methods_by_name['WatchOrder']._loaded_options = None
   _globals['_ORDERSERVICE'].methods_by_name['WatchOrder']._serialized_options = b'\220\002\001\252\273\030\017\022\013orders.read\"\000\202\323\344\223\002\033\022\031/v1/{name=orders/*}:watch'
-  _globals['_ORDER']._serialized_start=228
-  _globals['_ORDER']._serialized_end=675
-  _globals['_ORDER_STATE']._serialized_start=575
-  _globals['_ORDER_STATE']._serialized_end=675
-  _globals['_ORDERITEM']._serialized_start=678
-  _globals['_ORDERITEM']._serialized_end=881
-  _globals['_ITEMQUANTITY']._serialized_start=884
-  _globals['_ITEMQUANTITY']._serialized_end=1019
-  _globals['_PLACEORDERREQUEST']._serialized_start=1022
-  _globals['_PLACEORDERREQUEST']._serialized_end=1268
-  _globals['_GETORDERREQUEST']._serialized_start=1270
-  _globals['_GETORDERREQUEST']._serialized_end=1370
-  _globals['_LISTORDERSREQUEST']._serialized_start=1372
-  _globals['_LISTORDERSREQUEST']._serialized_end=1470
-  _globals['_LISTORDERSRESPONSE']._serialized_start=1472
-  _globals['_LISTORDERSRESPONSE']._serialized_end=1579
-  _globals['_CANCELORDERREQUEST']._serialized_start=1582
-  _globals['_CANCELORDERREQUEST']._serialized_end=1906
-  _globals['_WATCHORDERREQUEST']._serialized_start=1908
-  _globals['_WATCHORDERREQUEST']._serialized_end=2010
-  _globals['_WATCHORDERRESPONSE']._serialized_start=2012
-  _globals['_WATCHORDERRESPONSE']._serialized_end=2077
-  _globals['_ORDERSERVICE']._serialized_start=2080
-  _globals['_ORDERSERVICE']._serialized_end=2762
+  _globals['_ORDER']._serialized_start=262
+  _globals['_ORDER']._serialized_end=709
+  _globals['_ORDER_STATE']._serialized_start=609
+  _globals['_ORDER_STATE']._serialized_end=709
+  _globals['_ORDERITEM']._serialized_start=712
+  _globals['_ORDERITEM']._serialized_end=915
+  _globals['_ITEMQUANTITY']._serialized_start=918
+  _globals['_ITEMQUANTITY']._serialized_end=1053
+  _globals['_PLACEORDERREQUEST']._serialized_start=1056
+  _globals['_PLACEORDERREQUEST']._serialized_end=1302
+  _globals['_GETORDERREQUEST']._serialized_start=1305
+  _globals['_GETORDERREQUEST']._serialized_end=1530
+  _globals['_LISTORDERSREQUEST']._serialized_start=1533
+  _globals['_LISTORDERSREQUEST']._serialized_end=1756
+  _globals['_LISTORDERSRESPONSE']._serialized_start=1758
+  _globals['_LISTORDERSRESPONSE']._serialized_end=1865
+  _globals['_CANCELORDERREQUEST']._serialized_start=1868
+  _globals['_CANCELORDERREQUEST']._serialized_end=2192
+  _globals['_WATCHORDERREQUEST']._serialized_start=2194
+  _globals['_WATCHORDERREQUEST']._serialized_end=2296
+  _globals['_WATCHORDERRESPONSE']._serialized_start=2298
+  _globals['_WATCHORDERRESPONSE']._serialized_end=2363
+  _globals['_ORDERSERVICE']._serialized_start=2366
+  _globals['_ORDERSERVICE']._serialized_end=3048
 # @@protoc_insertion_point(module_scope)
