@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from svc.chassis.call import Call
 from svc.chassis.config import Address
 from svc.chassis.context import CallContext
 from svc.chassis.server import Limits, Server, Service
@@ -161,7 +162,13 @@ class Failure(Exception):  # noqa: N818
 class Instance:
     """One server with its issuer, its handler and a channel to it."""
 
-    def __init__(self, *, limits: Limits | None = None, keys: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        keys: bool = True,
+        observe: Callable[[Call], None] = lambda call: None,
+    ) -> None:
         self.issuer = Issuer()
         self.clock = StandingClock()
         self.behaviour = Behaviour()
@@ -170,7 +177,11 @@ class Instance:
             self.verifier.update(self.issuer.jwks())
         services: tuple[Service, ...] = tuple((service, self.behaviour) for service in (INVENTORY, ORDERS, IDENTITY))
         self.server = Server(
-            services, verifier=self.verifier, limits=limits or Limits(threads=4, streams=2), instance="orders-7"
+            services,
+            verifier=self.verifier,
+            limits=limits or Limits(threads=4, streams=2),
+            instance="orders-7",
+            observe=observe,
         )
         self.port = self.server.bind(Address("127.0.0.1", 0))
         self.server.start()
