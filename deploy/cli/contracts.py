@@ -83,7 +83,7 @@ def check(
         after = sources.built(folder, descriptors)
         before = _baseline(against, folder)
         violations = [*sources.buf_breaking(after, before), *sources.policy_violations(after, before)]
-        if violations:
+        if violations or consumers_:
             _name_consumers(violations, consumers_, before=before.read_bytes())
     violations.sort(key=lambda found: (found["file"], found["line"], found["message"]))
     if json_:

@@ -192,3 +192,7 @@ def test_notes_that_are_none_are_a_wrong_argument(
 
     assert 2 == run(asked)
     assert "--consumers" in capsys.readouterr().err
+
+
+def test_notes_that_are_not_there_are_a_wrong_argument_even_where_nothing_breaks(tmp_path: Path) -> None:
+    assert 2 == run(["contracts", "check", "--consumers", str(tmp_path / "none")])
