@@ -1,4 +1,4 @@
-"""`python -m gateway compile | check | plan | descriptors | explain | bootstrap`: reads argv and prints.
+"""`python -m gateway compile | check | plan | docs | descriptors | explain | bootstrap`: reads argv and prints.
 
 No other module of the package does either.
 
@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from google.protobuf.message import Message
 
 from gateway import compiler, contract, policy
+from gateway.docs import site
 from gateway.envoy import bootstrap, tls
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.edge import Edge, Profile
@@ -31,6 +33,7 @@ _EXAMPLES: Final = """examples:
   python -m gateway check
   python -m gateway plan --against protos/baseline.binpb
   python -m gateway compile --out build/bundle --port 8080 --tls-port 8443
+  python -m gateway docs --out build/docs
   python -m gateway explain PlaceOrder --as "orders.read catalog.read"
   python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 --metrics-port 9901 \\
       --tls-cert tls/tls.crt --tls-key tls/tls.key --tls-secret /run/weft/edge-tls.json \\
@@ -104,6 +107,20 @@ def _write_descriptors(arguments: argparse.Namespace) -> int:
     content = compiler.read_descriptors(arguments.bundle)
     arguments.out.write_bytes(content)
     print(f"{len(content)} bytes -> {arguments.out}")
+    return 0
+
+
+def _docs(arguments: argparse.Namespace) -> int:
+    out: Path = arguments.out
+    if out.exists() and not (out / site.INDEX).is_file() and (not out.is_dir() or any(out.iterdir())):
+        print(f"gateway: --out: {out} is there and is no site of contracts; name another directory", file=sys.stderr)
+        return 2
+    sources = arguments.sources
+    if sources is None:
+        sources = f"{quote(os.path.relpath(Path.cwd(), out.resolve()))}/"
+    pages = compiler.document(_descriptors(arguments), sources=sources)
+    compiler.write_pages(pages, out)
+    print(f"{len(pages)} pages -> {out / site.INDEX}")
     return 0
 
 
@@ -199,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--against", type=Path, required=True, help="descriptor set or bundle to compare with")
     planning.add_argument("--json", action="store_true", help="print one JSON object")
     planning.set_defaults(run=_plan)
+    _add_docs(commands)
     example = "python -m gateway descriptors build/bundle --out old.binpb"
     extracting = commands.add_parser(
         "descriptors", help="write the contracts that a bundle was compiled from", epilog=f"example: {example}"
@@ -245,6 +263,13 @@ def _add_compile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help=f"share of requests that are traced ({local.trace_percent:g}; production: {production.trace_percent:g})",
     )
     command.set_defaults(run=_compile)
+
+
+def _add_docs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _add(commands, "docs", "write the reference site", "python -m gateway docs --out build/docs")
+    command.add_argument("--out", type=Path, default=Path("build/docs"), metavar="DIR", help="directory (%(default)s)")
+    command.add_argument("--sources", metavar="URL", help="what links to file and line begin with (this directory)")
+    command.set_defaults(run=_docs)
 
 
 def _add_bootstrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
 
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from buf.validate import validate_pb2
 from gateway import sensitivity
 from gateway.contract import Event, Field
 from gateway.errors import Violation
 from gateway.policy import CRITICALITIES, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
+from weft_protos.locations import Location
 
 _FOREVER: Final = timedelta.max
 
@@ -29,6 +35,8 @@ def check(before: PolicySet, after: PolicySet) -> tuple[Violation, ...]:
         for rule in RPC_RULES
         for violation in rule(rpcs[rpc.name], rpc)
     ]
+    found += events_stay(before, after)
+    found += payloads_stay_valid(before, after)
     found += [
         violation
         for event in after.events
@@ -162,6 +170,59 @@ def errors_keep_their_code(before: Rpc, after: Rpc) -> Iterator[Violation]:
             message = f"{after.name} fails with {code} for {error.reason}, before with {error.code}"
             fix = f'keep `code: "{error.code}"`, or choose another reason'
             yield Violation(after.places["errors"], f"{message}: callers that look at the code miss it", fix)
+
+
+def events_stay(before: PolicySet, after: PolicySet) -> Iterator[Violation]:
+    """What listeners wait for goes on being an event: those in outbox and queues still have to be delivered."""
+    now = {event.full_name for event in after.events}
+    for event in before.events:
+        if event.full_name not in now:
+            message = f"{event.full_name} is no event any more: what lies in outbox and queues cannot be delivered"
+            yield Violation(event.place.at(), message, "keep the message and its `event` option")
+
+
+def payloads_stay_valid(before: PolicySet, after: PolicySet) -> Iterator[Violation]:
+    """Events that were written under the old rules keep the new ones: they lie in outbox, queues and audit log."""
+    was, now = _pool(before.descriptors), _pool(after.descriptors)
+    known = {event.full_name for event in before.events}
+    for event in after.events:
+        if event.full_name not in known:
+            continue
+        old, new = (_rules(pool.FindMessageTypeByName(event.full_name)) for pool in (was, now))
+        for path, rules in new.items():
+            # A field that is new was never set: any rule on it may be one that old events break.
+            if rules and rules != old.get(path, ""):
+                said = path or "the message as a whole"
+                message = f"{event.full_name} has other rules for {said}: events written before may break them"
+                fix = "leave the rules of a written event as they are; state them where the event is made"
+                yield Violation(_field(event, path), message, fix)
+
+
+def _pool(descriptors: bytes) -> DescriptorPool:
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(descriptors).file:
+        pool.Add(file)
+    return pool
+
+
+def _rules(message: Descriptor, above: str = "", within: tuple[str, ...] = ()) -> dict[str, str]:
+    """The protovalidate rules of a message and of all inside it, as text, by path; a type in itself is not followed."""
+    found = {above.rstrip("."): str(message.GetOptions().Extensions[validate_pb2.message])}
+    for field in message.fields:
+        path, kind = f"{above}{field.name}", field.message_type
+        if kind is not None and kind.full_name not in (*within, message.full_name):
+            found |= _rules(kind, f"{path}.", (*within, message.full_name))
+        # A field's own rules and those of its type stand at one path.
+        found[path] = f"{field.GetOptions().Extensions[validate_pb2.field]}{found.get(path, '')}"
+    return found
+
+
+def _field(event: Event, path: str) -> Location:
+    names = list(event.fields)
+    head = path.split(".")[0]
+    if head not in names:
+        return event.place.at()
+    return event.place.at(DescriptorProto.FIELD_FIELD_NUMBER, names.index(head))
 
 
 def routing_is_kept(before: Event, after: Event) -> Iterator[Violation]:

@@ -7,13 +7,16 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import DecodeError
 
 from gateway import breaking, contract, plan, policy, rules
+from gateway.docs import site
 from gateway.envoy import names, resources
 from gateway.envoy.edge import Edge
 from gateway.envoy.resources import Resource
@@ -57,6 +60,13 @@ def compare(before: bytes, after: bytes) -> plan.Plan:
     return plan.make(policy.resolve(contract.load(before)), policy.resolve(contract.load(after)))
 
 
+def document(descriptors: bytes, *, sources: str) -> Mapping[str, str]:
+    """The reference site, by file name; links to lines begin with `sources`. Raises as `compile_contracts` does."""
+    found = contract.load(descriptors)
+    policies = _kept(policy.resolve(found))
+    return site.render(found, policies, FileDescriptorSet.FromString(descriptors), sources=sources)
+
+
 def emit(policies: PolicySet, edge: Edge) -> Bundle:
     """Effective policies to resources. Raises CompileError where they break rules."""
     return Bundle(len(policies.rpcs), tuple(resources.build(_kept(policies), edge)))
@@ -89,10 +99,24 @@ def read_descriptors(path: Path) -> bytes:
 
 def write(bundle: Bundle, out: Path) -> None:
     """Replace the directory `out` by the bundle. Raises OSError; then `out` is what it was."""
+    _replace(out, lambda staged: _fill(bundle, staged))
+
+
+def write_pages(pages: Mapping[str, str], out: Path) -> None:
+    """Replace the directory `out` by the pages. Raises OSError; then `out` is what it was."""
+
+    def fill(staged: Path) -> None:
+        for name, content in pages.items():
+            (staged / name).write_text(content, encoding="utf-8")
+
+    _replace(out, fill)
+
+
+def _replace(out: Path, fill: Callable[[Path], None]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
-        _fill(bundle, staged)
+        fill(staged)
         staged.chmod(0o755)
         replaced = staged.with_name(f"{staged.name}-replaced")
         if out.exists():

@@ -22,6 +22,7 @@ from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
 from lb.registry.backoff import Backoff
 from lb.registry.directory import Directory
+from lb.registry.documents import documents
 from lb.registry.endpoints import Endpoints, registered
 from lb.registry.etcd import Client, Dialer, KeyRange, Record
 from lb.registry.keys import CURRENT, document_key, encode, endpoint_key
@@ -35,6 +36,7 @@ from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
 from weft_protos import redaction
+from weft_protos.usage import DOCUMENT_PREFIX
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +125,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_common(asking)
     asking.set_defaults(run=_proxies)
+
+    knowing = commands.add_parser(
+        "consumers",
+        help="print what services have noted of their consumers, one JSON object by document",
+        epilog="example: python -m lb consumers",
+    )
+    _add_common(knowing)
+    knowing.set_defaults(run=_consumers)
 
     listing = commands.add_parser(
         "endpoints", help="print the registered endpoints as a JSON list", epilog="example: python -m lb endpoints"
@@ -236,6 +246,15 @@ def _table(found: Sequence[ControlPlaneStatus]) -> str:
             state = "; ".join(answers) or ("accepted" if client.settled else "waiting")
             lines.append(f"  {client.node:<22} {client.kind:<6} {state}")
     return "\n".join(lines)
+
+
+def _consumers(options: argparse.Namespace) -> int:
+    async def work(client: Client) -> Mapping[str, bytes]:
+        return await documents(client, DOCUMENT_PREFIX)
+
+    found = asyncio.run(_with_etcd(EtcdSettings.from_environ(), work, timeout_s=options.timeout))
+    print(json.dumps({name: content.decode(errors="replace") for name, content in sorted(found.items())}))
+    return 0
 
 
 def _endpoints(options: argparse.Namespace) -> int:

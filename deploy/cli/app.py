@@ -28,9 +28,16 @@ for verb in (
     app.command()(verb)
 
 contract_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-for verb in (contracts.plan, contracts.check, contracts.publish, contracts.rollback):
+for verb in (
+    contracts.plan,
+    contracts.check,
+    contracts.consumers,
+    contracts.docs,
+    contracts.publish,
+    contracts.rollback,
+):
     contract_verbs.command()(verb)
-app.add_typer(contract_verbs, name="contracts", help="Compare, check and publish the contracts; take them back.")
+app.add_typer(contract_verbs, name="contracts", help="Compare, check, explain and publish the contracts.")
 
 certificate_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 for verb in (certificates.show, certificates.renew):

@@ -1,26 +1,36 @@
-"""The verbs of `weft contracts`: plan, check, publish, rollback. Registered by app.py.
+"""The verbs of `weft contracts`: plan, check, consumers, docs, publish, rollback. Registered by app.py.
 
 They compile the .proto files of this clone, not the generated code beside them, and call the compiler and the
 publisher as processes of their own, as the supervisor does.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
+from deploy.cli import consumers as known
 from deploy.cli import sources
+from deploy.cli.impact import Contracts
 from deploy.cli.sources import CommandFailedError, python
 from deploy.supervisor.config import PROJECT, Settings
+from deploy.supervisor.errors import NotRunningError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Publishing
+from weft_protos.usage import Entry
 
 EXIT_BROKEN = 1
+EXIT_USAGE = 2
 RUNNING = "running"
+NONE = "none"
+DOCS = Path("build/docs")
 #: Longer than any client needs to answer, its reconnection included.
 WAIT_S = 30.0
 
@@ -28,10 +38,23 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 Against = Annotated[
     str, typer.Option(help="A descriptor set, a commit, or `running`; where absent, the released contracts.")
 ]
+Consumers = Annotated[
+    str,
+    typer.Option(
+        "--consumers",
+        metavar="running|none|FILE",
+        help="Notes of consumers to ask: the running mesh's, none, or what `contracts consumers --json` printed; "
+        "where absent, the running mesh's if one runs.",
+    ),
+]
 Descriptors = Annotated[
     Path | None, typer.Option(help="A descriptor set instead of this clone's .proto files.", exists=True)
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Until every client has accepted it; exit 1 where one refuses.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Directory to write or replace.")]
+Sources = Annotated[
+    str, typer.Option("--sources", metavar="URL", help="What links to file and line begin with; else this clone.")
+]
 Timeout = Annotated[float, typer.Option(min=1, max=3600, help="Wait so many seconds.")]
 
 
@@ -47,8 +70,12 @@ def plan(against: Against = "", descriptors: Descriptors = None, json_: Json = F
         print(python("gateway", "plan", "--against", str(before), "--descriptors", str(after), *flags), end="")
 
 
-def check(against: Against = "", descriptors: Descriptors = None, json_: Json = False) -> None:
+def check(
+    against: Against = "", descriptors: Descriptors = None, consumers_: Consumers = "", json_: Json = False
+) -> None:
     """Name every rule these contracts break, and every change that breaks whoever calls or listens already.
+
+    Where a mesh runs, each change of a field or a method comes with the consumers that use it, and when last.
 
     Example: weft contracts check --against HEAD~1
     """
@@ -56,18 +83,45 @@ def check(against: Against = "", descriptors: Descriptors = None, json_: Json = 
         after = sources.built(folder, descriptors)
         before = _baseline(against, folder)
         violations = [*sources.buf_breaking(after, before), *sources.policy_violations(after, before)]
+        if violations or consumers_:
+            _name_consumers(violations, consumers_, before=before.read_bytes())
     violations.sort(key=lambda found: (found["file"], found["line"], found["message"]))
     if json_:
         print(json.dumps({"violations": violations}, indent=2))
     for found in () if json_ else violations:
         fix = f"; {found['fix']}" if found["fix"] else ""
         print(f"{found['file']}:{found['line']}: {found['message']}{fix}", file=sys.stderr)
+        for line in found.get("used", ()):
+            print(f"    {line}", file=sys.stderr)
     if violations:
         count = len(violations)
         print(f"weft: the contracts have {count} violation{'s' if count > 1 else ''}", file=sys.stderr)
         raise typer.Exit(EXIT_BROKEN)
     if not json_:
         print(f"the contracts keep every rule, and what {against or 'the released ones'} promised")
+
+
+def consumers(json_: Json = False) -> None:
+    """List who calls the services of the running mesh: contract, methods, the fields sent and read, and when last.
+
+    Example: weft contracts consumers --json
+    """
+    with _reporting():
+        notes = known.running(_publishing().environ)
+    print(json.dumps(known.as_object(notes), indent=2) if json_ else "\n".join(known.lines(notes)))
+
+
+def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = None) -> None:
+    """Write the reference of these contracts as pages: methods, policies, errors, examples, events.
+
+    Example: weft contracts docs --out build/docs
+    """
+    with _reporting(), sources.folder() as folder:
+        built = sources.built(folder, descriptors)
+        # Links lead to this clone's files unless another place is named.
+        links = sources_ or f"{quote(os.path.relpath(PROJECT, out.resolve()))}/"
+        where = ("--out", str(out.resolve()), "--sources", links)
+        print(python("gateway", "docs", "--descriptors", str(built), *where), end="")
 
 
 def publish(
@@ -128,6 +182,40 @@ def _finish(publishing: Publishing, done: dict[str, Any], said: str, *, timeout:
         hint = f"not accepted by everybody within {timeout:g} s"
     print(f"weft: {hint}", file=sys.stderr)
     raise typer.Exit(EXIT_BROKEN)
+
+
+def _name_consumers(violations: list[dict[str, Any]], asked: str, *, before: bytes) -> None:
+    """Add to each violation who uses what it is about: `consumers` for programs, `used` for people."""
+    notes = _notes(asked)
+    if notes is None:
+        return
+    contracts, now = Contracts(before), datetime.now(UTC)
+    for found in violations:
+        impact = contracts.impact(found)
+        if impact is None:
+            continue
+        users = known.uses(notes, impact)
+        found["consumers"] = [use.as_object() for use in users]
+        found["used"] = [f"used by {use}" for use in users] or [known.unused(notes, impact, now=now)]
+
+
+def _notes(asked: str) -> dict[Entry, int] | None:
+    """What is known of consumers; None where nothing is to be asked, or nobody is there and nobody was named."""
+    if asked == NONE:
+        return None
+    if asked not in ("", RUNNING):
+        try:
+            return known.parse(Path(asked).read_bytes())
+        except (OSError, ValueError) as error:
+            raise CommandFailedError([f"--consumers: {asked}: {error}"], EXIT_USAGE) from error
+    try:
+        return known.running(_publishing().environ)
+    except (NotRunningError, CommandFailedError) as error:
+        if asked == RUNNING:
+            raise
+        if isinstance(error, CommandFailedError):
+            print(f"weft: consumers are not known: {error}", file=sys.stderr)
+        return None
 
 
 def _publishing() -> Publishing:

@@ -3,6 +3,7 @@
 Used by `weft token`, `weft replay` and `weft demo`. Thread-safe: one client serves all threads of a run.
 """
 
+import importlib.metadata
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from grpc_status import rpc_status
 from deploy.supervisor import certificate
 from deploy.supervisor.layout import Layout
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
+from weft_protos import consumer
 
 Answer = TypeVar("Answer", bound=Message)
 Call = Callable[..., Any]
@@ -33,6 +35,8 @@ REPEATABLE: Final = frozenset(
     }
 )
 
+#: What the command line calls itself at the services.
+CLIENT: Final = "weft-cli"
 #: One attempt may take as long as the gateway lets any method take.
 ATTEMPT_TIMEOUT_S: Final = 10.0
 #: How long a call is repeated before it counts as failed: longer than any part needs to come back.
@@ -106,6 +110,7 @@ class GatewayClient:
         """`trusted`: whom to speak TLS with; None: in clear."""
         self._email = email
         self._password = password
+        self._name = consumer.declare(CLIENT, importlib.metadata.version("weft"))
         self._channels = [_channel(address, trusted) for _ in range(CHANNELS)]
         self._lock = threading.Lock()
         self._tokens: dict[str | None, Token] = {}
@@ -182,7 +187,9 @@ class GatewayClient:
         backoff = BACKOFF_FIRST_S
         while True:
             try:
-                metadata = [("authorization", f"Bearer {token()}")] if token is not None else None
+                metadata = [self._name]
+                if token is not None:
+                    metadata.append(("authorization", f"Bearer {token()}"))
                 return method(request, timeout=ATTEMPT_TIMEOUT_S, metadata=metadata)
             except grpc.RpcError as error:
                 wait = retry_delay(error)
@@ -202,7 +209,7 @@ def _channel(address: str, trusted: Trusted | None) -> grpc.Channel:
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.keepalive_time_ms", 5000),
         ("grpc.http2.ping_timeout_ms", 2000),
-        ("grpc.primary_user_agent", "weft-cli"),
+        ("grpc.primary_user_agent", CLIENT),
     ]
     if trusted is None:
         return grpc.insecure_channel(address, options=options)

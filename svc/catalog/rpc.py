@@ -13,7 +13,7 @@ from google.type.money_pb2 import Money
 from svc.catalog import usecases
 from svc.catalog.model import PRODUCTS_PREFIX, Order, Position, Price, Product
 from svc.catalog.usecases import Ports, Update
-from svc.chassis import money
+from svc.chassis import money, read_mask
 from svc.chassis.context import CallContext
 from svc.chassis.pages import PageTokens
 from weft.catalog.v1 import catalog_pb2
@@ -42,7 +42,10 @@ class CatalogHandler:
 
     def GetProduct(self, request: catalog_pb2.GetProductRequest, call: CallContext) -> catalog_pb2.Product:
         """Read a product."""
-        return to_message(usecases.get_product(self._ports, _id(request.name), call=call))
+        mask = read_mask.of(request.read_mask, catalog_pb2.Product)
+        product = to_message(usecases.get_product(self._ports, _id(request.name), call=call))
+        read_mask.keep(mask, product)
+        return product
 
     def BatchGetProducts(
         self, request: catalog_pb2.BatchGetProductsRequest, call: CallContext
@@ -55,6 +58,7 @@ class CatalogHandler:
         self, request: catalog_pb2.ListProductsRequest, call: CallContext
     ) -> catalog_pb2.ListProductsResponse:
         """List products."""
+        mask = read_mask.of(request.read_mask, catalog_pb2.Product)
         size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         order = Order(request.order_by or Order.NAME.value)
         # A token continues the list it came from and no other (AIP-158).
@@ -71,9 +75,10 @@ class CatalogHandler:
         if len(products) > size:
             last = page[-1]
             token = self._pages.encode((last.id, last.price.currency, str(last.price.minor)), scope=scope)
-        return catalog_pb2.ListProductsResponse(
-            products=[to_message(product) for product in page], next_page_token=token
-        )
+        answer = [to_message(product) for product in page]
+        for message in answer:
+            read_mask.keep(mask, message)
+        return catalog_pb2.ListProductsResponse(products=answer, next_page_token=token)
 
     def UpdateProduct(self, request: catalog_pb2.UpdateProductRequest, call: CallContext) -> catalog_pb2.Product:
         """Change a product."""

@@ -6,6 +6,7 @@ turns its status back into an AppError. Retries of this hop are made here and no
 becomes ABORTED, which the gateway does not repeat.
 """
 
+import importlib.metadata
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from svc.chassis.errors import (
     ResourceExhausted,
     Unauthenticated,
 )
-from weft_protos import policy
+from weft_protos import consumer, policy
 
 # What a caller keeps of its deadline to answer in after the peer has failed.
 RESERVE_S: Final = 0.05
@@ -166,11 +167,15 @@ class _Method:
 class Peer:
     """Unary methods of one service at another mesh service. One per peer and process, used by all threads."""
 
-    def __init__(self, channel: grpc.Channel, service: ServiceDescriptor, courier: Courier | None = None) -> None:
+    def __init__(
+        self, channel: grpc.Channel, service: ServiceDescriptor, *, courier: Courier | None = None, caller: str = ""
+    ) -> None:
         """Opens nothing: the channel connects with the first call.
 
         `courier` tells the peer how much a call matters; without one, it can not be told that it matters more.
+        `caller`: the service that calls; empty: unnamed.
         """
+        self._named = [consumer.declare(caller, importlib.metadata.version("weft"))] if caller else []
         self._name = service.full_name
         self._owner = policy.service_owner(service.full_name)
         self._courier = courier or Courier()
@@ -209,6 +214,7 @@ class Peer:
         metadata = self._courier.send(
             call.criticality, method=method.path, own=method.criticality, authorization=authorization
         )
+        metadata.extend(self._named)
         if telemetry.current_traceparent():
             metadata.append(("traceparent", telemetry.current_traceparent()))
         if authorization:

@@ -86,6 +86,8 @@ class Process(_Concern):
     """Port of the Prometheus exposition on 127.0.0.1; 0 lets the system choose."""
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
     """Least severe level that is logged."""
+    consumer_sample: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    """One call in so many is looked at for the fields its consumer uses; 0: none."""
 
 
 class Etcd(_Concern):

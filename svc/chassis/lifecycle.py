@@ -28,7 +28,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from lb.endpoint import Endpoint, service_name
-from svc.chassis import metrics, revocations, telemetry
+from svc.chassis import consumers, metrics, revocations, telemetry
 from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Settings, install_control_planes
 from svc.chassis.resources import DATABASE_CONNECTIONS, Resources
@@ -195,10 +195,22 @@ def serve(
         # In this order: where there is a list of revocations, it is known before the keys are, and so before the
         # instance is found. Where there is none (identity has never run), nothing waits for it.
         resources.agent.watch(revocations.DOCUMENT, verifier.revoke)
+        recorder = consumers.Recorder(service, one_in=settings.process.consumer_sample, clock=SystemClock())
+        notes = consumers.document(service)
+        resources.agent.watch(notes, recorder.learn)
         resources.agent.watch("jwks", verifier.update)
         instance = settings.process.instance
         services, courier = build(resources), resources.courier
-        server = Server(services, verifier=verifier, limits=SERVICE_LIMITS, instance=instance, courier=courier)
+        server = Server(
+            services,
+            verifier=verifier,
+            limits=SERVICE_LIMITS,
+            instance=instance,
+            courier=courier,
+            observe=recorder.saw,
+        )
+        flushing = consumers.Flushing(recorder, partial(resources.agent.publish, notes))
+        life.at_end("consumers", flushing.stop)
         for task in resources.tasks:
             life.at_end(task.name, task.stop)
             task.start()
@@ -207,6 +219,8 @@ def serve(
         while not life.stop.asked.is_set() and not verifier.wait_loaded(KEYS_EVERY_S):
             continue
         if not life.stop.asked.is_set():
+            # The keys are known, and so is every document that was watched before them.
+            flushing.start()
             _join(life, server, port)
             life.stop.asked.wait()
         return 0

@@ -140,12 +140,21 @@ def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:
 class _Route:
     """One method: its interceptors around its handler."""
 
-    def __init__(self, descriptor: MethodDescriptor, handler: Handler, *, verifier: Verifier, method: Method) -> None:
+    def __init__(
+        self,
+        descriptor: MethodDescriptor,
+        handler: Handler,
+        *,
+        verifier: Verifier,
+        method: Method,
+        observe: Callable[[Call], None],
+    ) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
         self.method = method
         self._handler = handler
         self._verifier = verifier
+        self._observe = observe
         self._response_type = GetMessageClass(descriptor.output_type)
         self._interceptors: tuple[Interceptor, ...] = tuple(build(self.method, verifier) for build, _ in ORDER)
 
@@ -165,6 +174,7 @@ class _Route:
         """Walk through the interceptors."""
         for interceptor in self._interceptors:
             stack.enter_context(interceptor(call))
+        self._observe(call)
 
     def handle(self, call: Call, is_active: Callable[[], bool]) -> Any:
         """Call the handler."""
@@ -289,13 +299,17 @@ class Server:
         limits: Limits,
         instance: str = "",
         courier: Courier | None = None,
+        observe: Callable[[Call], None] = lambda call: None,
     ) -> None:
         """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
 
         `instance`: what refusals call this process; empty: they do not name it. `courier` reads how much a peer says
-        that its call matters; without one, nobody is believed who says that it matters more than its method.
+        that its call matters; without one, nobody is believed who says that it matters more than its method. `observe`
+        is told of every call that the interceptors let through, before its handler is; it must be quick and must not
+        raise.
         """
         self._instance = instance
+        self._observe = observe
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
@@ -323,7 +337,8 @@ class Server:
     def _add(self, methods: _Methods, service: ServiceDescriptor, target: object, verifier: Verifier) -> None:
         for descriptor in service.methods:
             handler = _handler_of(target, descriptor)
-            route = _Route(descriptor, handler, verifier=verifier, method=self._method(descriptor))
+            method = self._method(descriptor)
+            route = _Route(descriptor, handler, verifier=verifier, method=method, observe=self._observe)
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
                 _run_in(self._pools["stream"], stream)

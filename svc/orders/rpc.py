@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
-from svc.chassis import money
+from svc.chassis import money, read_mask
 from svc.chassis.context import CallContext
 from svc.chassis.errors import InvalidArgument
 from svc.chassis.pages import PageTokens
@@ -43,19 +43,24 @@ class OrderHandler:
 
     def GetOrder(self, request: orders_pb2.GetOrderRequest, call: CallContext) -> orders_pb2.Order:
         """Read an order."""
-        return _order(usecases.get_order(self._ports, request.name.removeprefix(_ORDERS), call=call))
+        mask = read_mask.of(request.read_mask, orders_pb2.Order)
+        order = _order(usecases.get_order(self._ports, request.name.removeprefix(_ORDERS), call=call))
+        read_mask.keep(mask, order)
+        return order
 
     def ListOrders(self, request: orders_pb2.ListOrdersRequest, call: CallContext) -> orders_pb2.ListOrdersResponse:
         """List the caller's orders."""
+        mask = read_mask.of(request.read_mask, orders_pb2.Order)
         page = usecases.list_orders(
             self._ports,
             before=self._cursor(request.page_token, call),
             limit=min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
             call=call,
         )
-        return orders_pb2.ListOrdersResponse(
-            orders=[_order(order) for order in page.orders], next_page_token=self._token(page.next, call)
-        )
+        orders = [_order(order) for order in page.orders]
+        for order in orders:
+            read_mask.keep(mask, order)
+        return orders_pb2.ListOrdersResponse(orders=orders, next_page_token=self._token(page.next, call))
 
     def CancelOrder(self, request: orders_pb2.CancelOrderRequest, call: CallContext) -> orders_pb2.Order:
         """Take back an order or some of it."""

@@ -35,7 +35,7 @@ def build(resources: Resources) -> Sequence[Service]:
     watches = _watches(database, store)
     resources.add_background("order-watches", watches.start, watches.stop)
     catalog = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
-    peer = Peer(resources.channel("catalog"), catalog, resources.courier)
+    peer = Peer(resources.channel("catalog"), catalog, courier=resources.courier, caller=resources.name)
     ports = Ports(
         transactions=database,
         store=store,

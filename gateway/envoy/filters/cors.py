@@ -7,7 +7,9 @@ from weft_protos.xds import envoy
 
 #: The console's and a developer's own pages. Another origin gets no allow header.
 ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
-REQUEST_HEADERS: Final = "authorization,content-type,grpc-timeout,x-grpc-web,x-user-agent,traceparent,tracestate"
+REQUEST_HEADERS: Final = (
+    "authorization,content-type,grpc-timeout,x-grpc-web,x-user-agent,traceparent,tracestate,x-weft-client"
+)
 #: What a page may read; without these a browser hides code, details and the time to wait.
 RESPONSE_HEADERS: Final = (
     "grpc-status,grpc-message,grpc-status-details-bin,grpc-retry-pushback-ms,retry-after,"

@@ -19,7 +19,8 @@ from weft.options.v1.policy_pb2 import EventPolicy, MethodPolicy
 from weft.orders.v1 import events_pb2 as orders_events_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
-_FILES: Final[tuple[FileDescriptor, ...]] = (
+#: Every contract with services or events.
+FILES: Final[tuple[FileDescriptor, ...]] = (
     identity_pb2.DESCRIPTOR,
     identity_events_pb2.DESCRIPTOR,
     catalog_pb2.DESCRIPTOR,
@@ -88,13 +89,13 @@ def service_owner(service: str) -> str:
 
 #: Every contract service, in the order of the files.
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
-    service for file in _FILES for service in file.services_by_name.values()
+    service for file in FILES for service in file.services_by_name.values()
 )
 
 #: Every event type, in the order of the files.
 EVENTS: Final[tuple[Descriptor, ...]] = tuple(
     message
-    for file in _FILES
+    for file in FILES
     for message in file.message_types_by_name.values()
     if message.GetOptions().HasExtension(policy_pb2.event)
 )

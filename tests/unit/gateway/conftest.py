@@ -60,10 +60,10 @@ def bundle(descriptors: bytes) -> compiler.Bundle:
 
 
 @pytest.fixture(scope="session")
-def plant() -> Callable[[str], PolicySet]:
-    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options and resolves its policies."""
+def planted() -> Callable[[str], bytes]:
+    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options, to a descriptor set."""
 
-    def compile_text(text: str) -> PolicySet:
+    def compile_text(text: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "weft/shop/v1/shop.proto"
             source.parent.mkdir(parents=True)
@@ -79,9 +79,15 @@ def plant() -> Callable[[str], PolicySet]:
             command += ["--include_imports", "--include_source_info", str(source)]
             assert protoc.main(command) == 0, text
             content = FileDescriptorSet.FromString(out.read_bytes())
-        return policy.resolve(contract.load(content.SerializeToString()))
+        return content.SerializeToString()
 
     return compile_text
+
+
+@pytest.fixture(scope="session")
+def plant(planted: Callable[[str], bytes]) -> Callable[[str], PolicySet]:
+    """Compiles one planted .proto, as `planted` does, and resolves its policies."""
+    return lambda text: policy.resolve(contract.load(planted(text)))
 
 
 @pytest.fixture
@@ -113,11 +119,16 @@ def settings(tmp_path: Path) -> bootstrap.Settings:
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
     """The file that tells Envoy of a certificate."""
+    return edge_secret(tmp_path)
+
+
+def edge_secret(folder: Path) -> Path:
+    """Writes a certificate, and the file that tells Envoy of it."""
     pair = certificate.make_authority().issue(("localhost",), ())
-    (tmp_path / "edge.crt").write_text(pair.certificate)
-    (tmp_path / "edge.key").write_text(pair.key)
-    path = tmp_path / "edge-tls.json"
-    path.write_text(json.dumps(to_dict(tls.secret(tmp_path / "edge.crt", tmp_path / "edge.key"))))
+    (folder / "edge.crt").write_text(pair.certificate)
+    (folder / "edge.key").write_text(pair.key)
+    path = folder / "edge-tls.json"
+    path.write_text(json.dumps(to_dict(tls.secret(folder / "edge.crt", folder / "edge.key"))))
     return path
 
 

@@ -27,7 +27,7 @@ from tests.unit.svc.chassis.instance import NOW, Instance
 from tests.waiting import eventually, listens
 from weft_protos import policy
 
-from .conftest import inlined, self_signed
+from .conftest import edge_secret, inlined
 
 SCOPES: Final = " ".join(sorted(policy.scopes()))
 
@@ -79,19 +79,15 @@ def _static(cluster: dict[str, Any], port: int) -> dict[str, Any]:
 
 
 def _config(folder: Path, ports: list[int], instance: Instance, descriptors: bytes) -> dict[str, Any]:
-    certificate, key = folder / "edge.pem", folder / "edge.key"
-    self_signed(certificate, key)
     settings = bootstrap.Settings(
         node="gateway-1",
         control_planes=[Address("127.0.0.1", 1)],
         collector=None,
         metrics_port=ports[2],
         admin_socket=folder / "admin.sock",
-        tls_certificate=certificate,
-        tls_key=key,
     )
     edge = Edge(address="127.0.0.1", port=ports[0], tls_port=ports[1])
-    config = inlined(compiler.compile_contracts(descriptors, edge), settings)
+    config = inlined(compiler.compile_contracts(descriptors, edge), settings, secret=edge_secret(folder))
     del config["dynamic_resources"]
     static = config["static_resources"]
     static["clusters"] = [

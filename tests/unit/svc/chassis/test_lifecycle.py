@@ -16,10 +16,12 @@ from grpc_health.v1 import health_pb2
 
 from lb.endpoint import Endpoint
 from svc.chassis import lifecycle, resources
+from svc.chassis.clock import SystemClock
 from svc.chassis.config import Address, Settings, install_control_planes
 from svc.chassis.lifecycle import Background, Resources, Stop, run_worker, serve
 from svc.chassis.server import Server, Service
 from tests.unit.svc.chassis.instance import INVENTORY, Behaviour, Issuer, eventually
+from weft_protos import usage
 
 
 class Registry:
@@ -31,6 +33,7 @@ class Registry:
         Registry.current = self
         self.endpoints: list[Endpoint] = []
         self.watched: dict[str, Callable[[bytes], None]] = {}
+        self.published: dict[str, bytes] = {}
         self.on_leave: Callable[[], None] = lambda: None
         self.stopped = False
 
@@ -39,6 +42,9 @@ class Registry:
 
     def watch(self, name: str, callback: Callable[[bytes], None]) -> None:
         self.watched[name] = callback
+
+    def publish(self, name: str, value: bytes) -> None:
+        self.published[name] = value
 
     def register(self, endpoint: Endpoint) -> None:
         self.endpoints.append(endpoint)
@@ -135,15 +141,33 @@ def test_an_instance_is_found_once_it_can_check_tokens(settings: Settings, ports
     assert 0 == running.end()
 
 
-def test_revocations_are_watched_before_the_keys_and_are_not_waited_for(settings: Settings, ports: list[int]) -> None:
+def test_documents_are_watched_before_the_keys_and_are_not_waited_for(settings: Settings, ports: list[int]) -> None:
     running = Running(service(settings))
     assert eventually(lambda: len(ports) == 1)
 
-    # The registry tells in this order, so an instance that has keys has the list, where there is one.
-    assert ["revocations", "jwks"] == list(Registry.current.watched)
+    # The registry tells in this order, so an instance that has keys has the others, where there are any.
+    assert ["revocations", "consumers.orders", "jwks"] == list(Registry.current.watched)
     Registry.current.watched["jwks"](Issuer().jwks())
     assert eventually(lambda: health(ports[0]) == SERVING)
+    assert {} == Registry.current.published
     assert 0 == running.end()
+
+
+def test_notes_of_consumers_are_added_to_those_of_the_registry_when_the_process_ends(
+    settings: Settings, ports: list[int]
+) -> None:
+    running = Running(service(settings))
+    assert eventually(lambda: len(ports) == 1)
+    hour = int(SystemClock().now().timestamp()) // 3600
+    before = {usage.Entry("weft.orders.v1.OrderService/GetOrder", "shop/1", "sent", "name"): hour - 3}
+    Registry.current.watched["consumers.orders"](usage.encode(before, "orders", now_hour=hour))
+    Registry.current.watched["jwks"](Issuer().jwks())
+    assert eventually(lambda: health(ports[0]) == SERVING)
+
+    assert 0 == running.end()
+
+    found = usage.decode(Registry.current.published["consumers.orders"])
+    assert {**before, usage.since("orders"): found[usage.since("orders")]} == found
 
 
 def test_an_instance_answers_until_everyone_has_heard_that_it_leaves(settings: Settings, ports: list[int]) -> None:

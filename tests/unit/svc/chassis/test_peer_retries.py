@@ -52,7 +52,7 @@ def peer(counting: Counting) -> Iterator[Peer]:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Peer(channel, CATALOG, Courier(b"k" * 32))
+        yield Peer(channel, CATALOG, courier=Courier(b"k" * 32))
     server.stop(0).wait()
 
 
