@@ -10,9 +10,9 @@ from gateway.policy import PolicySet
 from weft_protos.xds import envoy
 
 #: Identity that only the gateway and identity give; and baggage, which nothing in the mesh reads.
-INBOUND: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "baggage", names.WHY, names.STATUS, names.REASON)
+INBOUND: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "baggage", *names.MARKS)
 #: What filters tell each other about a refusal. Runs last on the way out, after the refusal filter has read them.
-OUTBOUND: Final = (names.WHY, names.STATUS, names.REASON)
+OUTBOUND: Final = names.MARKS
 #: Put on every answer, refusals included.
 _TRACE: Final = {
     "header": {"key": names.TRACE_ID, "value": "%TRACE_ID%"},
