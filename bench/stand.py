@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -146,7 +147,7 @@ class Stand:
             if process.poll() is not None:
                 complaint = (self.folder / f"{name}.log").read_text(errors="replace")[-1500:]
                 raise BenchError(f"Envoy {name} ended: {complaint}")
-            return answers_ok(ready)
+            return answers_with(ready, 200)
 
         until(answers, f"Envoy {name} was not ready")
         return process.pid
@@ -173,11 +174,13 @@ class Stand:
         return process
 
 
-def answers_ok(url: str) -> bool:
-    """Whether a GET is answered with 200."""
+def answers_with(url: str, status: int) -> bool:
+    """Whether a GET is answered with this status now."""
     try:
         with urllib.request.urlopen(url, timeout=1.0) as answer:
-            return bool(answer.status == 200)
+            return bool(answer.status == status)
+    except urllib.error.HTTPError as error:
+        return error.code == status
     except OSError:
         return False
 
