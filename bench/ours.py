@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Final
 
 from bench.load import Target
@@ -99,6 +100,14 @@ def start(
         Endpoint(ServiceName(service), f"{service}-1", HOST, backend.port) for service in ("catalog", "orders")
     ]
     control_plane.serve(bundle.parse(*read_bundle(folder / "bundle")), instances, caller.keys)
+    config, ready = bootstrap_of(folder, control_planes=[control_plane.port], collector=backend.port)
+    pid = stand.envoy(name, config, ready=ready, environ={names.INSTANCE_VARIABLE: "gateway-1"})
+    return Target(pid, port)
+
+
+def bootstrap_of(folder: Path, *, control_planes: Sequence[int], collector: int | None) -> tuple[Path, str]:
+    """What an Envoy starts with, written into a folder, and the URL that answers 200 once it has its configuration."""
+    folder.mkdir(exist_ok=True)
     certificate, key = folder / "edge.pem", folder / "edge.key"
     pair = make_certificate(["localhost"], [HOST])
     certificate.write_text(pair.certificate)
@@ -106,8 +115,8 @@ def start(
     metrics_port = free_port()
     settings = bootstrap.Settings(
         node="gateway-1",
-        control_planes=[Address(HOST, control_plane.port)],
-        collector=Address(HOST, backend.port),
+        control_planes=[Address(HOST, port) for port in control_planes],
+        collector=None if collector is None else Address(HOST, collector),
         metrics_port=metrics_port,
         admin_socket=folder / "admin.sock",
         tls_certificate=certificate,
@@ -115,9 +124,7 @@ def start(
     )
     config = folder / "bootstrap.pb"
     config.write_bytes(bootstrap.build(settings).SerializeToString(deterministic=True))
-    environ = {names.INSTANCE_VARIABLE: "gateway-1"}
-    pid = stand.envoy(name, config, ready=f"http://{HOST}:{metrics_port}/ready", environ=environ)
-    return Target(pid, port)
+    return config, f"http://{HOST}:{metrics_port}/ready"
 
 
 def _changed(made: Bundle, links: Callable[[str], bool] | None) -> Bundle:

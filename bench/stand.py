@@ -39,6 +39,11 @@ def cores() -> tuple[str, str]:
     return str(usable[0]), str(usable[-1])
 
 
+def every_core() -> str:
+    """All that may be used, for what is not measured by its CPU."""
+    return ",".join(map(str, sorted(os.sched_getaffinity(0))))
+
+
 def free_port() -> int:
     """A port that nothing listens on now."""
     with socket.socket() as probe:
@@ -129,6 +134,10 @@ class Stand:
         running = Backend(process)
         self._stack.callback(running.close)
         return running
+
+    def ready(self, url: str, what: str) -> None:
+        """Wait until an URL answers 200. Raises BenchError naming `what` did not happen."""
+        until(lambda: answers_with(url, 200), what)
 
     def envoy(self, name: str, config: Path, *, ready: str, environ: Mapping[str, str] | None = None) -> int:
         """Start an Envoy on the measured core; returns its pid once `ready`, an URL, answers 200."""
