@@ -51,7 +51,7 @@ def main() -> None:
         return answer
 
     def handler(service: str, **methods: Callable[[bytes, Any], bytes]) -> Any:
-        handlers = {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
+        handlers: Any = {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
         return grpc.method_handlers_generic_handler(service, handlers)
 
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS), options=[("grpc.so_reuseport", 0)])

@@ -1,4 +1,4 @@
-"""Contracts of any size, for benches: services with ten methods each, written as .proto files and compiled by protoc."""
+"""Contracts of any size, for benches: services of ten methods, written as .proto files and compiled by protoc."""
 
 import tempfile
 from pathlib import Path

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -96,10 +96,10 @@ def costs(
 def verify(target: Target, caller: Caller, *, checks_tokens: bool) -> None:
     """One real call is answered rightly; where tokens are checked, none, a foreign and a lesser one are refused."""
     with closing(grpc.insecure_channel(f"{HOST}:{target.port}")) as channel:
-        call = channel.unary_unary(METHOD, GetProductRequest.SerializeToString, Product.FromString)
+        call: Any = channel.unary_unary(METHOD, GetProductRequest.SerializeToString, Product.FromString)
 
-        def answer(token: str | None) -> grpc.StatusCode:
-            metadata = [("authorization", f"Bearer {token}")] if token else []
+        def answer(token: str) -> grpc.StatusCode:
+            metadata = (("authorization", f"Bearer {token}"),) if token else ()
             try:
                 got = call(REQUEST, timeout=10.0, metadata=metadata, wait_for_ready=True)
             except grpc.RpcError as error:

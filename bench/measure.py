@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -16,6 +16,7 @@ _PROC: Final = Path("/proc")
 _PARENT, _CPU = 1, slice(11, 15)
 
 T = TypeVar("T")
+Side = TypeVar("Side", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ def calibration_ms() -> float:
     return (time.process_time() - began) * 1000
 
 
-def in_turns(sides: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+def in_turns(sides: Mapping[Side, Callable[[], T]], rounds: int) -> dict[Side, list[T]]:
     """Measure every side once a round, each round beginning with another one, so that noise meets all alike."""
-    found: dict[str, list[T]] = {name: [] for name in sides}
+    found: dict[Side, list[T]] = {name: [] for name in sides}
     names = list(sides)
     for number in range(rounds):
         first = number % len(names)

@@ -34,7 +34,7 @@ from lb.config import EtcdSettings
 from lb.registry.etcd import Client, Dialer, Put
 from lb.registry.keys import document_key
 from lb.registry.statuses import statuses
-from lb.status import judge
+from lb.status import Verdict, judge
 
 CONTROL_PLANES: Final = ("control-plane-1", "control-plane-2")
 ACCEPT_TIMEOUT_S: Final = 60.0
@@ -112,6 +112,7 @@ def _round(stand: Stand, registry: Registry, edge: Edge, number: int, services: 
 
 async def _published(registry: Registry, bundle: Path, compiled: float) -> Took:
     """Run the command, and look meanwhile at what the control planes say."""
+    verdict: Verdict | None = None
     digest = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
     async with Dialer(EtcdSettings(endpoints=(registry.address,))).session() as client:
         began = time.monotonic()
@@ -126,7 +127,7 @@ async def _published(registry: Registry, bundle: Path, compiled: float) -> Took:
         while not accepted:
             now = time.monotonic() - began
             if now > ACCEPT_TIMEOUT_S:
-                raise BenchError(f"not accepted within {ACCEPT_TIMEOUT_S:.0f} s: {judge(digest, found).reasons}")
+                raise BenchError(f"not accepted within {ACCEPT_TIMEOUT_S:.0f} s: {verdict and verdict.reasons}")
             if done.done() and not published:
                 published = now
                 if done.result() != 0:

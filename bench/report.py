@@ -1,6 +1,6 @@
-"""What a bench says: its claims, each with figure, floor, goal and verdict; the files in `bench/results`, and the table.
+"""What a bench says: claims with figure, floor, goal and verdict; their files in `bench/results`, and the table.
 
-Every bench is a module with `measure(options) -> list[Claim]`, `add_arguments(parser)` and its docstring for a help text.
+Every bench is a module with `add_arguments(parser)`, `measure(options) -> list[Claim]`, and its docstring as help.
 """
 
 import argparse
@@ -107,7 +107,9 @@ def table(claims: Sequence[Claim]) -> str:
         unit = "" if claim.unit == "ratio" else f" {claim.unit}"
         rows.append((claim.name, f"{claim.figure:g}{unit}", _bound(claim.floor), _bound(claim.goal), claim.verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def run(measures: Sequence[Callable[[], Sequence[Claim]]], *, as_json: bool, folder: Path) -> int:

@@ -1,7 +1,7 @@
 """Compiled bundles in etcd: content-addressed pieces, and one pointer that is moved by compare-and-swap.
 
-A piece is named by the SHA-256 of its content and stored compressed: the route table of a thousand methods is 2.3 MB, and
-etcd takes no request of more than 1.5 MiB.
+A piece is named by the SHA-256 of its content and stored compressed: the route table of a thousand methods is 2.3 MB,
+and etcd takes no request of more than 1.5 MiB.
 
 `python -m lb publish` and `rollback` write here, every control plane follows. A reader sees the old bundle or the new
 one and never a mixture, because pieces are complete before the pointer moves and pieces are never changed.

@@ -15,6 +15,7 @@ from weft_protos.xds import envoy
 ISSUER: Final = "weft-identity"
 AUDIENCE: Final = "weft"
 
+
 def build(_: PolicySet) -> Any:
     """The filter's config, with an empty key set."""
     return envoy(

@@ -408,7 +408,9 @@ def test_a_piece_stored_as_it_is_by_an_earlier_release_is_read(etcd: str) -> Non
     assert (b"manifest", {names[1]: b"piece"}) == read
 
 
-@pytest.mark.parametrize("value", [b"", b"damaged", zlib.compress(b"something else"), zlib.compress(bytes(1 << 20))[:-9]])
+@pytest.mark.parametrize(
+    "value", [b"", b"damaged", zlib.compress(b"something else"), zlib.compress(bytes(1 << 20))[:-9]]
+)
 def test_a_piece_that_is_not_what_its_name_says_is_refused(value: bytes) -> None:
     with pytest.raises(BundleRefusedError, match="not what its name says"):
         publication.unpacked(value, hashlib.sha256(b"piece").hexdigest())
