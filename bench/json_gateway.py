@@ -1,8 +1,8 @@
 """CPU of JSON over HTTP/1.1 through the gateway, against a FastAPI gateway for the same two methods.
 
 A read without a body and an order with one, each with a valid token. The gateway does all it always does: limits,
-strict check of the body, transcoding, token, scopes, spans, access log. The other side verifies each request's token, as
-FastAPI's own guide does it; what it costs where it remembers verified tokens is measured as well.
+strict check of the body, transcoding, token, scopes, spans, access log. The other side verifies the token of each
+request, as FastAPI's own guide does; what it costs where it remembers verified tokens is measured as well.
 """
 
 import argparse
