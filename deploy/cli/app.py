@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import contracts, explain, jobs, mesh
+from deploy.cli import bench, contracts, explain, jobs, mesh
 
 app = typer.Typer(
     name="weft",
@@ -23,6 +23,7 @@ for verb in (
     jobs.token,
     jobs.replay,
     jobs.demo,
+    bench.bench,
 ):
     app.command()(verb)
 
