@@ -7,8 +7,8 @@ from typing import Any
 from weft_protos.xds import envoy
 
 _SCRIPTS = "gateway.envoy.filters"
-#: A script keeps little and throws away a little with every call. Lua would collect that whenever there is as much of it
-#: as of what is kept; waiting for more costs a script some hundred kB and saves most of the collecting.
+#: A script keeps little and throws away a little with every call. Lua would collect that as soon as it is as much as
+#: what is kept; waiting for more costs a script some hundred kB and saves most of the collecting.
 _GARBAGE_PERCENT = 400
 _COLLECTING = f'collectgarbage("setpause", {_GARBAGE_PERCENT})\n'
 

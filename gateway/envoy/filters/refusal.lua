@@ -289,13 +289,13 @@ local function answer_json(handle, headers, refusal)
   )
 end
 
--- The mark holds the request's method, the one it had before the transcoder, and its content type; `-` for none.
+-- The mark holds the request's method, the one it had before the transcoder, and its content type; nothing for none.
 local function wire_of(headers)
-  local method, original, kind = string.match(headers:get(WIRE) or "", "^(%S+) (%S+) (.*)$")
+  local method, original, kind = string.match(headers:get(WIRE) or "", "^(%S*) ?(%S*) ?(.*)$")
   if method == "HEAD" or original == "HEAD" then return "none" end
-  if original ~= nil and original ~= "-" then return "json" end
+  if original ~= "" then return "json" end
   -- Where Envoy could not read the request, its answer tells what it took it for.
-  if kind == nil or kind == "-" then kind = headers:get("content-type") or "" end
+  if kind == "" then kind = headers:get("content-type") or "" end
   return begins(kind, "application/grpc") and "grpc" or "json"
 end
 

@@ -17,7 +17,7 @@ from .script_run import EnvoySays, Report, run_script
 
 NOW_S = 1_800_000_000
 #: What the connection manager says of a request: its method, the one before the transcoder, its content type.
-WIRES = {"grpc": "POST - application/grpc", "json": "POST GET application/grpc", "none": "HEAD - -"}
+WIRES = {"grpc": "POST  application/grpc", "json": "POST GET application/grpc", "none": "HEAD  "}
 Runner = Callable[[Any, str, list[dict[str, Any]]], Report]
 
 
@@ -294,13 +294,14 @@ def test_what_is_no_refusal_passes_untouched(run: Runner) -> None:
 @pytest.mark.parametrize(
     ("mark", "content_type", "wire"),
     [
-        ("POST - application/grpc+proto", "application/grpc", "grpc"),
-        ("POST - application/grpc-web+proto", "application/grpc-web+proto", "grpc"),
-        ("POST - application/json; charset=utf-8", "text/plain", "json"),
+        ("POST  application/grpc+proto", "application/grpc", "grpc"),
+        ("POST  application/grpc-web+proto", "application/grpc-web+proto", "grpc"),
+        ("POST  application/json; charset=utf-8", "text/plain", "json"),
         ("POST PATCH application/grpc", "application/grpc", "json"),
-        ("GET - -", "text/plain", "json"),
-        ("HEAD - -", "text/plain", "none"),
-        ("- - -", "application/grpc", "grpc"),
+        ("GET  ", "text/plain", "json"),
+        ("HEAD  ", "text/plain", "none"),
+        ("HEAD", "text/plain", "none"),
+        ("  ", "application/grpc", "grpc"),
         ("", "application/grpc", "grpc"),
         ("", "text/plain", "json"),
     ],
