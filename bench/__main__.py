@@ -28,6 +28,7 @@ def main() -> int:
     for name in options.names:
         if name not in BENCHES:
             parser.error(f"there is no bench {name!r}; there are {', '.join(BENCHES)}")
+    report.log_to_stderr()
     measures = [_defaults(name) for name in options.names or BENCHES]
     return report.run(measures, as_json=options.json, folder=options.results)
 

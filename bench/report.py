@@ -5,6 +5,7 @@ Every bench is a module with `add_arguments(parser)`, `measure(options) -> list[
 
 import argparse
 import json
+import logging
 import os
 import platform
 import re
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from bench.measure import calibration_ms
 
@@ -146,7 +149,16 @@ def main(bench: Any) -> int:
     add_common(parser)
     bench.add_arguments(parser)
     options = parser.parse_args()
+    log_to_stderr()
     return run([lambda: bench.measure(options)], as_json=options.json, folder=options.results)
+
+
+def log_to_stderr() -> None:
+    """Have what runs in this process log its troubles, and nothing on standard output, which is for the claims."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
