@@ -9,7 +9,7 @@ BUF := .venv/bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check gen gen-xds down clean
+.PHONY: help setup up demo test check bench gen gen-xds down clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -25,6 +25,10 @@ demo: up ## Start the mesh, send it a synthetic day of orders, print the balance
 
 test: setup ## Run the whole suite on a mesh of its own, beside a running one or without
 	$(PYTHON) -m pytest $(ARGS)
+
+bench: ## Measure what Weft claims of its cost; results in bench/results, one file for each claim
+	@deploy/setup.sh bench
+	@$(PYTHON) -m bench $(ARGS)
 
 check: setup ## Lint, types, import rules, contracts, generated code
 	.venv/bin/ruff check .

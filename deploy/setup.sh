@@ -7,6 +7,7 @@
 #   3. .venv with the locked packages and this project, editable
 #   4. the xDS descriptors, made from their pinned wheel
 #
+# `deploy/setup.sh bench` installs what the benches need as well: a load generator, and what Weft is compared with.
 # Used by `make up`, `make test` and `make check`. Needs Debian 12 and Python 3.11 or 3.12; sudo when not root.
 set -euo pipefail
 
@@ -17,6 +18,19 @@ venv=.venv
 stamp=$venv/.weft-setup
 user=weft
 packages=(etcd-server etcd-client memcached rabbitmq-server postgresql prometheus python3-venv)
+groups=()
+case ${1-} in
+  "") ;;
+  bench)
+    stamp=$venv/.weft-setup-bench
+    packages+=(nghttp2-client)
+    groups=(--group bench)
+    ;;
+  *)
+    printf 'setup: unknown argument %s; the only one is `bench`\n' "$1" >&2
+    exit 2
+    ;;
+esac
 units=(etcd memcached rabbitmq-server epmd.service epmd.socket prometheus)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -41,9 +55,11 @@ have_servers() {
 
 have_user() { [[ $EUID -ne 0 ]] || id -u "$user" >/dev/null 2>&1; }
 
+have_load_generator() { ((${#groups[@]} == 0)) || command -v h2load >/dev/null; }
+
 up_to_date() {
   [[ -f $stamp && $(<"$stamp") == "$(wanted)" && -x $venv/bin/weft && -f protos/gen/xds.binpb ]] &&
-    have_servers && have_user
+    have_servers && have_user && have_load_generator
 }
 
 if up_to_date; then
@@ -193,7 +209,7 @@ fi
 
 say "installing the locked packages (about 20 s the first time)"
 UV_PROJECT_ENVIRONMENT=$root/$venv UV_PYTHON_DOWNLOADS=never \
-  "$venv/bin/uv" sync --quiet --frozen --inexact --compile-bytecode --python "$root/$venv/bin/python" ||
+  "$venv/bin/uv" sync --quiet --frozen --inexact "${groups[@]}" --compile-bytecode --python "$root/$venv/bin/python" ||
   die "the locked packages could not be installed" "check that this machine reaches the package index (UV_INDEX_URL, proxy)"
 "$venv/bin/python" -m compileall -q deploy gateway lb svc worker protos/gen protos/py || true # a speed-up, no more
 

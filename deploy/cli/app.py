@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import certificates, contracts, explain, jobs, mesh
+from deploy.cli import bench, certificates, contracts, explain, jobs, mesh
 
 app = typer.Typer(
     name="weft",
@@ -24,6 +24,7 @@ for verb in (
     jobs.token,
     jobs.replay,
     jobs.demo,
+    bench.bench,
 ):
     app.command()(verb)
 

@@ -30,7 +30,9 @@ METRICS_PATHS: Final = ("/stats/prometheus", "/ready")
 RUNTIME: Final = {
     "overload.premature_reset_total_stream_count": 50,
     "overload.premature_reset_min_stream_lifetime_seconds": 1,
-    "http.max_requests_per_io_cycle": 1,
+    # What one connection may have begun before others are looked at. With 1, concurrent calls of a client are never
+    # written to a service together, which costs every honest one 6 % more CPU in system calls.
+    "http.max_requests_per_io_cycle": 8,
 }
 
 #: Shares of the heap at which the process gives up something, the cheapest first.

@@ -157,8 +157,15 @@ def _filter(link: Link, policies: PolicySet) -> dict[str, Any]:
 
 
 def _mark() -> dict[str, Any]:
-    """Marks every answer that the gateway gives by itself with the reason for it."""
-    marks = ((names.WHY, "%RESPONSE_CODE_DETAILS%"), (names.STATUS, "%RESPONSE_CODE%"))
+    """Marks every answer that the gateway gives by itself with the reason for it, and with what the request was.
+
+    The method that the transcoder replaced tells JSON from gRPC, whatever the request looked like in between.
+    """
+    marks = (
+        (names.WHY, "%RESPONSE_CODE_DETAILS%"),
+        (names.STATUS, "%RESPONSE_CODE%"),
+        (names.WIRE, "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-METHOD)% %REQ(CONTENT-TYPE)%"),
+    )
     every_status = {"op": "GE", "value": {"default_value": 0, "runtime_key": "weft.refusal.status_min"}}
     return {
         "filter": {"status_code_filter": {"comparison": every_status}},

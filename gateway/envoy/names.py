@@ -39,6 +39,8 @@ JWT_HEADER: Final = "hdr"
 WHY: Final = "x-gw-why"
 STATUS: Final = "x-gw-status"
 REASON: Final = "x-gw-reason"
+WIRE: Final = "x-gw-wire"
+MARKS: Final = (WHY, STATUS, REASON, WIRE)
 #: Names the trace of the call on every answer.
 TRACE_ID: Final = "x-trace-id"
 
@@ -65,3 +67,5 @@ NOWHERE: Final = "nowhere"
 CLOCK_SKEW_S: Final = 5
 #: Identity issues access tokens for this long; one that is good for longer is not identity's.
 TOKEN_LIFETIME_S: Final = 300
+#: An ES256 check costs as much as all other filters together, so that many tokens are remembered until they expire.
+TOKENS_MAX: Final = 2000

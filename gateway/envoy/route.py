@@ -55,7 +55,7 @@ def build(policies: PolicySet, edge: Edge) -> Any:
                 # Every route asks for a token unless it is exempted by name: forgetting one keeps it shut.
                 "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host()},
                 # Marks of the gateway's own refusals; a service that sends one must not be believed.
-                "response_headers_to_remove": [names.WHY, names.STATUS, names.REASON],
+                "response_headers_to_remove": [*names.MARKS],
             }
         ],
     )
@@ -94,6 +94,8 @@ def _by_specificity(rpcs: Iterable[Rpc]) -> list[tuple[Rpc, Binding]]:
 def _grpc(rpc: Rpc) -> Any:
     streams = rpc.method.streaming
     timeout = rpc.policy.timeout
+    words = _words(rpc, size.for_grpc(rpc), {**frame.for_route(rpc), **retry_throttle.for_route(rpc)})
+    words["typed_per_filter_config"][names.STRICT_JSON] = strict_json.unneeded()
     return envoy(
         "config.route.v3.Route",
         name=rpc.name,
@@ -107,7 +109,7 @@ def _grpc(rpc: Rpc) -> Any:
             "priority": "HIGH" if rpc.policy.criticality == "critical" else None,
         },
         stat_prefix=re.sub(r"[./]", "_", rpc.name),
-        **_words(rpc, size.for_grpc(rpc), {**frame.for_route(rpc), **retry_throttle.for_route(rpc)}),
+        **words,
     )
 
 

@@ -1,5 +1,8 @@
 """Compiled bundles in etcd: content-addressed pieces, and one pointer that is moved by compare-and-swap.
 
+A piece is named by the SHA-256 of its content and stored compressed: the route table of a thousand methods is 2.3 MB,
+and etcd takes no request of more than 1.5 MiB.
+
 `python -m lb publish` and `rollback` write here, every control plane follows. A reader sees the old bundle or the new
 one and never a mixture, because pieces are complete before the pointer moves and pieces are never changed.
 The history is a stack of what the pointer named, the newest on top; rolling back takes the top off.
@@ -7,6 +10,7 @@ The history is a stack of what the pointer named, the newest on top; rolling bac
 
 import asyncio
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -33,6 +37,10 @@ log = structlog.get_logger(__name__)
 
 #: Entries of the history that are kept: as far as one can roll back.
 HISTORY_MAX: Final = 50
+#: The largest piece that is unpacked. Whoever can write to etcd must not be able to fill a control plane's memory.
+PIECE_BYTES_MAX: Final = 64 << 20
+#: The fastest level: route tables repeat themselves so much that more effort saves little.
+_COMPRESSION: Final = 1
 #: Publishers that race for the pointer: the loser looks again so many times.
 _CAS_ATTEMPTS: Final = 5
 
@@ -180,26 +188,47 @@ async def load(
     record = await client.get(key)
     if record is None:
         raise EtcdUnavailableError(f"manifest {digest} is not there yet")
-    if hashlib.sha256(record.value).hexdigest() != digest:
-        raise BundleRefusedError([f"manifest {digest} is not what its name says"])
-    names = list(dict.fromkeys(pieces_of(record.value)))
+    manifest = unpacked(record.value, digest)
+    names = list(dict.fromkeys(pieces_of(manifest)))
     pieces = {name: known[name] for name in names if name in known}
     keys = {blob_key(name): name for name in names if name not in known}
     found = await client.get_many(list(keys))
     missing = [name for key, name in keys.items() if key not in found]
     if missing:
         raise EtcdUnavailableError(f"{len(missing)} pieces of {digest} are not there yet")
-    pieces.update((keys[key], value) for key, value in found.items())
-    return record.value, pieces
+    pieces.update((keys[key], unpacked(value, keys[key])) for key, value in found.items())
+    return manifest, pieces
+
+
+def packed(content: bytes) -> bytes:
+    """A piece as etcd holds it."""
+    return zlib.compress(content, _COMPRESSION)
+
+
+def unpacked(value: bytes, digest: str) -> bytes:
+    """The content of a piece. One that was stored as it is, before pieces were packed, is taken too.
+
+    Raises BundleRefusedError where it is not what its name says.
+    """
+    if hashlib.sha256(value).hexdigest() == digest:
+        return value
+    unpacking = zlib.decompressobj()
+    try:
+        content = unpacking.decompress(value, PIECE_BYTES_MAX)
+    except zlib.error:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise BundleRefusedError([f"piece {digest} is not what its name says"])
+    return content
 
 
 async def _store(client: Client, pieces: Mapping[str, bytes]) -> int:
     listing = await client.list(KeyRange.prefix(BLOBS), keys_only=True)
     there = {record.key for record in listing.records}
-    missing = [Put(blob_key(name), value) for name, value in pieces.items() if blob_key(name) not in there]
+    missing = [Put(blob_key(name), packed(value)) for name, value in pieces.items() if blob_key(name) not in there]
     too_large = [put.key.decode() for put in missing if len(put.value) > TXN_BYTES_MAX]
     if too_large:
-        raise BundleRefusedError([f"{key} is larger than {TXN_BYTES_MAX} bytes" for key in too_large])
+        raise BundleRefusedError([f"{key} is larger than {TXN_BYTES_MAX} bytes, compressed" for key in too_large])
     for batch in _batches(missing):
         await client.commit([], batch)
     return len(missing)

@@ -1,6 +1,7 @@
 -- Checks of the verified access token that jwt_authn does not make (RFC 9068, RFC 7515 section 4.1.11).
 -- Runs after jwt_authn; a route that asks for no token has no claims here, and rbac decides about it.
--- Fails closed: an error in a check is a refusal. SKEW_S, LIFETIME_S, JWT, PAYLOAD, HEADER and REASON are set above.
+-- Fails closed: an error in a check is a refusal. SKEW_S, LIFETIME_S, JWT, PAYLOAD, HEADER, REASON
+-- and TOKENS_MAX are set above.
 
 -- A subject's alphabet. Byte by byte, because LuaJIT does not compile string patterns.
 local function is_subject(text)
@@ -40,10 +41,26 @@ local function verdict(claims, header, now)
   return nil
 end
 
+-- Tokens that have passed, with the time until which they do: reading the claims out of Envoy costs more than all the
+-- checks. What a token says cannot change and time only makes it older, so one that passed passes until it expires; and
+-- jwt_authn has verified the token in this very header once more before it is looked up here. One table for each worker.
+local passed, count = {}, 0
+
+local function remember(bearer, expiry)
+  if bearer == nil then return end
+  if count >= TOKENS_MAX then passed, count = {}, 0 end
+  passed[bearer], count = expiry, count + 1
+end
+
 local function examine(handle)
+  local bearer, now = handle:headers():get("authorization"), handle:timestamp() / 1000
+  local expiry = bearer ~= nil and passed[bearer]
+  if expiry and now < expiry then return nil end
   local verified = handle:streamInfo():dynamicMetadata():get(JWT)
   if verified == nil or (verified[PAYLOAD] == nil and verified[HEADER] == nil) then return nil end
-  return verdict(verified[PAYLOAD], verified[HEADER], handle:timestamp() / 1000)
+  local reason, sentence = verdict(verified[PAYLOAD], verified[HEADER], now)
+  if reason == nil then remember(bearer, verified[PAYLOAD].exp) end
+  return reason, sentence
 end
 
 function envoy_on_request(handle)

@@ -16,5 +16,6 @@ def build(_: PolicySet) -> Any:
         "PAYLOAD": names.JWT_PAYLOAD,
         "HEADER": names.JWT_HEADER,
         "REASON": names.REASON,
+        "TOKENS_MAX": names.TOKENS_MAX,
     }
     return lua(names.CLAIMS, script="claims.lua", constants=constants)

@@ -12,13 +12,13 @@ from weft_protos.xds import envoy
 #: Identity, which only the gateway and identity give; and how much a call matters, which the contract says.
 _IDENTITY: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "x-weft-criticality")
 #: Identity, and what nothing in the mesh reads.
-INBOUND: Final = (*_IDENTITY, "baggage", names.WHY, names.STATUS, names.REASON)
+INBOUND: Final = (*_IDENTITY, "baggage", *names.MARKS)
 #: What proxies tell each other of a request's way. Envoy reads some of it before any filter runs: retries, timeouts and
 #: forced traces are for the contracts to say, and no hop before this one is known.
 _HOPS: Final = ("forwarded", "via", "x-client-trace-id")
 _HOPS_BEGIN: Final = ("x-envoy-", "x-forwarded-")
 #: What filters tell each other about a refusal. Runs last on the way out, after the refusal filter has read them.
-OUTBOUND: Final = (names.WHY, names.STATUS, names.REASON)
+OUTBOUND: Final = names.MARKS
 #: Put on every answer, refusals included.
 _TRACE: Final = {
     "header": {"key": names.TRACE_ID, "value": "%TRACE_ID%"},

@@ -14,8 +14,6 @@ from weft_protos.xds import envoy
 
 ISSUER: Final = "weft-identity"
 AUDIENCE: Final = "weft"
-#: An ES256 check costs as much as all other filters together, so tokens are remembered until they expire.
-CACHED_TOKENS: Final = 2000
 
 
 def build(_: PolicySet) -> Any:
@@ -52,5 +50,5 @@ def _provider() -> dict[str, Any]:
         "require_expiration": True,
         # What is left of it, so clocks may differ on both sides.
         "max_lifetime": timedelta(seconds=names.TOKEN_LIFETIME_S + 2 * names.CLOCK_SKEW_S),
-        "jwt_cache_config": {"jwt_cache_size": CACHED_TOKENS},
+        "jwt_cache_config": {"jwt_cache_size": names.TOKENS_MAX},
     }

@@ -2,11 +2,12 @@
 -- gRPC and gRPC-web in grpc-status-details-bin, JSON in the body. Answers of services pass untouched.
 --
 -- First filter but one, so last on the way out: nothing after it overwrites what it says (grpc_web would).
--- WHY, STATUS, REASON, JWT, PAYLOAD, the names of the limiters and the gateway's own rules are set above.
+-- Nothing runs on the way in, so that a call that is not refused costs next to nothing: what the request was stands in
+-- a mark, too. WHY, STATUS, REASON, WIRE, JWT, PAYLOAD, the names of the limiters and the gateway's own rules are set above.
 
 local DOMAIN = "weft"
 local TYPES = "type.googleapis.com/google.rpc."
-local SELF = "weft.refusal"          -- dynamic metadata: the wire on the way in, the grounds for the access log
+local SELF = "weft.refusal"          -- dynamic metadata: the grounds for the access log
 local HOP = "gateway"
 local INSTANCE = os.getenv(INSTANCE_VARIABLE) or ""
 local MESSAGE_BYTES_MAX = 512
@@ -304,19 +305,14 @@ local function answer_json(handle, headers, refusal)
   )
 end
 
-local function wire_of(handle, headers)
-  local noted = handle:streamInfo():dynamicMetadata():get(SELF)
-  if noted ~= nil and noted.wire ~= nil then return noted.wire end
-  -- Refused before the filters saw the request.
-  return begins(headers:get("content-type") or "", "application/grpc") and "grpc" or "json"
-end
-
-local function note_wire(handle)
-  local headers = handle:headers()
-  local kind, wire = headers:get("content-type") or "", "json"
-  if begins(kind, "application/grpc") then wire = "grpc" end
-  if headers:get(":method") == "HEAD" then wire = "none" end
-  handle:streamInfo():dynamicMetadata():set(SELF, "wire", wire)
+-- The mark holds the request's method, the one it had before the transcoder, and its content type; nothing for none.
+local function wire_of(headers)
+  local method, original, kind = string.match(headers:get(WIRE) or "", "^(%S*) ?(%S*) ?(.*)$")
+  if method == "HEAD" or original == "HEAD" then return "none" end
+  if original ~= "" then return "json" end
+  -- Where Envoy could not read the request, its answer tells what it took it for.
+  if kind == "" then kind = headers:get("content-type") or "" end
+  return begins(kind, "application/grpc") and "grpc" or "json"
 end
 
 -- The HTTP status before it was turned into a gRPC one.
@@ -347,19 +343,11 @@ local function explain(handle)
   for _, key in ipairs({"reason", "rule", "contract"}) do
     if refusal[key] ~= "" then noted:set(SELF, key, refusal[key]) end
   end
-  local wire = wire_of(handle, headers)
+  local wire = wire_of(headers)
   if wire == "grpc" then
     answer_grpc(handle, headers, refusal)
   elseif wire == "json" then
     answer_json(handle, headers, refusal)
-  end
-end
-
-function envoy_on_request(handle)
-  local ran, problem = pcall(note_wire, handle)
-  if not ran then
-    handle:logErr("refusal: " .. tostring(problem))
-    handle:respond({[":status"] = "500", [REASON] = "GATEWAY_SCRIPT"}, "The gateway could not read the request")
   end
 end
 

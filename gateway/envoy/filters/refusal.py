@@ -23,6 +23,7 @@ def build(_: PolicySet) -> Any:
         "WHY": names.WHY,
         "STATUS": names.STATUS,
         "REASON": names.REASON,
+        "WIRE": names.WIRE,
         "JWT": names.JWT,
         "PAYLOAD": names.JWT_PAYLOAD,
         "SUBJECT_LIMIT": names.SUBJECT_LIMIT,

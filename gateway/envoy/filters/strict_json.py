@@ -11,6 +11,7 @@ from gateway.envoy import json_schema, names
 from gateway.envoy.filters import size
 from gateway.envoy.script import lua
 from gateway.policy import PolicySet, Rpc
+from weft_protos.xds import envoy
 
 #: Containers in each other. Far above any contract's own depth; the services refuse 100.
 DEPTH_MAX = 32
@@ -30,6 +31,14 @@ def build(policies: PolicySet) -> Any:
         "DIGITS_MAX": DIGITS_MAX,
     }
     return lua(names.STRICT_JSON, script="strict_json.lua", constants=constants, calls=json_schema.program(policies))
+
+
+def unneeded() -> Any:
+    """For a gRPC method's own path: no JSON path begins like one, so the transcoder reads no body there.
+
+    Envoy leaves a disabled filter out of the chain when the request arrives, so a gRPC call does not pay for it.
+    """
+    return envoy("config.route.v3.FilterConfig", disabled=True)
 
 
 def for_route(rpc: Rpc, binding: Binding) -> dict[str, str | float]:

@@ -16,6 +16,8 @@ from weft_protos.locations import Part
 from .script_run import EnvoySays, Report, run_script
 
 NOW_S = 1_800_000_000
+#: What the connection manager says of a request: its method, the one before the transcoder, its content type.
+WIRES = {"grpc": "POST  application/grpc", "json": "POST GET application/grpc", "none": "HEAD  "}
 Runner = Callable[[Any, str, list[dict[str, Any]]], Report]
 
 
@@ -31,7 +33,7 @@ def run(envoy_says: EnvoySays, policies: PolicySet) -> Runner:
 
 
 def _local_reply(why: str, status: int, **headers: str) -> dict[str, str]:
-    return {":status": "200", names.WHY: why, names.STATUS: str(status)} | headers
+    return {":status": "200", names.WHY: why, names.STATUS: str(status), names.WIRE: WIRES["json"]} | headers
 
 
 def _details(hex_status: str) -> tuple[status_pb2.Status, dict[str, Any]]:
@@ -53,7 +55,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, policies: PolicySet) -> None:
     rpc = find(policies, "PlaceOrder")
     token = {names.JWT: {names.JWT_PAYLOAD: {"sub": "ann"}}}
-    grpc = {names.REFUSAL: {"wire": "grpc"}}
+    grpc = {names.WIRE: WIRES["grpc"]}
     route = refusal.for_route(rpc)
     limited = _local_reply("local_rate_limited", 429, **{names.REASON: names.SUBJECT_LIMIT, "grpc-status": "8"})
     cases: list[dict[str, Any]] = [
@@ -61,7 +63,7 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
             "name": "scope",
             "headers": _local_reply("rbac_access_denied_matched_policy[none]", 403, **{"grpc-status": "7"}),
         },
-        {"name": "limit", "headers": limited, "dynamic": token | grpc},
+        {"name": "limit", "headers": limited, "dynamic": token},
         {
             "name": "token",
             "headers": _local_reply(
@@ -77,7 +79,8 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
         },
     ]
 
-    report = run(refusal, "envoy_on_response", [{"dynamic": dict(grpc), "route": route} | case for case in cases])
+    told = [{"route": route} | case | {"headers": case["headers"] | grpc} for case in cases]
+    report = run(refusal, "envoy_on_response", told)
 
     status, found = _details(report["scope"]["header grpc-status-details-bin"])
     assert ("7", 7) == (report["scope"]["header grpc-status"], status.code)
@@ -199,8 +202,11 @@ GROUNDS: list[tuple[str, str, int, str, str, Part | None]] = [
 def test_every_refusal_names_rule_line_hop_and_instance(run: Runner, policies: PolicySet) -> None:
     rpc = find(policies, "PlaceOrder")
     cases = [
-        {"name": f"{name}/{wire}", "headers": _local_reply(why, status, **({names.REASON: mark} if mark else {}))}
-        | {"dynamic": {names.REFUSAL: {"wire": wire}}, "route": refusal.for_route(rpc)}
+        {
+            "name": f"{name}/{wire}",
+            "headers": _local_reply(why, status, **{names.REASON: mark, names.WIRE: WIRES[wire]}),
+            "route": refusal.for_route(rpc),
+        }
         for name, why, status, mark, _, _ in GROUNDS
         for wire in ("grpc", "json")
     ]
@@ -287,11 +293,11 @@ def test_a_body_that_breaks_the_contract_is_a_bad_request(
 ) -> None:
     rpc = find(policies, "PlaceOrder")
     headers = _local_reply("lua_response", http, **{names.REASON: reason})
-    wrapped = headers | {"grpc-status": "13", "grpc-message": said}
+    wrapped = headers | {"grpc-status": "13", "grpc-message": said, names.WIRE: WIRES["grpc"]}
     cases: list[dict[str, Any]] = [
         {"name": "json", "headers": headers, "body": said},
         # Called gRPC by a content-type that is not gRPC's.
-        {"name": "grpc", "headers": wrapped, "dynamic": {names.REFUSAL: {"wire": "grpc"}}},
+        {"name": "grpc", "headers": wrapped},
     ]
 
     report = run(refusal, "envoy_on_response", [{"route": refusal.for_route(rpc)} | case for case in cases])
@@ -313,7 +319,7 @@ def test_what_is_no_refusal_passes_untouched(run: Runner) -> None:
     cases: list[dict[str, Any]] = [
         {"name": "service", "headers": dict(answer), "body": "bytes"},
         {"name": "welcome", "headers": _local_reply("direct_response", 200), "body": "hello"},
-        {"name": "head", "headers": _local_reply("direct_response", 404), "dynamic": {names.REFUSAL: {"wire": "none"}}},
+        {"name": "head", "headers": _local_reply("direct_response", 404, **{names.WIRE: WIRES["none"]})},
     ]
 
     report = run(refusal, "envoy_on_response", cases)
@@ -323,18 +329,34 @@ def test_what_is_no_refusal_passes_untouched(run: Runner) -> None:
     assert "" == report["head"]["body"]
 
 
-def test_the_wire_is_noted_on_the_way_in(run: Runner) -> None:
-    kinds = {"grpc": "application/grpc+proto", "web": "application/grpc-web+proto", "json": "application/json"}
-    cases: list[dict[str, Any]] = [
-        {"name": name, "headers": {":method": "POST", "content-type": kind}} for name, kind in kinds.items()
-    ]
-    cases += [{"name": "bare", "headers": {":method": "GET"}}, {"name": "head", "headers": {":method": "HEAD"}}]
+@pytest.mark.parametrize(
+    ("mark", "content_type", "wire"),
+    [
+        ("POST  application/grpc+proto", "application/grpc", "grpc"),
+        ("POST  application/grpc-web+proto", "application/grpc-web+proto", "grpc"),
+        ("POST  application/json; charset=utf-8", "text/plain", "json"),
+        ("POST PATCH application/grpc", "application/grpc", "json"),
+        ("GET  ", "text/plain", "json"),
+        ("HEAD  ", "text/plain", "none"),
+        ("HEAD", "text/plain", "none"),
+        ("  ", "application/grpc", "grpc"),
+        ("", "application/grpc", "grpc"),
+        ("", "text/plain", "json"),
+    ],
+)
+def test_a_refusal_goes_out_on_the_wire_the_request_came_in_by(
+    run: Runner, mark: str, content_type: str, wire: str
+) -> None:
+    headers = _local_reply("cluster_not_found", 404, **{names.WIRE: mark, "content-type": content_type})
 
-    report = run(refusal, "envoy_on_request", cases)
+    answer = run(refusal, "envoy_on_response", [{"name": "it", "headers": headers}])["it"]
 
-    assert {"grpc": "grpc", "web": "grpc", "json": "json", "bare": "json", "head": "none"} == {
-        name: found["noted wire"] for name, found in report.items()
-    }
+    grpc, json_ = "header grpc-status-details-bin" in answer, answer["body"].startswith("{")
+    assert wire == {(True, False): "grpc", (False, True): "json", (False, False): "none"}[grpc, json_]
+
+
+def test_a_call_that_nobody_refuses_runs_no_script_of_refusals_on_its_way_in(policies: PolicySet) -> None:
+    assert "envoy_on_request" not in refusal.build(policies).default_source_code.inline_string
 
 
 HEADER = {"typ": "at+jwt", "alg": "ES256", "kid": "k1"}
@@ -396,3 +418,37 @@ def test_a_token_without_claims_or_header_is_refused_and_an_error_too(run: Runne
         "broken": "TOKEN_UNCHECKED",
     } == {name: found.get(f"respond {names.REASON}") for name, found in report.items()}
     assert report["broken"]["log"].startswith("claims: ")
+
+
+def test_a_token_that_passed_is_looked_up_by_its_header_until_it_expires(run: Runner) -> None:
+    verified = {names.JWT: {names.JWT_HEADER: HEADER, names.JWT_PAYLOAD: CLAIMS}}
+    unsound = {names.JWT: {names.JWT_HEADER: HEADER | {"typ": "JWT"}, names.JWT_PAYLOAD: CLAIMS}}
+    known, other = {"authorization": "Bearer a.b.c"}, {"authorization": "Bearer d.e.f"}
+    cases: list[dict[str, Any]] = [
+        {"name": "refused", "headers": dict(known), "dynamic": unsound},
+        {"name": "refused-again", "headers": dict(known), "dynamic": unsound},
+        {"name": "passed", "headers": dict(known), "dynamic": verified},
+        {"name": "looked-up", "headers": dict(known), "dynamic": unsound},
+        {"name": "another", "headers": dict(other), "dynamic": unsound},
+        {"name": "headerless", "dynamic": unsound},
+        {"name": "expired", "headers": dict(known), "dynamic": unsound, "now_ms": (NOW_S + 300) * 1000},
+    ]
+
+    report = run(claims, "envoy_on_request", cases)
+
+    refused = {name for name, found in report.items() if f"respond {names.REASON}" in found}
+    assert {"refused", "refused-again", "another", "headerless", "expired"} == refused
+
+
+def test_tokens_that_passed_are_forgotten_before_they_fill_the_memory(run: Runner) -> None:
+    verified = {names.JWT: {names.JWT_HEADER: HEADER, names.JWT_PAYLOAD: CLAIMS}}
+    unsound = {names.JWT: {names.JWT_HEADER: HEADER | {"typ": "JWT"}, names.JWT_PAYLOAD: CLAIMS}}
+    cases: list[dict[str, Any]] = [
+        {"name": str(number), "headers": {"authorization": f"Bearer {number}"}, "dynamic": verified}
+        for number in range(names.TOKENS_MAX + 1)
+    ]
+    cases += [{"name": "first", "headers": {"authorization": "Bearer 0"}, "dynamic": unsound}]
+
+    report = run(claims, "envoy_on_request", cases)
+
+    assert "TOKEN_TYPE" == report["first"][f"respond {names.REASON}"]

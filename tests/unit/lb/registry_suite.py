@@ -4,20 +4,23 @@ Users of this suite provide two fixtures: `etcd`, the address, and `etcd_process
 """
 
 import asyncio
+import hashlib
+import random
 import threading
+import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pytest
 
 from lb.config import EtcdSettings
-from lb.errors import EtcdRefusedError
+from lb.errors import BundleRefusedError, EtcdRefusedError
 from lb.registry import publication
 from lb.registry.agent import Agent
 from lb.registry.directory import Directory
 from lb.registry.endpoints import Endpoints, registered
-from lb.registry.etcd import TXN_OPS_MAX, Client, Delete, Dialer, KeyRange, Put, Record
-from lb.registry.keys import CURRENT, DOCUMENTS, document_key, endpoint_key
+from lb.registry.etcd import TXN_BYTES_MAX, TXN_OPS_MAX, Client, Delete, Dialer, KeyRange, Put, Record
+from lb.registry.keys import CURRENT, DOCUMENTS, blob_key, document_key, endpoint_key
 from lb.xds.bundle import pieces_of
 from tests.unit.lb import sample
 from tests.unit.lb.conftest import DEADLINE_S, eventually
@@ -372,6 +375,45 @@ def test_a_bundle_of_many_pieces_is_published_in_several_transactions(etcd: str)
     )
 
     assert (manifest, pieces) == read
+
+
+def test_a_route_table_larger_than_a_request_of_etcd_is_published(etcd: str) -> None:
+    table = "".join(f"/weft.shop.v1.ShopService/Method{number}\n" for number in range(60_000)).encode()
+    pieces = {hashlib.sha256(table).hexdigest(): table}
+    published = ask(etcd, lambda client: publication.publish(client, b"manifest", pieces))
+    read = ask(etcd, lambda client: publication.load(client, published.digest, lambda _: tuple(pieces), known={}))
+
+    assert 2 * TXN_BYTES_MAX < len(table)
+    assert (b"manifest", pieces) == read
+
+
+def test_a_piece_that_does_not_shrink_enough_is_refused_before_anything_moves(etcd: str) -> None:
+    noise = random.Random(1).randbytes(2 * TXN_BYTES_MAX)
+    pieces = {hashlib.sha256(noise).hexdigest(): noise}
+
+    with pytest.raises(BundleRefusedError, match="larger than"):
+        ask(etcd, lambda client: publication.publish(client, b"manifest", pieces))
+
+    assert ask(etcd, lambda client: client.get(CURRENT)) is None
+
+
+def test_a_piece_stored_as_it_is_by_an_earlier_release_is_read(etcd: str) -> None:
+    content = {hashlib.sha256(text).hexdigest(): text for text in (b"manifest", b"piece")}
+    names = list(content)
+    stored = [Put(blob_key(name), text) for name, text in content.items()]
+    ask(etcd, lambda client: client.commit([], stored))
+
+    read = ask(etcd, lambda client: publication.load(client, names[0], lambda _: names[1:], known={}))
+
+    assert (b"manifest", {names[1]: b"piece"}) == read
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"damaged", zlib.compress(b"something else"), zlib.compress(bytes(1 << 20))[:-9]]
+)
+def test_a_piece_that_is_not_what_its_name_says_is_refused(value: bytes) -> None:
+    with pytest.raises(BundleRefusedError, match="not what its name says"):
+        publication.unpacked(value, hashlib.sha256(b"piece").hexdigest())
 
 
 def test_one_of_two_racing_publishers_wins_and_both_are_in_the_history(etcd: str) -> None:
