@@ -62,7 +62,3 @@ NOWHERE: Final = "nowhere"
 #: The most bytes of a request, on the wire and, where it is JSON, after it. 500 items of an order are 40 kB. Below the
 #: 256 KiB that a service takes, with room for frame, path and query: of the two limits only this one gives a reason.
 REQUEST_BYTES_MAX: Final = 224 << 10
-#: Clocks of identity, gateway and services may differ by this much.
-CLOCK_SKEW_S: Final = 5
-#: Identity issues access tokens for this long; one that is good for longer is not identity's.
-TOKEN_LIFETIME_S: Final = 300

@@ -10,10 +10,9 @@ from typing import Any, Final
 
 from gateway.envoy import names
 from gateway.policy import PolicySet
+from weft_protos import access_token
 from weft_protos.xds import envoy
 
-ISSUER: Final = "weft-identity"
-AUDIENCE: Final = "weft"
 #: An ES256 check costs as much as all other filters together, so tokens are remembered until they expire.
 CACHED_TOKENS: Final = 2000
 
@@ -39,18 +38,17 @@ def exempted() -> Any:
 
 def _provider() -> dict[str, Any]:
     return {
-        "issuer": ISSUER,
-        "audiences": [AUDIENCE],
+        "issuer": access_token.ISSUER,
+        "audiences": [access_token.AUDIENCE],
         "local_jwks": {"inline_string": '{"keys":[]}'},
         # Said outright, because by default a token in the query string, which logs keep, is taken as well.
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "from_headers": [{"name": "authorization", "value_prefix": access_token.SCHEME}],
         "forward": True,
         "payload_in_metadata": names.JWT_PAYLOAD,
         "header_in_metadata": names.JWT_HEADER,
-        "normalize_payload_in_metadata": {"space_delimited_claims": ["scope"]},
-        "clock_skew_seconds": names.CLOCK_SKEW_S,
+        "clock_skew_seconds": access_token.SKEW_S,
         "require_expiration": True,
         # What is left of it, so clocks may differ on both sides.
-        "max_lifetime": timedelta(seconds=names.TOKEN_LIFETIME_S + 2 * names.CLOCK_SKEW_S),
+        "max_lifetime": timedelta(seconds=access_token.LIFETIME_S + 2 * access_token.SKEW_S),
         "jwt_cache_config": {"jwt_cache_size": CACHED_TOKENS},
     }

@@ -104,14 +104,19 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture
 def settings(tmp_path: Path) -> bootstrap.Settings:
     """Settings of one gateway with a certificate of its own."""
-    certificate, key = tmp_path / "edge.pem", tmp_path / "edge.key"
+    return settings_in(tmp_path)
+
+
+def settings_in(folder: Path) -> bootstrap.Settings:
+    """The same, its files in a folder."""
+    certificate, key = folder / "edge.pem", folder / "edge.key"
     _self_signed(certificate, key)
     return bootstrap.Settings(
         node="gateway-1",
         control_planes=[Address("127.0.0.1", 9100), Address("127.0.0.1", 9101)],
         collector=Address("127.0.0.1", 4317),
         metrics_port=9901,
-        admin_socket=tmp_path / "admin.sock",
+        admin_socket=folder / "admin.sock",
         tls_certificate=certificate,
         tls_key=key,
     )
@@ -133,7 +138,7 @@ def envoy_says(tmp_path: Path) -> Callable[[dict[str, Any] | bytes], str]:
     return validate
 
 
-def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings) -> dict[str, Any]:
+def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings, jwks: str = JWKS) -> dict[str, Any]:
     """A bootstrap whose listeners, routes, filters and clusters are the bundle's own, without a control plane."""
     static: dict[str, Any] = to_dict(bootstrap.build(settings))
     found: dict[str, list[dict[str, Any]]] = {}
@@ -142,7 +147,7 @@ def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings) -> dict[str, 
             found.setdefault(type(resource.message).__name__, []).append(to_dict(resource.message))
     extensions = {extension["name"]: extension["typed_config"] for extension in found["TypedExtensionConfig"]}
     provider = extensions[names.JWT]["providers"][names.TOKEN_PROVIDER]
-    provider["local_jwks"] = {"inline_string": JWKS}
+    provider["local_jwks"] = {"inline_string": jwks}
     for listener in found["Listener"]:
         for chain in listener["filter_chains"]:
             manager = chain["filters"][0]["typed_config"]
