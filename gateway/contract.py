@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.errors import ContractUnreadableError
 from weft.options.v1 import policy_pb2
-from weft.options.v1.policy_pb2 import EventPolicy
+from weft.options.v1.policy_pb2 import EdgePolicy, EventPolicy
 from weft_protos.locations import Location, Place
 from weft_protos.policy import service_owner
 
@@ -33,6 +33,7 @@ OWN_PACKAGES: Final = "weft."
 
 EVENT: Final[int] = policy_pb2.event.number
 HTTP: Final[int] = annotations_pb2.http.number
+EDGE: Final[int] = policy_pb2.edge.number
 
 _VERBS: Final = ("get", "put", "post", "delete", "patch")
 
@@ -108,11 +109,21 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """What one file says about the edge."""
+
+    policy: EdgePolicy
+    place: Place
+    """The option itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """Everything the contracts say."""
 
     services: tuple[Service, ...]
     events: tuple[Event, ...]
+    edges: tuple[Edge, ...]
     descriptors: bytes
     """The descriptor set without source info, as the JSON transcoder reads it."""
 
@@ -132,9 +143,10 @@ def load(content: bytes) -> Contract:
     own = [file for file in files.file if file.package.startswith(OWN_PACKAGES)]
     services = tuple(service for file in own for service in _services(file, messages))
     events = tuple(event for file in own for event in _events(file))
+    edges = tuple(edge for file in own for edge in _edges(file))
     for file in files.file:
         file.ClearField("source_code_info")
-    return Contract(services, events, files.SerializeToString(deterministic=True))
+    return Contract(services, events, edges, files.SerializeToString(deterministic=True))
 
 
 def _messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
@@ -203,3 +215,9 @@ def _events(file: FileDescriptorProto) -> Iterator[Event]:
         name = f"{file.package}.{message.name}"
         here = place.below(FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, index)
         yield Event(name, service_owner(name), fields, message.options.Extensions[policy_pb2.event], here)
+
+
+def _edges(file: FileDescriptorProto) -> Iterator[Edge]:
+    if file.options.HasExtension(policy_pb2.edge):
+        place = Place.of(file).below(FileDescriptorProto.OPTIONS_FIELD_NUMBER, EDGE)
+        yield Edge(file.options.Extensions[policy_pb2.edge], place)

@@ -10,15 +10,16 @@ from datetime import timedelta
 from typing import Final, Literal, TypeVar
 
 from gateway.contract import Event
-from gateway.policy import Policy, PolicySet, Rpc
+from gateway.policy import EdgePart, EdgeRules, Policy, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos.locations import Location, Part
 
 Sign = Literal["+", "-", "~"]
-Kind = Literal["method", "event"]
+Kind = Literal["method", "event", "edge"]
 Facets = Mapping[str, tuple[str, ...]]
 """What holds for a method or an event, by the name of the part; more than one value where a part is a set."""
 
+KINDS: Final[tuple[Kind, ...]] = ("method", "event", "edge")
 _WORDS: Final[Mapping[Sign, str]] = {"+": "added", "-": "removed", "~": "changed"}
 _EVENT_FIELDS: Final[Mapping[str, int]] = {
     "routing_key": EventPolicy.ROUTING_KEY_FIELD_NUMBER,
@@ -33,7 +34,13 @@ _PARTS: Final[Mapping[str, Part]] = {
     "cache": "cache",
 }
 
-Named = TypeVar("Named", Rpc, Event)
+_EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
+    "origins": "origins",
+    "max_age": "max_age",
+    "address_limit": "address_limit",
+}
+
+Named = TypeVar("Named", Rpc, Event, EdgeRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class Plan:
 
     def __str__(self) -> str:
         lines: list[str] = []
-        for kind in ("method", "event"):
+        for kind in KINDS:
             found = [change for change in self.changes if change.kind == kind]
             if found:
                 lines += ["", f"{kind}s"] if lines else [f"{kind}s"]
@@ -83,7 +90,7 @@ class Plan:
         """How many of what, in one line."""
         counts = [
             f"{count} {kind}{'' if count == 1 else 's'} {_WORDS[sign]}"
-            for kind in ("method", "event")
+            for kind in KINDS
             for sign in ("+", "-", "~")
             if (count := sum(change.kind == kind and change.sign == sign for change in self.changes))
         ]
@@ -116,7 +123,14 @@ def make(before: PolicySet, after: PolicySet) -> Plan:
     """What changes when `after` takes the place of `before`."""
     methods = _changes("method", _named(before.rpcs), _named(after.rpcs), _rpc_facets, _rpc_location)
     events = {event.full_name: event for event in before.events}, {event.full_name: event for event in after.events}
-    return Plan((*methods, *_changes("event", *events, _event_facets, _event_location)))
+    was, now = ({"edge": each.edge} if each.edge is not None else {} for each in (before, after))
+    return Plan(
+        (
+            *methods,
+            *_changes("event", *events, _event_facets, _event_location),
+            *_changes("edge", was, now, _edge_facets, _edge_location),
+        )
+    )
 
 
 def access(policy: Policy) -> str:
@@ -188,11 +202,24 @@ def _event_location(event: Event, part: str) -> Location:
     return event.said_at(_EVENT_FIELDS[part])
 
 
+def _edge_facets(edge: EdgeRules) -> Facets:
+    limit = edge.address_limit
+    return {
+        "origins": tuple(sorted(edge.origins)),
+        "max_age": () if edge.max_age is None else (f"{edge.max_age.total_seconds():g} s",),
+        "address_limit": () if limit is None else (str(limit),),
+    }
+
+
+def _edge_location(edge: EdgeRules, part: str) -> Location:
+    return edge.places[_EDGE_PARTS[part]]
+
+
 def _lines(change: Change) -> Iterator[str]:
     yield f"  {change.sign} {change.name}"
     for difference in change.differences:
         where = f"   {difference.location}" if difference.location and change.sign == "~" else ""
-        if difference.part in ("routes", "queues"):
+        if difference.part in ("routes", "queues", "origins"):
             gone = [each for each in difference.before if each not in difference.after]
             come = [each for each in difference.after if each not in difference.before]
             for sign, value in (*(("-", each) for each in gone), *(("+", each) for each in come)):

@@ -8,7 +8,6 @@ No two routes may differ in what cors does, or a page could not read why it was 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.contract import Binding
@@ -50,7 +49,7 @@ def build(policies: PolicySet) -> Any:
                 "domains": ["*"],
                 "routes": [*routes(policies)],
                 # Every route asks for a token unless it is exempted by name: forgetting one keeps it shut.
-                "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host()},
+                "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host(policies)},
                 # Marks of the gateway's own refusals; a service that sends one must not be believed.
                 "response_headers_to_remove": [names.WHY, names.STATUS, names.REASON],
             }
@@ -65,8 +64,9 @@ def discovery() -> Mapping[str, Any]:
 
 def routes(policies: PolicySet) -> Iterator[Any]:
     """All routes, in the order in which Envoy tries them."""
-    yield from (_grpc(rpc) for rpc in policies.rpcs)
-    yield from (_json(rpc, binding) for rpc, binding in _by_specificity(policies.rpcs))
+    guard = refusal.for_guard(policies)
+    yield from (_grpc(rpc, guard) for rpc in policies.rpcs)
+    yield from (_json(rpc, binding, guard) for rpc, binding in _by_specificity(policies.rpcs))
     yield from (_reflection(method) for method in REFLECTION)
     yield _welcome()
     yield _nothing()
@@ -86,7 +86,7 @@ def _by_specificity(rpcs: Iterable[Rpc]) -> list[tuple[Rpc, Binding]]:
     return sorted(pairs, key=lambda pair: (":" not in pair[1].template, pair[1].template.count("*"), pair[1].template))
 
 
-def _grpc(rpc: Rpc) -> Any:
+def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
     streams = rpc.method.streaming
     timeout = rpc.policy.timeout
     return envoy(
@@ -100,21 +100,21 @@ def _grpc(rpc: Rpc) -> Any:
             "retry_policy": _retry(rpc),
         },
         stat_prefix=re.sub(r"[./]", "_", rpc.name),
-        **_words(rpc),
+        **_words(rpc, guard),
     )
 
 
-def _json(rpc: Rpc, binding: Binding) -> Any:
+def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
     return envoy(
         "config.route.v3.Route",
         name=f"{rpc.name} {binding.verb} {binding.template}",
         match={"safe_regex": {"regex": path_regex(binding.template)}, "headers": [_verb(binding.verb)]},
         route=_dead_end(),
-        **_words(rpc, strict_json.for_route(rpc, binding)),
+        **_words(rpc, {**guard, **strict_json.for_route(rpc, binding)}),
     )
 
 
-def _words(rpc: Rpc, more: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+def _words(rpc: Rpc, more: Mapping[str, str]) -> dict[str, Any]:
     """What filters read on a method's routes: access, limits, and where the contract says so."""
     limit = rpc.policy.rate_limit
     metadata: dict[str, Any] = {names.LUA_METADATA: {**refusal.for_route(rpc), **more}}

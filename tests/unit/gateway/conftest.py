@@ -22,10 +22,13 @@ from gateway.envoy import bootstrap, names
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.listener import Edge
 from gateway.policy import PolicySet
+from tests.hostile_tokens import Mint
 from weft_protos.xds import to_dict
 
 ROOT = Path(__file__).resolve().parents[3]
 TESTDATA = Path(__file__).parent / "testdata"
+EDGE_FILE = "weft/mesh/v1/edge.proto"
+EDGE_OPTION = "weft.options.v1.edge"
 #: A public key of nobody, so that jwt_authn has a key set to read.
 JWKS = json.dumps(
     {
@@ -62,9 +65,22 @@ def bundle(descriptors: bytes) -> compiler.Bundle:
     return compiler.compile_contracts(descriptors, Edge())
 
 
+#: What every verifier here takes for identity's own.
+SIGNING_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.fixture
+def mint() -> Mint:
+    """The genuine signing key, at the present second."""
+    return Mint("key-1", SIGNING_KEY)
+
+
 @pytest.fixture(scope="session")
 def plant() -> Callable[[str], PolicySet]:
-    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options and resolves its policies."""
+    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options and resolves its policies.
+
+    What holds at the edge is what the real contracts say, unless the planted one says it.
+    """
 
     def compile_text(text: str) -> PolicySet:
         with tempfile.TemporaryDirectory() as folder:
@@ -80,6 +96,7 @@ def plant() -> Callable[[str], PolicySet]:
             ]
             command = ["protoc", *(f"-I{path}" for path in includes), f"--descriptor_set_out={out}"]
             command += ["--include_imports", "--include_source_info", str(source)]
+            command += [] if EDGE_OPTION in text else [str(ROOT / "protos" / EDGE_FILE)]
             assert protoc.main(command) == 0, text
             content = FileDescriptorSet.FromString(out.read_bytes())
         return policy.resolve(contract.load(content.SerializeToString()))

@@ -332,6 +332,7 @@ FAULTS: list[tuple[str, str | None, dict[str, Any], dict[str, Any]]] = [
     ("future", "The token was issued in the future", {}, {"iat": NOW_S + 6, "exp": NOW_S + 300}),
     ("nbf", "The token is not valid yet", {}, {"nbf": NOW_S + 6}),
     ("lifetime", "The token is good for too long, or for no time", {}, {"iat": NOW_S - 1, "exp": NOW_S + 300}),
+    ("short", "The token is good for too long, or for no time", {}, {"iat": NOW_S + 3, "exp": NOW_S + 3}),
 ]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 
@@ -23,10 +22,9 @@ from weft.catalog.v1 import catalog_pb2
 from weft_protos import grounds
 
 from .bare_envoy import running
-from .conftest import settings_in
+from .conftest import SIGNING_KEY, settings_in
 
 METHOD = "/weft.catalog.v1.CatalogService/ListProducts"
-KEY = ec.generate_private_key(ec.SECP256R1())
 CALL_S = 20.0
 #: Reason and hop of a refusal; of an answer that is none, nothing.
 Outcome = tuple[str, str]
@@ -58,7 +56,7 @@ class Doors:
 @pytest.fixture(scope="module")
 def doors(descriptors: bytes) -> Iterator[Doors]:
     verifier = TokenVerifier(SystemClock())
-    jwks = mint().jwks()
+    jwks = Mint("key-1", SIGNING_KEY).jwks()
     verifier.update(jwks)
     service = (catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"], Catalog())
     server = Server((service,), verifier=verifier, limits=Limits(threads=4, streams=1), instance="catalog-1")
@@ -69,10 +67,6 @@ def doors(descriptors: bytes) -> Iterator[Doors]:
         with running(descriptors, settings, jwks=jwks, backend=port) as gateway:
             yield Doors(gateway, f"127.0.0.1:{port}")
     server.stop(0.2)
-
-
-def mint() -> Mint:
-    return Mint("key-1", KEY)
 
 
 def of_status(status: status_pb2.Status) -> Outcome:
@@ -116,9 +110,11 @@ def over_json(gateway: str, values: tuple[str, ...]) -> Outcome:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_token_is_refused_by_both_for_one_reason(doors: Doors, channels: dict[str, Any], name: str) -> None:
+def test_a_hostile_token_is_refused_by_both_for_one_reason(
+    doors: Doors, channels: dict[str, Any], mint: Mint, name: str
+) -> None:
     case = HOSTILE[name]
-    values = case.make(mint())
+    values = case.make(mint)
 
     hop = "catalog" if case.instance_only else "gateway"
     assert {"gateway": (case.reason, hop), "json": (case.reason, hop), "instance": (case.reason, "catalog")} == {
@@ -129,8 +125,8 @@ def test_a_hostile_token_is_refused_by_both_for_one_reason(doors: Doors, channel
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_a_sound_token_is_let_in_by_both(doors: Doors, channels: dict[str, Any], name: str) -> None:
-    values = ACCEPTED[name].make(mint())
+def test_a_sound_token_is_let_in_by_both(doors: Doors, channels: dict[str, Any], mint: Mint, name: str) -> None:
+    values = ACCEPTED[name].make(mint)
 
     assert [LET_IN] * 3 == [
         over_grpc(channels[doors.gateway], values),
@@ -140,8 +136,10 @@ def test_a_sound_token_is_let_in_by_both(doors: Doors, channels: dict[str, Any],
 
 
 @pytest.mark.parametrize("parameter", ["access_token", "token", "authorization", "jwt"])
-def test_a_token_in_the_query_counts_for_nothing(doors: Doors, channels: dict[str, Any], parameter: str) -> None:
-    query = f"?{parameter}={mint().token()}"
+def test_a_token_in_the_query_counts_for_nothing(
+    doors: Doors, channels: dict[str, Any], mint: Mint, parameter: str
+) -> None:
+    query = f"?{parameter}={mint.token()}"
 
     assert ("TOKEN_MISSING", "gateway") == over_grpc(channels[doors.gateway], (), query)
     # To the transcoder it is a field that the request does not have.

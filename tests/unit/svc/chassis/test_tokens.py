@@ -78,6 +78,11 @@ def test_a_sound_token_is_taken(verifier: TokenVerifier, issuer: Issuer, name: s
     assert NOW_S - 100 <= verifier.verify(value.removeprefix(SCHEME)).issued
 
 
+@pytest.mark.parametrize("exp", [NOW_S, NOW_S - 1])
+def test_a_token_that_lives_for_no_time_is_refused(verifier: TokenVerifier, issuer: Issuer, exp: int) -> None:
+    assert "TOKEN_INVALID" == refusal(verifier, issuer.token(exp=exp))
+
+
 @pytest.mark.parametrize("text", ["", "\n", "ä", " a.b.c", "a.b.c\n", "a.b.c\0"])
 def test_what_no_header_could_carry_is_refused_too(verifier: TokenVerifier, issuer: Issuer, text: str) -> None:
     assert "TOKEN_INVALID" == refusal(verifier, text)
