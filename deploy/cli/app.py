@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import contracts, explain, jobs, mesh
+from deploy.cli import contracts, explain, jobs, keys, mesh
 
 app = typer.Typer(
     name="weft",
@@ -30,3 +30,9 @@ contract_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 for verb in (contracts.plan, contracts.check, contracts.publish, contracts.rollback):
     contract_verbs.command()(verb)
 app.add_typer(contract_verbs, name="contracts", help="Compare, check and publish the contracts; take them back.")
+
+key_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+key_verbs.command("list")(keys.list_keys)
+key_verbs.command()(keys.rotate)
+key_verbs.command()(keys.revoke)
+app.add_typer(key_verbs, name="keys", help="Show, rotate and revoke the keys that sign access tokens.")
