@@ -4,8 +4,10 @@ import http.client
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import error_details_pb2, status_pb2
 
 from gateway import breaking, contract, plan, policy, rules
 from gateway.envoy import bootstrap, names, route
@@ -273,3 +275,31 @@ def test_every_route_says_which_line_guards_it(policies: PolicySet) -> None:
 
     assert policies.edge is not None
     assert {policies.edge.places["address_limit"].contract} == lines
+
+
+def test_one_address_tries_to_sign_in_as_often_as_the_contract_says_and_reads_on(
+    descriptors: bytes, settings: bootstrap.Settings, mint: Mint
+) -> None:
+    # Far more attempts than the bucket holds, at once: letting all through would take it twenty seconds.
+    attempts = 500
+    with (
+        running(descriptors, settings, jwks=mint.jwks(), backend=free_port()) as gateway,
+        grpc.insecure_channel(gateway, options=[("grpc.enable_retries", 0)]) as channel,
+    ):
+        call: Any = channel.unary_unary("/weft.identity.v1.IdentityService/CreateSession")
+        refused = {_rule(future.exception()) for future in [call.future(b"", timeout=60) for _ in range(attempts)]}
+        read: Any = channel.unary_unary("/weft.catalog.v1.CatalogService/ListProducts")
+        with pytest.raises(grpc.RpcError) as other:
+            read(b"", timeout=60)
+
+    # What was let through found nobody at home; the address itself is shut out of nothing else.
+    assert {(8, "rate_limit: 20 per 1s"), (14, "gateway: no instance of identity")} == refused
+    assert grpc.StatusCode.UNAUTHENTICATED is other.value.code()
+
+
+def _rule(error: Any) -> tuple[int, str]:
+    """Code of a refusal and the rule it names."""
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return status.code, info.metadata["rule"]
