@@ -114,6 +114,8 @@ class KeyRing:
         self._clock = clock
         self._publish = publish
         self._lock = Lock()
+        # Of two looks at once, the one that saw less must not have the last word.
+        self._looking = Lock()
         self._stored: tuple[StoredKey, ...] = ()
         self._private: dict[str, ECKey] = {}
         self._published = b""
@@ -135,6 +137,10 @@ class KeyRing:
 
     def refresh(self, *, deadline: Deadline) -> None:
         """Load the keys, delete the retired ones, and publish the public set where it changed."""
+        with self._looking:
+            self._refresh(deadline)
+
+    def _refresh(self, deadline: Deadline) -> None:
         stored = tuple(self._transactions.read(self._keys.all, deadline=deadline))
         now = self._clock.now()
         current = published_keys(stored, now)

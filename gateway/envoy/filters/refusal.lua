@@ -163,7 +163,8 @@ end
 
 local WORDS = {
   "method", "contract", "access_rule", "access_contract", "scopes", "limit", "limit_key", "limit_rule",
-  "limit_contract", "guard", "guard_rule", "guard_contract", "timeout_rule", "timeout_contract", "request_rule", "upstream_rule",
+  "limit_contract", "guard", "guard_rule", "guard_contract",
+  "timeout_rule", "timeout_contract", "request_rule", "upstream_rule",
 }
 
 -- The route's own words: who may call it, how often, and where that is said.
