@@ -25,8 +25,7 @@ from joserfc.jwk import ECKey
 from bench.backend import COUNT
 from bench.report import ROOT, BenchError
 from deploy.supervisor.servers.envoy import binary
-from gateway.envoy import names
-from gateway.envoy.filters.jwt import AUDIENCE, ISSUER
+from weft_protos.access_token import AUDIENCE, ISSUER, LIFETIME_S
 
 HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 30.0
@@ -81,7 +80,7 @@ class Caller:
             "sub": "00000000-0000-4000-8000-000000000001",
             "scope": " ".join(self._scopes),
             "iat": now,
-            "exp": now + names.TOKEN_LIFETIME_S,
+            "exp": now + LIFETIME_S,
             "jti": f"bench-{now}",
             "sid": "00000000-0000-4000-8000-000000000002",
             **changes,

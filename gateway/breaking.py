@@ -5,6 +5,7 @@ way in which a caller that was served before is refused, slowed down or left wai
 messages and methods, and after nothing of this, because to it an option is only a comment.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
@@ -17,7 +18,7 @@ from buf.validate import validate_pb2
 from gateway import sensitivity
 from gateway.contract import Event, Field
 from gateway.errors import Violation
-from gateway.policy import CRITICALITIES, PolicySet, Rpc
+from gateway.policy import CRITICALITIES, EdgeRules, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos.locations import Location
 
@@ -51,6 +52,8 @@ def check(before: PolicySet, after: PolicySet) -> tuple[Violation, ...]:
         if field.full_name in fields
         for violation in mark_is_kept(fields[field.full_name], field)
     ]
+    if before.edge is not None and after.edge is not None:
+        found += [violation for rule in EDGE_RULES for violation in rule(before.edge, after.edge)]
     return tuple(sorted(set(found)))
 
 
@@ -264,6 +267,28 @@ def mark_is_kept(before: Field, after: Field) -> Iterator[Violation]:
     yield Violation(after.said_at, message, f"keep `[(weft.options.v1.sensitive) = {mark}]`")
 
 
+def origins_are_kept(before: EdgeRules, after: EdgeRules) -> Iterator[Violation]:
+    """A page that could call can call."""
+    for origin in before.origins:
+        any_port = re.sub(r":[0-9]+$", "", origin) + ":*"
+        if origin not in after.origins and any_port not in after.origins:
+            message = f"pages of {origin} may no longer call: their browsers refuse it"
+            yield Violation(after.places["origins"], message, f'keep `origins: "{origin}"`')
+
+
+def guard_is_kept(before: EdgeRules, after: EdgeRules) -> Iterator[Violation]:
+    """An address behind which many callers are gets through what it got through."""
+    was, now, location = before.address_limit, after.address_limit, after.places["address_limit"]
+    if now is None or was is None:
+        return
+    if now.requests * was.per < was.requests * now.per:
+        message = f"one address may ask {now}, before {was}: addresses between the two are refused with 429"
+        yield Violation(location, message, f"keep {was.requests} requests per {was.per.total_seconds():g} s or more")
+    elif now.burst < was.burst:
+        message = f"one address may ask {now.burst} at once, before {was.burst}: addresses that pause are refused"
+        yield Violation(location, message, f"keep `burst: {was.burst}` or more")
+
+
 def _times(count: int) -> str:
     return "once" if count == 1 else f"up to {count} times"
 
@@ -283,4 +308,8 @@ EVENT_RULES: Final[tuple[Callable[[Event, Event], Iterator[Violation]], ...]] = 
     routing_is_kept,
     ordering_is_kept,
     queues_are_kept,
+)
+EDGE_RULES: Final[tuple[Callable[[EdgeRules, EdgeRules], Iterator[Violation]], ...]] = (
+    origins_are_kept,
+    guard_is_kept,
 )

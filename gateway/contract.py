@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.errors import ContractUnreadableError
 from weft.options.v1 import policy_pb2
-from weft.options.v1.policy_pb2 import EventPolicy, Sensitivity
+from weft.options.v1.policy_pb2 import EdgePolicy, EventPolicy, Sensitivity
 from weft_protos.locations import Location, Place
 from weft_protos.policy import service_owner
 
@@ -35,6 +35,7 @@ OWN_PACKAGES: Final = "weft."
 EVENT: Final[int] = policy_pb2.event.number
 SENSITIVE: Final[int] = policy_pb2.sensitive.number
 HTTP: Final[int] = annotations_pb2.http.number
+EDGE: Final[int] = policy_pb2.edge.number
 
 _VARIABLE: Final = re.compile(r"\{([^}=]+)")
 _VERBS: Final = ("get", "put", "post", "delete", "patch")
@@ -144,6 +145,15 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """What one file says about the edge."""
+
+    policy: EdgePolicy
+    place: Place
+    """The option itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """Everything the contracts say."""
 
@@ -151,6 +161,7 @@ class Contract:
     events: tuple[Event, ...]
     fields: tuple[Field, ...]
     """The fields of all messages of the mesh's own."""
+    edges: tuple[Edge, ...]
     descriptors: bytes
     """The descriptor set without source info, as the JSON transcoder reads it."""
 
@@ -171,9 +182,10 @@ def load(content: bytes) -> Contract:
     services = tuple(service for file in own for service in _services(file, messages))
     events = tuple(event for file in own for event in _events(file))
     fields = tuple(field for file in own for field in _fields(file))
+    edges = tuple(edge for file in own for edge in _edges(file))
     for file in files.file:
         file.ClearField("source_code_info")
-    return Contract(services, events, fields, files.SerializeToString(deterministic=True))
+    return Contract(services, events, fields, edges, files.SerializeToString(deterministic=True))
 
 
 def _messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
@@ -269,3 +281,9 @@ def _fields(file: FileDescriptorProto) -> Iterator[Field]:
             (f"{name}.{nested.name}", nested, place.below(DescriptorProto.NESTED_TYPE_FIELD_NUMBER, index))
             for index, nested in enumerate(message.nested_type)
         )
+
+
+def _edges(file: FileDescriptorProto) -> Iterator[Edge]:
+    if file.options.HasExtension(policy_pb2.edge):
+        place = Place.of(file).below(FileDescriptorProto.OPTIONS_FIELD_NUMBER, EDGE)
+        yield Edge(file.options.Extensions[policy_pb2.edge], place)

@@ -11,17 +11,17 @@ from typing import Final, Literal, TypeVar
 
 from gateway import sensitivity
 from gateway.contract import Event, Field
-from gateway.policy import Policy, PolicySet, Rpc
+from gateway.policy import EdgePart, EdgeRules, Policy, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos.locations import Location, Part
 
 Sign = Literal["+", "-", "~"]
-Kind = Literal["method", "event", "mark"]
+Kind = Literal["method", "event", "mark", "edge"]
 Facets = Mapping[str, tuple[str, ...]]
 """What holds for a method, an event or a marked field, by the name of the part; of a set, each value."""
 
+KINDS: Final[tuple[Kind, ...]] = ("method", "event", "mark", "edge")
 _WORDS: Final[Mapping[Sign, str]] = {"+": "added", "-": "removed", "~": "changed"}
-_KINDS: Final[tuple[Kind, ...]] = ("method", "event", "mark")
 _EVENT_FIELDS: Final[Mapping[str, int]] = {
     "routing_key": EventPolicy.ROUTING_KEY_FIELD_NUMBER,
     "ordering_key": EventPolicy.ORDERING_KEY_FIELD_NUMBER,
@@ -38,7 +38,13 @@ _PARTS: Final[Mapping[str, Part]] = {
     "errors": "errors",
 }
 
-Named = TypeVar("Named", Rpc, Event, Field)
+_EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
+    "origins": "origins",
+    "max_age": "max_age",
+    "address_limit": "address_limit",
+}
+
+Named = TypeVar("Named", Rpc, Event, Field, EdgeRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class Plan:
 
     def __str__(self) -> str:
         lines: list[str] = []
-        for kind in _KINDS:
+        for kind in KINDS:
             found = [change for change in self.changes if change.kind == kind]
             if found:
                 lines += ["", f"{kind}s"] if lines else [f"{kind}s"]
@@ -88,7 +94,7 @@ class Plan:
         """How many of what, in one line."""
         counts = [
             f"{count} {kind}{'' if count == 1 else 's'} {_WORDS[sign]}"
-            for kind in _KINDS
+            for kind in KINDS
             for sign in ("+", "-", "~")
             if (count := sum(change.kind == kind and change.sign == sign for change in self.changes))
         ]
@@ -122,7 +128,15 @@ def make(before: PolicySet, after: PolicySet) -> Plan:
     methods = _changes("method", _named(before.rpcs), _named(after.rpcs), _rpc_facets, _rpc_location)
     events = {event.full_name: event for event in before.events}, {event.full_name: event for event in after.events}
     marks = _changes("mark", _marked(before.fields), _marked(after.fields), _field_facets, _field_location)
-    return Plan((*methods, *_changes("event", *events, _event_facets, _event_location), *marks))
+    was, now = ({"edge": each.edge} if each.edge is not None else {} for each in (before, after))
+    return Plan(
+        (
+            *methods,
+            *_changes("event", *events, _event_facets, _event_location),
+            *marks,
+            *_changes("edge", was, now, _edge_facets, _edge_location),
+        )
+    )
 
 
 def access(policy: Policy) -> str:
@@ -209,11 +223,24 @@ def _field_location(field: Field, _part: str) -> Location:
     return field.said_at
 
 
+def _edge_facets(edge: EdgeRules) -> Facets:
+    limit = edge.address_limit
+    return {
+        "origins": tuple(sorted(edge.origins)),
+        "max_age": () if edge.max_age is None else (f"{edge.max_age.total_seconds():g} s",),
+        "address_limit": () if limit is None else (str(limit),),
+    }
+
+
+def _edge_location(edge: EdgeRules, part: str) -> Location:
+    return edge.places[_EDGE_PARTS[part]]
+
+
 def _lines(change: Change) -> Iterator[str]:
     yield f"  {change.sign} {change.name}"
     for difference in change.differences:
         where = f"   {difference.location}" if difference.location and change.sign == "~" else ""
-        if difference.part in ("routes", "queues", "errors"):
+        if difference.part in ("routes", "queues", "errors", "origins"):
             gone = [each for each in difference.before if each not in difference.after]
             come = [each for each in difference.after if each not in difference.before]
             for sign, value in (*(("-", each) for each in gone), *(("+", each) for each in come)):

@@ -12,10 +12,10 @@ from typing import Final, Literal, get_args
 
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.contract import Contract, Event, Field, Method, Service
+from gateway.contract import Contract, Edge, Event, Field, Method, Service
 from gateway.errors import UnknownMethodError, UnknownScopeError
 from weft.options.v1 import policy_pb2
-from weft.options.v1.policy_pb2 import MethodPolicy
+from weft.options.v1.policy_pb2 import Cors, EdgePolicy, MethodPolicy
 from weft_protos import grounds
 from weft_protos import policy as shared
 from weft_protos.locations import PARTS, Location, Part, part_of
@@ -103,6 +103,20 @@ class Rpc:
         return grounds.PUBLIC if self.policy.public else grounds.scopes(self.policy.scopes)
 
 
+EdgePart = Literal["edge", "origins", "max_age", "address_limit"]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRules:
+    """What holds at the edge, whatever is called."""
+
+    origins: tuple[str, ...]
+    """Origins whose pages may call, as the contract writes them."""
+    max_age: timedelta | None
+    address_limit: RateLimit | None
+    places: Mapping[EdgePart, Location]
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySet:
     """Every RPC, event and field of the contracts, with what holds for it."""
@@ -111,6 +125,13 @@ class PolicySet:
     events: tuple[Event, ...]
     fields: tuple[Field, ...]
     descriptors: bytes
+    edges: tuple[EdgeRules, ...] = ()
+    """One for each file that says it; the rules see to it that just one does."""
+
+    @property
+    def edge(self) -> EdgeRules | None:
+        """What holds at the edge; None where no contract says it."""
+        return self.edges[0] if self.edges else None
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -126,7 +147,8 @@ class PolicySet:
 def resolve(contract: Contract) -> PolicySet:
     """The effective policy of every method."""
     rpcs = tuple(_rpc(service, method) for service in contract.services for method in service.methods)
-    return PolicySet(rpcs, contract.events, contract.fields, contract.descriptors)
+    edges = tuple(map(_edge, contract.edges))
+    return PolicySet(rpcs, contract.events, contract.fields, contract.descriptors, edges)
 
 
 def _rpc(service: Service, method: Method) -> Rpc:
@@ -166,6 +188,24 @@ def _rate_limit(merged: MethodPolicy) -> RateLimit:
 def _criticality(merged: MethodPolicy) -> Criticality | None:
     level = merged.criticality
     return CRITICALITIES[level - 1] if 0 < level <= len(CRITICALITIES) else None
+
+
+def _edge(said: Edge) -> EdgeRules:
+    cors, place = said.policy.cors, said.place
+    inside = place.below(EdgePolicy.CORS_FIELD_NUMBER)
+    # Nobody has a subject yet where this limit stands.
+    limit = MethodPolicy(public=True, rate_limit=said.policy.address_limit)
+    return EdgeRules(
+        origins=tuple(cors.origins),
+        max_age=_duration(cors.max_age) if cors.HasField("max_age") else None,
+        address_limit=_rate_limit(limit) if said.policy.HasField("address_limit") else None,
+        places={
+            "edge": place.at(),
+            "origins": inside.at(Cors.ORIGINS_FIELD_NUMBER),
+            "max_age": inside.at(Cors.MAX_AGE_FIELD_NUMBER),
+            "address_limit": place.at(EdgePolicy.ADDRESS_LIMIT_FIELD_NUMBER),
+        },
+    )
 
 
 def _duration(value: Duration) -> timedelta:

@@ -6,7 +6,7 @@ that one run shows the whole work. The compiler refuses to write anything while 
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +16,7 @@ from google.rpc import code_pb2
 from gateway import sensitivity
 from gateway.contract import EVENT, HTTP, Binding, Event
 from gateway.errors import Violation
-from gateway.policy import PolicySet, Rpc
+from gateway.policy import EdgeRules, PolicySet, RateLimit, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos import policy as shared
 from weft_protos.locations import Location
@@ -38,6 +38,16 @@ CODES: Final = tuple(name for name in sorted(code_pb2.Code.keys()) if name != "O
 #: Longest reason (AIP-193).
 REASON_CHARS_MAX: Final = 63
 
+#: Browsers cut it at a day at most (Firefox; Chromium at two hours).
+PREFLIGHT_AGE_MAX: Final = timedelta(days=1)
+#: Ports that an origin never names (RFC 6454, 6.2).
+DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
+PORT_MAX: Final = 65_535
+#: Where the policy of the edge belongs, where no file says it.
+EDGE_HOME: Final = Location("protos/weft/mesh/v1/edge.proto", 1)
+
+_LABEL: Final = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_AUTHORITY = re.compile(rf"(?P<host>{_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]+\])(:(?P<port>\*|[0-9]{{1,5}}))?")
 _SERVICE = re.compile(r"weft\.[a-z][a-z0-9]*\.v[1-9][0-9]*\.[A-Z][A-Za-z0-9]*")
 _SCOPE = re.compile(r"[a-z]+\.[a-z]+")
 _ROUTING_KEY = re.compile(r"[a-z][a-z0-9]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
@@ -53,6 +63,9 @@ def check(policies: PolicySet) -> tuple[Violation, ...]:
     found += bindings_are_unique(policies.rpcs)
     found += routing_keys_are_unique(policies.events)
     found += sensitivity.check(policies)
+    found += edge_is_said_once(policies.edges)
+    found += [violation for edge in policies.edges for violation in origins_are_origins(edge)]
+    found += [violation for edge in policies.edges for violation in address_limit_makes_sense(edge, policies.rpcs)]
     return tuple(sorted(set(found)))
 
 
@@ -169,20 +182,24 @@ def rate_limit_makes_sense(rpc: Rpc) -> Iterator[Violation]:
             message = f"{rpc.name} is public and has no rate limit"
             yield Violation(rpc.method.place.at(), message, "add `rate_limit`: anybody can call it")
         return
-    if limit.requests == 0:
-        yield Violation(location, f"{rpc.name} allows 0 requests", "write `requests` of 1 or more")
-    if not FILL_MIN <= limit.per <= FILL_MAX:
-        message = f"{rpc.name} is limited per {limit.per.total_seconds():g} s"
-        yield Violation(location, message, f"write `per` from 0.05 s to {FILL_MAX.total_seconds():g} s")
-    if limit.burst < limit.requests:
-        message = f"{rpc.name} has a burst of {limit.burst}, below its {limit.requests} requests"
-        yield Violation(location, message, "write a `burst` of at least `requests`")
-    if 0 < limit.burst < GATEWAYS_MAX:
-        message = f"{rpc.name} has a bucket of {limit.burst}, which divided among gateways lets nothing through"
-        yield Violation(location, message, f"write a `burst` of at least {GATEWAYS_MAX}")
+    yield from _bucket(rpc.name, limit, location)
     if rpc.policy.public and limit.key == "subject":
         message = f"{rpc.name} is public but limited by subject"
         yield Violation(location, message, "use KEY_ADDRESS: a public call has no subject")
+
+
+def _bucket(name: str, limit: RateLimit, location: Location) -> Iterator[Violation]:
+    if limit.requests == 0:
+        yield Violation(location, f"{name} allows 0 requests", "write `requests` of 1 or more")
+    if not FILL_MIN <= limit.per <= FILL_MAX:
+        message = f"{name} is limited per {limit.per.total_seconds():g} s"
+        yield Violation(location, message, f"write `per` from 0.05 s to {FILL_MAX.total_seconds():g} s")
+    if limit.burst < limit.requests:
+        message = f"{name} has a burst of {limit.burst}, below its {limit.requests} requests"
+        yield Violation(location, message, "write a `burst` of at least `requests`")
+    if 0 < limit.burst < GATEWAYS_MAX:
+        message = f"{name} has a bucket of {limit.burst}, which divided among gateways lets nothing through"
+        yield Violation(location, message, f"write a `burst` of at least {GATEWAYS_MAX}")
 
 
 def timeout_is_said(rpc: Rpc) -> Iterator[Violation]:
@@ -271,6 +288,74 @@ def errors_can_be_told_apart(rpc: Rpc) -> Iterator[Violation]:
     for reason in sorted({reason for reason in reasons if reasons.count(reason) > 1}):
         message = f"{rpc.name} declares the reason {reason!r} twice"
         yield Violation(location, message, "declare each reason once, with one code")
+
+
+def edge_is_said_once(edges: Sequence[EdgeRules]) -> Iterator[Violation]:
+    """Of two that differ, one would hold by luck; of none, nothing would hold a flood off the check of tokens."""
+    if not edges:
+        fix = "add `option (weft.options.v1.edge) = {address_limit: {requests: 5000 per: {seconds: 1}}};`"
+        yield Violation(EDGE_HOME, "no contract says what holds at the edge", fix)
+    for edge in edges[1:]:
+        message = f"what holds at the edge is said here and at {edges[0].places['edge']}"
+        yield Violation(edge.places["edge"], message, "say it in one file")
+
+
+def origins_are_origins(edge: EdgeRules) -> Iterator[Violation]:
+    """A browser sends scheme, host and port; what has another form matches nothing, or everybody."""
+    location = edge.places["origins"]
+    for origin in edge.origins:
+        fault = _origin_fault(origin)
+        if fault is not None:
+            yield Violation(location, f"cors allows the origin {origin!r}, {fault[0]}", fault[1])
+    if len(set(edge.origins)) < len(edge.origins):
+        yield Violation(location, "cors names an origin twice", "name each origin once")
+    if edge.max_age is not None and not timedelta(0) < edge.max_age <= PREFLIGHT_AGE_MAX:
+        message = f"preflights are remembered for {edge.max_age.total_seconds():g} s"
+        fix = f"write a `max_age` above 0 and up to {PREFLIGHT_AGE_MAX.total_seconds():g} s, or leave it out"
+        yield Violation(edge.places["max_age"], message, fix)
+
+
+def _origin_fault(origin: str) -> tuple[str, str] | None:
+    """What is wrong with an origin, and what to write instead."""
+    if origin == "*":
+        return "which is every page there is", "name each origin that may call, for example `https://shop.example`"
+    if origin == "null":
+        return "which any page can give itself in a sandboxed frame", "remove it"
+    scheme, separator, rest = origin.partition("://")
+    if not separator or scheme not in DEFAULT_PORTS:
+        return "which has no scheme of the web", "begin it with `https://` or `http://`, in lower case"
+    if rest.endswith("/") and "/" not in rest[:-1]:
+        return "which ends in a slash, as no browser sends it", f"write `{origin[:-1]}`"
+    if re.search(r"[/?#@\\]", rest):
+        return "which is more than an origin", "write scheme, host and port alone, for example `https://shop.example`"
+    found = _AUTHORITY.fullmatch(rest)
+    if found is None:
+        fix = "write the host in lower-case ASCII (IDNA names as xn--...), each one by itself; `:*` allows any port"
+        return "which has no host that a browser sends", fix
+    port = found["port"]
+    if port == DEFAULT_PORTS[scheme]:
+        return "which names the port that browsers leave out", f"write `{scheme}://{found['host']}`"
+    if port not in (None, "*") and not (0 < int(port) <= PORT_MAX and port[0] != "0"):
+        return "which has no port that there is", f"write a port from 1 to {PORT_MAX}, or `:*`"
+    return None
+
+
+def address_limit_makes_sense(edge: EdgeRules, rpcs: Iterable[Rpc]) -> Iterator[Violation]:
+    """The guard counts addresses, admits what methods admit, and is there."""
+    limit, location = edge.address_limit, edge.places["address_limit"]
+    if limit is None:
+        fix = "add `address_limit: {requests: 5000 per: {seconds: 1} burst: 10000}`"
+        yield Violation(location, "one address may ask of the gateways whatever it likes", fix)
+        return
+    yield from _bucket("address_limit", limit, location)
+    if limit.key != "address":
+        message = "address_limit counts for each subject, and stands before anybody has one"
+        yield Violation(location, message, "leave out `key`")
+    for rpc in rpcs:
+        own = rpc.policy.rate_limit
+        if own is not None and own.key == "address" and limit.requests * own.per < own.requests * limit.per:
+            message = f"{rpc.name} allows {own}, and the edge {limit.requests} per {limit.per.total_seconds():g} s"
+            yield Violation(rpc.places["rate_limit"], message, f"lower it, or raise address_limit at {location}")
 
 
 RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (

@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import bench, certificates, contracts, explain, jobs, mesh
+from deploy.cli import bench, certificates, contracts, explain, jobs, keys, mesh
 
 app = typer.Typer(
     name="weft",
@@ -44,3 +44,9 @@ certificate_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 for verb in (certificates.show, certificates.renew):
     certificate_verbs.command()(verb)
 app.add_typer(certificate_verbs, name="certificates", help="Show and renew what the gateways show over TLS.")
+
+key_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+key_verbs.command("list")(keys.list_keys)
+key_verbs.command()(keys.rotate)
+key_verbs.command()(keys.revoke)
+app.add_typer(key_verbs, name="keys", help="Show, rotate and revoke the keys that sign access tokens.")

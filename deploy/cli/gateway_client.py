@@ -167,9 +167,22 @@ class GatewayClient:
         Raises grpc.RpcError where the answer is an error that no repetition changes, or where PATIENCE_S ran out.
         """
         started = time.monotonic()
-        answer = self._repeat(method, request, lambda: self._token(user))
+        try:
+            answer = self._repeat(method, request, lambda: self._token(user))
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+                raise
+            # The token was good when it was issued: its key or its session was revoked since.
+            self._forget(user)
+            answer = self._repeat(method, request, lambda: self._token(user))
         self.counters.done(time.monotonic() - started)
         return answer
+
+    def _forget(self, user: str | None) -> None:
+        """The next call asks for a new token, and if it has to, as an operator who signs in anew."""
+        with self._lock:
+            for key in {user, None}:
+                self._tokens.pop(key, None)
 
     def _token(self, user: str | None) -> str:
         """A token that is good for a while; threads that want the same one share one renewal."""

@@ -63,9 +63,5 @@ TOKEN_REQUIREMENT: Final = "user"
 #: for the cors filter, which otherwise neither answers preflights nor lets pages read the answer.
 NOWHERE: Final = "nowhere"
 
-#: Clocks of identity, gateway and services may differ by this much.
-CLOCK_SKEW_S: Final = 5
-#: Identity issues access tokens for this long; one that is good for longer is not identity's.
-TOKEN_LIFETIME_S: Final = 300
 #: An ES256 check costs as much as all other filters together, so that many tokens are remembered until they expire.
 TOKENS_MAX: Final = 2000

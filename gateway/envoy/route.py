@@ -53,7 +53,7 @@ def build(policies: PolicySet, edge: Edge) -> Any:
                 "domains": ["*"],
                 "routes": [*routes(policies, edge)],
                 # Every route asks for a token unless it is exempted by name: forgetting one keeps it shut.
-                "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host()},
+                "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host(policies)},
                 # Marks of the gateway's own refusals; a service that sends one must not be believed.
                 "response_headers_to_remove": [*names.MARKS],
             }
@@ -68,9 +68,10 @@ def discovery() -> Mapping[str, Any]:
 
 def routes(policies: PolicySet, edge: Edge) -> Iterator[Any]:
     """All routes, in the order in which Envoy tries them."""
+    guard = refusal.for_guard(policies)
     yield _two_hosts()
-    yield from (_grpc(rpc) for rpc in policies.rpcs)
-    yield from (_json(rpc, binding) for rpc, binding in _by_specificity(policies.rpcs))
+    yield from (_grpc(rpc, guard) for rpc in policies.rpcs)
+    yield from (_json(rpc, binding, guard) for rpc, binding in _by_specificity(policies.rpcs))
     if edge.shows_itself:
         yield from (_reflection(method) for method in REFLECTION)
         yield _welcome()
@@ -91,10 +92,10 @@ def _by_specificity(rpcs: Iterable[Rpc]) -> list[tuple[Rpc, Binding]]:
     return sorted(pairs, key=lambda pair: (":" not in pair[1].template, pair[1].template.count("*"), pair[1].template))
 
 
-def _grpc(rpc: Rpc) -> Any:
+def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
     streams = rpc.method.streaming
     timeout = rpc.policy.timeout
-    words = _words(rpc, size.for_grpc(rpc), {**frame.for_route(rpc), **retry_throttle.for_route(rpc)})
+    words = _words(rpc, size.for_grpc(rpc), {**guard, **frame.for_route(rpc), **retry_throttle.for_route(rpc)})
     words["typed_per_filter_config"][names.STRICT_JSON] = strict_json.unneeded()
     return envoy(
         "config.route.v3.Route",
@@ -113,13 +114,13 @@ def _grpc(rpc: Rpc) -> Any:
     )
 
 
-def _json(rpc: Rpc, binding: Binding) -> Any:
+def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
     return envoy(
         "config.route.v3.Route",
         name=f"{rpc.name} {binding.verb} {binding.template}",
         match={"safe_regex": {"regex": path_regex(binding.template)}, "headers": [_verb(binding.verb)]},
         route=_dead_end(),
-        **_words(rpc, size.for_json(rpc), strict_json.for_route(rpc, binding)),
+        **_words(rpc, size.for_json(rpc), {**guard, **strict_json.for_route(rpc, binding)}),
     )
 
 

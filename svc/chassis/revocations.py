@@ -9,13 +9,13 @@ how many there are.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from svc.chassis.context import Principal
 from svc.chassis.errors import Unauthenticated
+from weft_protos import access_token
 
 DOCUMENT: Final = "revocations"
 #: Entries of each kind. With ids of 64 characters both kinds at their limit stay below `BYTES_MAX`, which is well below
@@ -23,8 +23,6 @@ DOCUMENT: Final = "revocations"
 SESSIONS_MAX: Final = 4096
 SUBJECTS_MAX: Final = 4096
 BYTES_MAX: Final = 1_000_000
-
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ def parse(document: bytes) -> Revocations:
 
 
 def _entries(value: object, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(_ID.fullmatch(key) for key in value):
+    if not isinstance(value, dict) or not all(access_token.ID.fullmatch(key) for key in value):
         raise ValueError(f"{name} is no map of ids")
     return value
 

@@ -1,9 +1,9 @@
 """Verification of access tokens: ES256 JWTs of identity, typ `at+jwt`.
 
 The gateway has checked the token before; this is the second wall, for calls that come straight at an instance.
-Where the two could read one token differently (duplicate keys, numbers that are no integers, unknown header
-fields, several audiences) it is refused, so that one token means one thing everywhere. Keys come only from the
-JWK set that identity publishes; nothing a token says (`jku`, `jwk`, `x5u`) is ever followed.
+Where the two could read one token differently (duplicate keys, numbers that are no integers, unknown header fields)
+it is refused, so that one token means one thing everywhere. Keys come only from the JWK set that identity publishes;
+nothing a token says (`jku`, `jwk`, `x5u`) is ever followed.
 
 The gateway verifies by keys alone. That a session has ended or a user is suspended is checked here and nowhere else,
 by the list that identity publishes, also for tokens that were verified before.
@@ -27,27 +27,16 @@ from svc.chassis.clock import Clock
 from svc.chassis.context import Principal
 from svc.chassis.errors import Unauthenticated, Unavailable
 from svc.chassis.revocations import Revocations
+from weft_protos import access_token
 
-ISSUER: Final = "weft-identity"
-AUDIENCE: Final = "weft"
-TYPE: Final = "at+jwt"
-ALGORITHM: Final = "ES256"
-# Seconds that clocks may differ by; the gateway allows the same.
-SKEW_S: Final = 5
-# The longest life identity gives an access token, in seconds.
-LIFETIME_S: Final = 300
-# Ours are below 1 KB; the gateway's limit on all headers is 16 KB.
-TOKEN_CHARS: Final = 4096
 # Tokens remembered as verified: one of 1 KB for each caller active within five minutes.
 CACHE_ENTRIES: Final = 10_000
 # Keys in a set: the current, the next and those whose tokens still live. More is a mistake of the publisher.
 JWKS_KEYS: Final = 16
 JWKS_BYTES: Final = 64 * 1024
 
-_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SCOPE: Final = re.compile(r"[a-z][a-z0-9]*(\.[a-z][a-z0-9]*)+")
 _PART: Final = re.compile(r"[A-Za-z0-9_-]+")
-_HEADER: Final = frozenset({"alg", "typ", "kid"})
+_HEADER: Final = frozenset(access_token.HEADER)
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +89,7 @@ def _integer(claims: dict[str, Any], name: str) -> int:
 
 def _text(claims: dict[str, Any], name: str) -> str:
     value = claims.get(name)
-    if not isinstance(value, str) or not _SUBJECT.fullmatch(value):
+    if not isinstance(value, str) or not access_token.ID.fullmatch(value):
         raise _Refused(f"{name} is not in the alphabet")
     return value
 
@@ -110,9 +99,16 @@ def _scopes(claims: dict[str, Any]) -> frozenset[str]:
     if not isinstance(value, str):
         raise _Refused("scope is no string")
     scopes = value.split(" ") if value else []
-    if not all(_SCOPE.fullmatch(scope) for scope in scopes):
+    if not all(access_token.SCOPE.fullmatch(scope) for scope in scopes):
         raise _Refused("scope is not a list of scopes")
     return frozenset(scopes)
+
+
+def _is_audience(value: object) -> bool:
+    """Ours, alone or in a list of texts (RFC 7519, 4.1.3)."""
+    if isinstance(value, list):
+        return access_token.AUDIENCE in value and all(isinstance(one, str) for one in value)
+    return value == access_token.AUDIENCE
 
 
 def _actor(claims: dict[str, Any]) -> str | None:
@@ -128,7 +124,7 @@ def _import_key(key: object) -> tuple[str, ECKey]:
     if not isinstance(key, dict) or key.get("kty") != "EC" or key.get("crv") != "P-256" or "d" in key:
         raise ValueError("not a public P-256 key")
     kid = key.get("kid")
-    if not isinstance(kid, str) or not _SUBJECT.fullmatch(kid):
+    if not isinstance(kid, str) or not access_token.ID.fullmatch(kid):
         raise ValueError("no usable kid")
     return kid, ECKey.import_key({name: key[name] for name in ("kty", "crv", "x", "y")})
 
@@ -226,38 +222,38 @@ class TokenVerifier:
         return principal
 
     def _refuse_expired(self, expires: int, now: int) -> None:
-        if now >= expires + SKEW_S:
+        if now >= expires + access_token.SKEW_S:
             raise Unauthenticated("The token has expired.", reason="TOKEN_EXPIRED")
 
     def _claims(self, token: str, keys: dict[str, ECKey]) -> dict[str, Any]:
         """Check form, header and signature; return the claims, not yet judged."""
-        parts = token.split(".") if len(token) <= TOKEN_CHARS else []
+        parts = token.split(".") if len(token) <= access_token.CHARS_MAX else []
         if len(parts) != 3:
             raise _Refused("not three parts")
         header, payload, _ = (_decode(part) for part in parts)
         fields = _json(header)
         if set(fields) != _HEADER:
             raise _Refused("header fields are not alg, typ, kid")
-        if fields["alg"] != ALGORITHM or fields["typ"] != TYPE:
+        if fields["alg"] != access_token.ALGORITHM or fields["typ"] != access_token.TYPE:
             raise _Refused("another algorithm or kind of token")
         key = keys.get(fields["kid"]) if isinstance(fields["kid"], str) else None
         if key is None:
             raise _Refused("unknown kid")
         try:
-            jws.deserialize_compact(token, key, algorithms=[ALGORITHM])
+            jws.deserialize_compact(token, key, algorithms=[access_token.ALGORITHM])
         except (JoseError, ValueError):
             raise _Refused("signature") from None
         return _json(payload)
 
     def _principal(self, token: str, claims: dict[str, Any], now: int) -> tuple[Principal, int]:
-        if claims.get("iss") != ISSUER or claims.get("aud") != AUDIENCE:
+        if claims.get("iss") != access_token.ISSUER or not _is_audience(claims.get("aud")):
             raise _Refused("another issuer or audience")
         issued, expires = _integer(claims, "iat"), _integer(claims, "exp")
-        if issued > now + SKEW_S:
+        if issued > now + access_token.SKEW_S:
             raise _Refused("issued in the future")
-        if "nbf" in claims and _integer(claims, "nbf") > now + SKEW_S:
+        if "nbf" in claims and _integer(claims, "nbf") > now + access_token.SKEW_S:
             raise _Refused("not valid yet")
-        if not issued < expires <= issued + LIFETIME_S:
+        if not issued < expires <= issued + access_token.LIFETIME_S:
             raise _Refused("lives too long, or not at all")
         _text(claims, "jti")
         principal = Principal(

@@ -9,10 +9,10 @@ from joserfc.jwk import ECKey
 
 from svc.chassis.clock import SystemClock
 from svc.chassis.context import Principal
-from svc.chassis.tokens import ALGORITHM, AUDIENCE, ISSUER, TYPE, TokenVerifier
+from svc.chassis.tokens import TokenVerifier
+from weft_protos.access_token import ALGORITHM, AUDIENCE, ISSUER, LIFETIME_S, TYPE
 
 _KID: Final = "contract-tests"
-_LIFETIME_S: Final = 300
 
 
 class Anybody:
@@ -44,7 +44,7 @@ class Issuer:
             "sub": subject,
             "scope": " ".join(sorted(scopes)),
             "iat": now,
-            "exp": now + _LIFETIME_S,
+            "exp": now + LIFETIME_S,
             "jti": secrets.token_hex(8),
             "sid": secrets.token_hex(8),
         }

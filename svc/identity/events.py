@@ -8,7 +8,7 @@ from typing import Final
 
 from svc.chassis import outbox
 from svc.chassis.context import CallContext
-from svc.identity.model import USERS_PREFIX, SessionRecord, User
+from svc.identity.model import USERS_PREFIX, SessionRecord, StoredKey, User
 from weft.identity.v1 import events_pb2
 
 SOURCE: Final = "identity"
@@ -30,4 +30,16 @@ def session_delegated(session: SessionRecord, operator_id: str, *, call: CallCon
     fact = events_pb2.SessionDelegated(
         user=USERS_PREFIX + session.user_id, operator=USERS_PREFIX + operator_id, session=session.name
     )
+    return outbox.event(fact, source=SOURCE, call=call)
+
+
+def signing_key_added(key: StoredKey, operator_id: str, *, call: CallContext) -> outbox.Event:
+    """A signing key was made."""
+    fact = events_pb2.SigningKeyAdded(key=key.name, operator=USERS_PREFIX + operator_id)
+    return outbox.event(fact, source=SOURCE, call=call)
+
+
+def signing_key_revoked(key: StoredKey, operator_id: str, *, call: CallContext) -> outbox.Event:
+    """A signing key was taken back."""
+    fact = events_pb2.SigningKeyRevoked(key=key.name, operator=USERS_PREFIX + operator_id)
     return outbox.event(fact, source=SOURCE, call=call)

@@ -22,8 +22,16 @@ from joserfc.jwk import ECKey
 from svc.chassis.clock import Clock
 from svc.chassis.context import Deadline
 from svc.chassis.database import Transaction
-from svc.chassis.errors import FailedPrecondition, Unavailable
-from svc.identity.model import KEY_ACTIVATION_DELAY, StoredKey, published_keys, signing_key
+from svc.chassis.errors import FailedPrecondition, NotFound, Unavailable
+from svc.identity.model import (
+    KEY_ACTIVATION_DELAY,
+    KEY_HURRY,
+    KEYS_PREFIX,
+    StoredKey,
+    published_keys,
+    signing_key,
+    successor,
+)
 from svc.identity.ports import Transactions
 
 log = structlog.get_logger(__name__)
@@ -106,9 +114,12 @@ class KeyRing:
         self._clock = clock
         self._publish = publish
         self._lock = Lock()
+        # Of two looks at once, the one that saw less must not have the last word.
+        self._looking = Lock()
         self._stored: tuple[StoredKey, ...] = ()
         self._private: dict[str, ECKey] = {}
         self._published = b""
+        self._seen: bytes | None = None
 
     def open(self, *, deadline: Deadline) -> None:
         """Make the first key where there is none, then load and publish."""
@@ -126,6 +137,10 @@ class KeyRing:
 
     def refresh(self, *, deadline: Deadline) -> None:
         """Load the keys, delete the retired ones, and publish the public set where it changed."""
+        with self._looking:
+            self._refresh(deadline)
+
+    def _refresh(self, deadline: Deadline) -> None:
         stored = tuple(self._transactions.read(self._keys.all, deadline=deadline))
         now = self._clock.now()
         current = published_keys(stored, now)
@@ -135,17 +150,71 @@ class KeyRing:
         if len(current) < len(stored):
             self._delete_retired(deadline)
         document = jwk_set(current)
-        if document != self._published:
+        seen = self._seen
+        if document != self._published or (seen is not None and document != seen):
             self._publish(document)
+        if document != self._published:
             self._published = document
             log.info("jwks_published", kids=[key.kid for key in current])
+
+    def seen(self, document: bytes) -> None:
+        """Take note of what the registry holds: an instance that had lost the database may publish what it had last."""
+        self._seen = document
+
+    def listed(self, *, deadline: Deadline) -> Sequence[StoredKey]:
+        """The keys that verifiers need, by kid."""
+        stored = self._transactions.read(self._keys.all, deadline=deadline)
+        return sorted(published_keys(stored, self._clock.now()), key=lambda key: key.kid)
+
+    def replace(self, kid: str, *, deadline: Deadline, record: Callable[[Transaction, StoredKey], None]) -> StoredKey:
+        """The key that follows a key, made where there is none; `record` is told of a new one. Published on return."""
+        key = new_key(self._seal, self._clock.now() + KEY_ACTIVATION_DELAY)
+
+        def work(tx: Transaction) -> StoredKey:
+            stored = self._keys.all(tx)
+            known = successor(stored, _found(stored, kid))
+            if known is not None:
+                return known
+            _refuse_too_many(stored)
+            self._keys.insert(tx, key)
+            record(tx, key)
+            return key
+
+        made = self._transactions.serializable(work, deadline=deadline)
+        self.refresh(deadline=deadline)
+        return made
+
+    def revoke(self, kid: str, *, deadline: Deadline, record: Callable[[Transaction, StoredKey], None]) -> None:
+        """Forget a key, and make another where it was the one that signs. Published on return.
+
+        An older key that is still published signs meanwhile. Where there is none, nothing signs until every verifier
+        can have the new one, which is not long: a token that some of them refuse would be worse than a pause.
+        """
+        made = self._clock.now()
+        calm, hurried = (new_key(self._seal, made + delay) for delay in (KEY_ACTIVATION_DELAY, KEY_HURRY))
+
+        def work(tx: Transaction) -> None:
+            stored = self._keys.all(tx)
+            revoked = _found(stored, kid)
+            left = [key for key in stored if key.kid != kid]
+            self._keys.delete(tx, [kid])
+            now = self._clock.now()
+            if signing_key(left, now) is None:
+                self._keys.insert(tx, hurried)
+            elif signing_key(stored, now) == revoked and successor(stored, revoked) is None:
+                self._keys.insert(tx, calm)
+            record(tx, revoked)
+
+        self._transactions.serializable(work, deadline=deadline)
+        log.warning("signing_key_revoked", kid=kid)
+        self.refresh(deadline=deadline)
 
     def signing(self) -> tuple[str, ECKey]:
         """Id and private half of the key that signs now."""
         with self._lock:
             key = signing_key(self._stored, self._clock.now())
             if key is None:
-                raise Unavailable("There is no signing key yet.", reason="NO_SIGNING_KEY")
+                raise Unavailable("There is no signing key yet.", reason="NO_SIGNING_KEY", retry_after=1.0)
             return key.kid, self._private[key.kid]
 
     def _unsealed(self, key: StoredKey) -> ECKey:
@@ -173,11 +242,23 @@ def rotate(transactions: Transactions, keys: Keys, *, seal: Seal, clock: Clock, 
         for known in stored:
             # Another seal.key would make a key that no instance can use.
             seal.unseal(known.kid, known.sealed)
-        if len(stored) >= KEYS_MAX:
-            raise FailedPrecondition(
-                f"There are {KEYS_MAX} signing keys; wait until the oldest is retired.", reason="TOO_MANY_KEYS"
-            )
+        _refuse_too_many(stored)
         keys.insert(tx, key)
 
     transactions.serializable(work, deadline=deadline)
     return key
+
+
+def _refuse_too_many(stored: Sequence[StoredKey]) -> None:
+    if len(stored) >= KEYS_MAX:
+        raise FailedPrecondition(
+            f"There are {KEYS_MAX} signing keys; wait until the oldest is retired.", reason="TOO_MANY_KEYS"
+        )
+
+
+def _found(stored: Sequence[StoredKey], kid: str) -> StoredKey:
+    for key in stored:
+        if key.kid == kid:
+            return key
+    name = KEYS_PREFIX + kid
+    raise NotFound(f"There is no {name}.", resource=("signingKey", name), reason="SIGNING_KEY_NOT_FOUND")

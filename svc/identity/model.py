@@ -43,6 +43,8 @@ SESSION_LIFETIME: Final = timedelta(days=30)
 #: How long a key is published before it signs: longer than a poll of the slowest instance and the way of the set
 #: through registry and control plane to the last verifier.
 KEY_ACTIVATION_DELAY: Final = timedelta(seconds=15)
+#: The same where nothing signs until then, since the key that did was revoked.
+KEY_HURRY: Final = timedelta(seconds=3)
 
 #: Wrong passwords for one address that cost nothing, if they are made within the window.
 FREE_FAILURES: Final = 5
@@ -53,6 +55,7 @@ PAUSE_MAX: Final = timedelta(minutes=15)
 
 USERS_PREFIX: Final = "users/"
 SESSIONS_PREFIX: Final = "sessions/"
+KEYS_PREFIX: Final = "signingKeys/"
 
 
 class UserState(Enum):
@@ -182,6 +185,11 @@ class StoredKey:
     public_jwk: str
     activate_time: datetime
 
+    @property
+    def name(self) -> str:
+        """Resource name."""
+        return KEYS_PREFIX + self.kid
+
 
 def email_key(address: str) -> str:
     """The form of an address under which it is unique."""
@@ -233,6 +241,12 @@ def signing_key(keys: Sequence[StoredKey], now: datetime) -> StoredKey | None:
     """The key that signs: of those already active the one activated last; ties go to the greater kid."""
     active = [key for key in keys if key.activate_time <= now]
     return max(active, key=lambda key: (key.activate_time, key.kid), default=None)
+
+
+def successor(keys: Sequence[StoredKey], key: StoredKey) -> StoredKey | None:
+    """The key that takes the place of another, or has taken it: of the later ones the first."""
+    later = [other for other in keys if (other.activate_time, other.kid) > (key.activate_time, key.kid)]
+    return min(later, key=lambda other: (other.activate_time, other.kid), default=None)
 
 
 def published_keys(keys: Sequence[StoredKey], now: datetime) -> tuple[StoredKey, ...]:

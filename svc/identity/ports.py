@@ -12,7 +12,7 @@ from svc.chassis.clock import Clock
 from svc.chassis.context import Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
-from svc.identity.model import Credentials, RefreshToken, SessionRecord, User
+from svc.identity.model import Credentials, RefreshToken, SessionRecord, StoredKey, User
 from svc.identity.throttle import Throttle
 
 T = TypeVar("T")
@@ -114,6 +114,26 @@ class Tokens(Protocol):
         ...
 
 
+class SigningKeys(Protocol):
+    """The keys that sign, as those who run the mesh handle them; `keys.KeyRing`."""
+
+    def listed(self, *, deadline: Deadline) -> Sequence[StoredKey]:
+        """Those that verifiers need, by kid."""
+        ...
+
+    def signing(self) -> tuple[str, object]:
+        """Id of the one that signs now, and its private half."""
+        ...
+
+    def replace(self, kid: str, *, deadline: Deadline, record: Callable[[Transaction, StoredKey], None]) -> StoredKey:
+        """The one that follows another; `record` is told of it in the transaction that made it."""
+        ...
+
+    def revoke(self, kid: str, *, deadline: Deadline, record: Callable[[Transaction, StoredKey], None]) -> None:
+        """Take one back; `record` is told of it in the same transaction."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Everything outside of the use cases."""
@@ -123,6 +143,7 @@ class Ports:
     sessions: Sessions
     passwords: Passwords
     tokens: Tokens
+    keys: SigningKeys
     throttle: Throttle
     append: Callable[[Transaction, Sequence[Event]], None]
     announce: Callable[[], None]

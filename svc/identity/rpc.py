@@ -13,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from svc.chassis.context import CallContext
 from svc.chassis.pages import PageTokens
 from svc.identity import usecases
-from svc.identity.model import SESSIONS_PREFIX, USERS_PREFIX, Session, User, UserState
+from svc.identity.model import KEYS_PREFIX, SESSIONS_PREFIX, USERS_PREFIX, Session, StoredKey, User, UserState
 from svc.identity.ports import Ports
 from svc.identity.usecases import NewUser
 from weft.identity.v1 import identity_pb2
@@ -101,6 +101,33 @@ class IdentityHandler:
         """Let a user in again."""
         return _user(usecases.resume_user(self._ports, request.name.removeprefix(USERS_PREFIX), call=call))
 
+    def ListSigningKeys(
+        self, request: identity_pb2.ListSigningKeysRequest, call: CallContext
+    ) -> identity_pb2.ListSigningKeysResponse:
+        """List signing keys."""
+        after = next(iter(self._pages.decode(request.page_token, scope=call.method)), "")
+        size = request.page_size
+        limit = size + 1 if size else None
+        keys, signing = usecases.list_signing_keys(self._ports, after=after, limit=limit, call=call)
+        more = bool(size) and len(keys) > size
+        shown = keys[:size] if more else keys
+        return identity_pb2.ListSigningKeysResponse(
+            signing_keys=[_key(key, signing=key.kid == signing) for key in shown],
+            next_page_token=self._pages.encode((shown[-1].kid,), scope=call.method) if more else "",
+        )
+
+    def RotateSigningKey(
+        self, request: identity_pb2.RotateSigningKeyRequest, call: CallContext
+    ) -> identity_pb2.SigningKey:
+        """Replace a signing key."""
+        key, signing = usecases.rotate_signing_key(self._ports, request.name.removeprefix(KEYS_PREFIX), call=call)
+        return _key(key, signing=key.kid == signing)
+
+    def RevokeSigningKey(self, request: identity_pb2.RevokeSigningKeyRequest, call: CallContext) -> Empty:
+        """Take a signing key back."""
+        usecases.revoke_signing_key(self._ports, request.name.removeprefix(KEYS_PREFIX), call=call)
+        return Empty()
+
     def _next(self, users: Sequence[User], size: int, call: CallContext) -> str:
         return self._pages.encode((users[size - 1].id,), scope=call.method) if len(users) > size else ""
 
@@ -115,6 +142,12 @@ def _user(user: User) -> identity_pb2.User:
     )
     message.create_time.FromDatetime(user.create_time)
     message.update_time.FromDatetime(user.update_time)
+    return message
+
+
+def _key(key: StoredKey, *, signing: bool) -> identity_pb2.SigningKey:
+    message = identity_pb2.SigningKey(name=key.name, signing=signing)
+    message.activate_time.FromDatetime(key.activate_time)
     return message
 
 

@@ -4,19 +4,16 @@ The use cases ask for one for each session they open or refresh; gateway and cha
 set. Claims and header are those both of them demand, and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from svc.chassis.ids import new_id
 from svc.identity.model import ACCESS_TOKEN_LIFETIME, SessionRecord
-
-ISSUER: Final = "weft-identity"
-AUDIENCE: Final = "weft"
-TOKEN_TYPE: Final = "at+jwt"
+from weft_protos import access_token
 
 
 class SigningKeys(Protocol):
@@ -38,8 +35,8 @@ class TokenSigner:
         kid, key = self._keys.signing()
         issued_at = int(at.timestamp())
         claims: dict[str, Any] = {
-            "iss": ISSUER,
-            "aud": AUDIENCE,
+            "iss": access_token.ISSUER,
+            "aud": access_token.AUDIENCE,
             "sub": session.user_id,
             "scope": " ".join(scopes),
             "iat": issued_at,
@@ -49,4 +46,16 @@ class TokenSigner:
         }
         if session.actor is not None:
             claims["act"] = {"sub": session.actor}
-        return jwt.encode({"alg": "ES256", "typ": TOKEN_TYPE, "kid": kid}, claims, key)
+        _refuse_what_nobody_would_take(kid, claims)
+        return jwt.encode({"alg": access_token.ALGORITHM, "typ": access_token.TYPE, "kid": kid}, claims, key)
+
+
+def _refuse_what_nobody_would_take(kid: str, claims: Mapping[str, Any]) -> None:
+    """Ids and scopes are of the alphabet wherever they are made; a place that forgets it must not sign its way in."""
+    actor = claims.get("act", {"sub": claims["sub"]})["sub"]
+    ids = {"kid": kid, "act": actor, **{name: claims[name] for name in ("sub", "sid", "jti")}}
+    for name, value in ids.items():
+        if not access_token.ID.fullmatch(value):
+            raise ValueError(f"`{name}` of a token is not in the alphabet of ids")
+    if not all(access_token.SCOPE.fullmatch(scope) for scope in claims["scope"].split()):
+        raise ValueError("`scope` of a token holds what is no scope")

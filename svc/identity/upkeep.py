@@ -23,8 +23,9 @@ from svc.identity.ports import Transactions
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the keys: well below model.KEY_ACTIVATION_DELAY.
-KEYS_EVERY_S: Final = 5.0
+#: Seconds between two looks at the keys: well below model.KEY_ACTIVATION_DELAY and KEY_HURRY. An instance that has not
+#: looked since a key was revoked signs with it, for nobody to accept.
+KEYS_EVERY_S: Final = 1.0
 #: Seconds between two rounds of forgetting.
 SWEEP_EVERY_S: Final = 60.0
 #: Rows deleted in one transaction, and transactions in one round for each kind.

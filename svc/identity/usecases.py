@@ -24,6 +24,7 @@ from svc.chassis.errors import (
     NotFound,
     PermissionDenied,
     Unauthenticated,
+    Unavailable,
 )
 from svc.chassis.ids import new_id
 from svc.identity import events
@@ -41,6 +42,7 @@ from svc.identity.model import (
     RefreshToken,
     Session,
     SessionRecord,
+    StoredKey,
     User,
     UserState,
     after_this_second,
@@ -306,6 +308,39 @@ def suspend_user(ports: Ports, user_id: str, *, call: CallContext) -> User:
 def resume_user(ports: Ports, user_id: str, *, call: CallContext) -> User:
     """Let a suspended user in again, by a new sign-in. Twice is the same as once."""
     return _set_state(ports, user_id, UserState.ACTIVE, call=call)
+
+
+def list_signing_keys(
+    ports: Ports, *, after: str, limit: int | None, call: CallContext
+) -> tuple[Sequence[StoredKey], str]:
+    """Keys after an id, at most `limit`; and the id of the one that signs now, empty where none does."""
+    listed = [key for key in ports.keys.listed(deadline=call.deadline) if key.kid > after]
+    return listed[:limit], _signing(ports)
+
+
+def _signing(ports: Ports) -> str:
+    try:
+        return ports.keys.signing()[0]
+    except Unavailable:
+        return ""
+
+
+def rotate_signing_key(ports: Ports, kid: str, *, call: CallContext) -> tuple[StoredKey, str]:
+    """The successor of a key, made and audited where there is none; and the id of the one that signs now."""
+
+    def record(tx: Transaction, key: StoredKey) -> None:
+        ports.append(tx, [events.signing_key_added(key, call.caller.subject, call=call)])
+
+    return ports.keys.replace(kid, deadline=call.deadline, record=record), _signing(ports)
+
+
+def revoke_signing_key(ports: Ports, kid: str, *, call: CallContext) -> None:
+    """Take a key back, audited; every verifier hears of it at once."""
+
+    def record(tx: Transaction, key: StoredKey) -> None:
+        ports.append(tx, [events.signing_key_revoked(key, call.caller.subject, call=call)])
+
+    ports.keys.revoke(kid, deadline=call.deadline, record=record)
 
 
 def _set_state(ports: Ports, user_id: str, state: UserState, *, call: CallContext) -> User:

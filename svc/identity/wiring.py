@@ -62,6 +62,7 @@ def build(resources: Resources) -> Sequence[Service]:
         sessions=sessions,
         passwords=Passwords(),
         tokens=TokenSigner(ring),
+        keys=ring,
         throttle=Throttle(failures, clock),
         append=outbox.append,
         announce=feed.wake,
@@ -72,6 +73,7 @@ def build(resources: Resources) -> Sequence[Service]:
     # Before the keys: whoever waits for them finds the list there, too.
     resources.agent.watch(REVOCATIONS, feed.seen)
     feed.refresh(deadline=start)
+    resources.agent.watch(JWKS, ring.seen)
     ring.open(deadline=start)
     ensure_operator(ports, _operator(secrets), deadline=start)
     resources.add_background("identity-revocations", feed.start, feed.stop)

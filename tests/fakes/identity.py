@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
+from svc.identity.keys import KeyRing, Seal
 from svc.identity.model import (
     Credentials,
     EndedSession,
@@ -294,6 +295,8 @@ def make_world() -> World:
     tokens = FakeTokens()
     announced: list[int] = []
 
+    ring = KeyRing(transactions, FakeKeys(memory), seal=Seal(b"k" * 32), clock=clock, publish=lambda _document: None)
+
     def append(tx: Transaction, events: Sequence[Event]) -> None:
         memory.events.extend(events)
 
@@ -303,6 +306,7 @@ def make_world() -> World:
         sessions=FakeSessions(memory),
         passwords=passwords,
         tokens=tokens,
+        keys=ring,
         throttle=Throttle(FakeFailures(memory), clock),
         append=append,
         announce=lambda: announced.append(len(memory.events)),

@@ -17,7 +17,6 @@ from tests.integration.edge_calls import (
     UNAUTHENTICATED,
     UNIMPLEMENTED,
     Edge,
-    Native,
     Target,
     method,
 )
@@ -128,17 +127,6 @@ def test_a_hostile_token_is_unauthenticated_at_the_gateway(edge: Edge, hostile: 
     assert UNAUTHENTICATED == answer.code
     assert answer.reason.startswith("TOKEN_")
     assert not token or token not in answer.message
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_a_hostile_token_is_unauthenticated_at_an_instance(edge: Edge, hostile: str) -> None:
-    wire = Native(edge.mesh.status().process("catalog-1").address)
-
-    answer = wire.call(LIST, HOSTILE[hostile](edge.token("catalog.read")))
-    wire.close()
-
-    assert UNAUTHENTICATED == answer.code
-    assert answer.reason.startswith("TOKEN_")
 
 
 def test_an_expired_token_is_told_from_a_bad_one(edge: Edge) -> None:

@@ -111,6 +111,7 @@ def ports(database: Database) -> Ports:
         sessions=SessionStore(),
         passwords=FakePasswords(),
         tokens=FakeTokens(),
+        keys=KeyRing(database, KeyStore(), seal=SEAL, clock=SystemClock(), publish=lambda _document: None),
         throttle=Throttle(FailureStore(), SystemClock()),
         append=outbox.append,
         announce=lambda: None,
@@ -371,6 +372,25 @@ def test_a_rotated_key_reaches_every_instance(database: Database) -> None:
 
     assert key.kid in published[-1].decode()
     assert key.kid != ring.signing()[0]
+
+
+def test_operators_who_rotate_one_key_at_once_get_one_successor(database: Database, ports: Ports) -> None:
+    published: list[bytes] = []
+    rings = [KeyRing(database, KeyStore(), seal=SEAL, clock=SystemClock(), publish=published.append) for _ in range(4)]
+    rings[0].open(deadline=Deadline.after(20))
+    old = rings[0].signing()[0]
+    operator = make_call("operator", scopes=("mesh.operate",))
+
+    made = at_once(
+        *(
+            lambda ring=ring: usecases.rotate_signing_key(replace(ports, keys=ring), old, call=operator)
+            for ring in rings
+        )
+    )
+
+    assert 1 == len({key.kid for key, _ in made})
+    assert 2 == len(rings[0].listed(deadline=Deadline.after(10)))
+    assert 1 == database.read(outbox.unpublished, deadline=Deadline.after(10))
 
 
 def test_instances_that_start_at_once_make_one_operator(database: Database, ports: Ports) -> None:

@@ -3,15 +3,10 @@
 An IPv6 client owns at least a /64, so that is what counts as one address.
 """
 
-from datetime import timedelta
 from typing import Any, Final
 
 from gateway.envoy import buckets, names
-from gateway.policy import PolicySet, RateLimit
-
-#: What one address may ask of the whole fleet, whatever it asks. Far above any honest client: it is there so that
-#: nobody can make the gateways check forged signatures without end.
-GUARD: Final = RateLimit(requests=5000, per=timedelta(seconds=1), burst=10_000, key="address", key_said=True)
+from gateway.policy import PolicySet
 
 _ADDRESS: Final = "masked_remote_address"
 
@@ -19,7 +14,8 @@ _ADDRESS: Final = "masked_remote_address"
 def build(policies: PolicySet) -> Any:
     """The filter's config: the guard, and one descriptor for each method limited by address."""
     address = {"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}}
-    descriptors = [buckets.descriptor(GUARD, {"key": _ADDRESS})]
+    guard = policies.edge.address_limit if policies.edge is not None else None
+    descriptors = [buckets.descriptor(guard, {"key": _ADDRESS})] if guard is not None else []
     for rpc in policies.rpcs:
         limit = rpc.policy.rate_limit
         if limit is not None and limit.key == "address":

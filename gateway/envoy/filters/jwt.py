@@ -6,14 +6,12 @@ which checks it again.
 """
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from gateway.envoy import names
 from gateway.policy import PolicySet
+from weft_protos import access_token
 from weft_protos.xds import envoy
-
-ISSUER: Final = "weft-identity"
-AUDIENCE: Final = "weft"
 
 
 def build(_: PolicySet) -> Any:
@@ -37,18 +35,17 @@ def exempted() -> Any:
 
 def _provider() -> dict[str, Any]:
     return {
-        "issuer": ISSUER,
-        "audiences": [AUDIENCE],
+        "issuer": access_token.ISSUER,
+        "audiences": [access_token.AUDIENCE],
         "local_jwks": {"inline_string": '{"keys":[]}'},
         # Said outright, because by default a token in the query string, which logs keep, is taken as well.
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "from_headers": [{"name": "authorization", "value_prefix": access_token.SCHEME}],
         "forward": True,
         "payload_in_metadata": names.JWT_PAYLOAD,
         "header_in_metadata": names.JWT_HEADER,
-        "normalize_payload_in_metadata": {"space_delimited_claims": ["scope"]},
-        "clock_skew_seconds": names.CLOCK_SKEW_S,
+        "clock_skew_seconds": access_token.SKEW_S,
         "require_expiration": True,
         # What is left of it, so clocks may differ on both sides.
-        "max_lifetime": timedelta(seconds=names.TOKEN_LIFETIME_S + 2 * names.CLOCK_SKEW_S),
+        "max_lifetime": timedelta(seconds=access_token.LIFETIME_S + 2 * access_token.SKEW_S),
         "jwt_cache_config": {"jwt_cache_size": names.TOKENS_MAX},
     }

@@ -1,5 +1,6 @@
 """Lets a call pass only with a scope that its contract names. Without a word on the route: denied."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ def _holds(scope: str) -> dict[str, Any]:
     matcher = {
         "filter": names.JWT,
         "path": [{"key": names.JWT_PAYLOAD}, {"key": "scope"}],
-        "value": {"list_match": {"one_of": {"string_match": {"exact": scope}}}},
+        # The claim as it is signed, one text: turned into a list, it could not be told from a token that has a list.
+        "value": {"string_match": {"safe_regex": {"regex": rf"(.* )?{re.escape(scope)}( .*)?"}}},
     }
     return {"sourced_metadata": {"metadata_matcher": matcher, "metadata_source": "DYNAMIC"}}

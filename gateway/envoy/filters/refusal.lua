@@ -174,8 +174,8 @@ end
 
 local WORDS = {
   "method", "contract", "access_rule", "access_contract", "scopes", "limit", "limit_key", "limit_rule",
-  "limit_contract", "size", "size_rule", "size_contract", "timeout_rule", "timeout_contract", "request_rule",
-  "upstream_rule",
+  "limit_contract", "guard", "guard_rule", "guard_contract", "size", "size_rule", "size_contract",
+  "timeout_rule", "timeout_contract", "request_rule", "upstream_rule",
 }
 
 -- The route's own words: who may call it, how often, and where that is said.
@@ -193,6 +193,7 @@ local function grounds_of(words, refusal)
   if reason == "SCOPE_MISSING" then return words.access_rule, words.access_contract end
   if begins(reason, "TOKEN_") then return TOKEN_RULE, words.access_contract end
   if reason == "RATE_LIMITED" and refusal.declared then return words.limit_rule, words.limit_contract end
+  if reason == "RATE_LIMITED" and words.guard_rule ~= "" then return words.guard_rule, words.guard_contract end
   if reason == "RATE_LIMITED" then return ADDRESS_RULE, words.contract end
   if reason == "REQUEST_TOO_LARGE" and words.size_rule ~= "" then return words.size_rule, words.size_contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
@@ -227,7 +228,7 @@ local function describe(handle, refusal, message)
   if refusal.reason == "SCOPE_MISSING" then
     metadata.scopes = words.scopes
   elseif refusal.reason == "RATE_LIMITED" then
-    local subject, limit = "address", "calls from one address"
+    local subject, limit = "address", words.guard ~= "" and words.guard or "calls from one address"
     wait = with_jitter(RETRY_MS)
     if refusal.declared then
       subject = refusal.limiter == SUBJECT_LIMIT and ("subject:" .. subject_of(handle)) or "address"

@@ -70,6 +70,19 @@ def for_route(rpc: Rpc) -> dict[str, str | float]:
     return said
 
 
+def for_guard(policies: PolicySet) -> dict[str, str]:
+    """Route metadata: the same about what one address may ask, whatever it asks."""
+    edge = policies.edge
+    if edge is None or edge.address_limit is None:
+        return {}
+    limit = edge.address_limit
+    return {
+        "guard": str(limit),
+        "guard_rule": grounds.address_limit(limit.requests, limit.per.total_seconds()),
+        "guard_contract": edge.places["address_limit"].contract,
+    }
+
+
 def wait_ms(limit: RateLimit) -> int:
     """How long until a token is there again: twice the fleet's interval, because a gateway has a share of it."""
     return max(WAIT_MS_MIN, math.ceil(2000 * limit.per.total_seconds() / limit.requests))

@@ -38,6 +38,11 @@ def rate_limit(requests: int, per_s: float) -> str:
     return f"rate_limit: {requests} per {per_s:g}s"
 
 
+def address_limit(requests: int, per_s: float) -> str:
+    """How often one address may call, whatever it calls."""
+    return f"address_limit: {requests} per {per_s:g}s"
+
+
 def timeout(seconds: float) -> str:
     """How long a call may take."""
     return f"timeout: {seconds:g}s"

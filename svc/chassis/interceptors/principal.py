@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from svc.chassis.call import Call, Interceptor, Method, Verifier
 from svc.chassis.context import Principal
 from svc.chassis.errors import PermissionDenied, Unauthenticated, Unavailable
-
-_SCHEME = "bearer "
+from weft_protos import access_token
 
 
 def _verify(call: Call, verifier: Verifier) -> Principal:
     values = call.metadata.get("authorization", ())
-    if not values:
+    if not any(access_token.SCHEME in value for value in values):
+        # Another scheme is as good as nothing: the gateway cannot tell the two apart either.
         raise Unauthenticated("A token is required.", reason="TOKEN_MISSING")
-    if len(values) > 1 or values[0][: len(_SCHEME)].lower() != _SCHEME:
+    if len(values) > 1 or not values[0].startswith(access_token.SCHEME):
         raise Unauthenticated("The authorization header is not one bearer token.", reason="TOKEN_INVALID")
-    return verifier.verify(values[0][len(_SCHEME) :])
+    return verifier.verify(values[0].removeprefix(access_token.SCHEME))
 
 
 def build(method: Method, verifier: Verifier) -> Interceptor:

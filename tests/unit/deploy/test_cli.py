@@ -64,6 +64,12 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["contracts", "plan", "--against", "running"], 3, "no mesh runs here"),
         (["contracts", "plan", "--against", "no-such-commit"], 2, "neither a descriptor set nor a commit"),
         (["contracts", "check", "--against", "--output=x"], 2, "neither a descriptor set nor a commit"),
+        (["keys", "bogus"], 2, "No such command"),
+        (["keys", "list"], 3, "no mesh runs here"),
+        (["keys", "rotate", "--wait"], 3, "no mesh runs here"),
+        (["keys", "revoke"], 2, "Missing argument"),
+        (["keys", "revoke", "../x"], 2, "'../x' is not the id of a key; `weft keys list` shows them"),
+        (["keys", "revoke", "k" * 43], 3, "no mesh runs here"),
     ],
 )
 def test_what_is_wrong_is_one_line_on_standard_error(
@@ -131,6 +137,7 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
         *("up", "down", "status", "logs", "scale", "kill", "explain"),
         *("certificates show", "certificates renew"),
         *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
+        *("keys list", "keys rotate", "keys revoke"),
     ],
 )
 def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:

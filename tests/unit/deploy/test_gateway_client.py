@@ -157,6 +157,20 @@ def test_it_signs_in_once_and_acts_for_each_user_with_a_token_of_their_own(
     ] == [token for _, token in catalog.asked]
 
 
+def test_a_token_that_was_revoked_is_renewed_once(
+    connect: Callable[[str], GatewayClient], catalog: Catalog, identity: Identity
+) -> None:
+    refused = refusal(grpc.StatusCode.UNAUTHENTICATED, error_details_pb2.ErrorInfo(reason="TOKEN_INVALID"))
+    catalog.answers = iter([refused, catalog_pb2.Product(), refused, refused])
+    client = connect("correct")
+
+    get(client)
+    with pytest.raises(grpc.RpcError):
+        get(client)
+
+    assert (4, 3) == (len(catalog.asked), identity.sign_ins)
+
+
 def test_a_wrong_password_is_named_as_the_cause(connect: Callable[[str], GatewayClient]) -> None:
     with pytest.raises(SignInError, match="password is wrong"):
         get(connect("forgotten"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc_tools
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
@@ -19,10 +20,13 @@ from gateway.envoy import bootstrap, names, tls
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.edge import Edge
 from gateway.policy import PolicySet
+from tests.hostile_tokens import Mint
 from weft_protos.xds import to_dict
 
 ROOT = Path(__file__).resolve().parents[3]
 TESTDATA = Path(__file__).parent / "testdata"
+EDGE_FILE = "weft/mesh/v1/edge.proto"
+EDGE_OPTION = "weft.options.v1.edge"
 #: A public key of nobody, so that jwt_authn has a key set to read.
 JWKS = json.dumps(
     {
@@ -59,9 +63,22 @@ def bundle(descriptors: bytes) -> compiler.Bundle:
     return compiler.compile_contracts(descriptors, Edge())
 
 
+#: What every verifier here takes for identity's own.
+SIGNING_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.fixture
+def mint() -> Mint:
+    """The genuine signing key, at the present second."""
+    return Mint("key-1", SIGNING_KEY)
+
+
 @pytest.fixture(scope="session")
 def planted() -> Callable[[str], bytes]:
-    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options, to a descriptor set."""
+    """Compiles one planted .proto, `weft/shop/v1/shop.proto`, with the real options, to a descriptor set.
+
+    What holds at the edge is what the real contracts say, unless the planted one says it.
+    """
 
     def compile_text(text: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +94,7 @@ def planted() -> Callable[[str], bytes]:
             ]
             command = ["protoc", *(f"-I{path}" for path in includes), f"--descriptor_set_out={out}"]
             command += ["--include_imports", "--include_source_info", str(source)]
+            command += [] if EDGE_OPTION in text else [str(ROOT / "protos" / EDGE_FILE)]
             assert protoc.main(command) == 0, text
             content = FileDescriptorSet.FromString(out.read_bytes())
         return content.SerializeToString()
@@ -107,12 +125,17 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture
 def settings(tmp_path: Path) -> bootstrap.Settings:
     """Settings of one gateway."""
+    return settings_in(tmp_path)
+
+
+def settings_in(folder: Path) -> bootstrap.Settings:
+    """The same, its files in a folder."""
     return bootstrap.Settings(
         node="gateway-1",
         control_planes=[Address("127.0.0.1", 9100), Address("127.0.0.1", 9101)],
         collector=Address("127.0.0.1", 4317),
         metrics_port=9901,
-        admin_socket=tmp_path / "admin.sock",
+        admin_socket=folder / "admin.sock",
     )
 
 
@@ -148,7 +171,7 @@ def envoy_says(tmp_path: Path) -> Callable[[dict[str, Any] | bytes], str]:
     return validate
 
 
-def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings, *, secret: Path) -> dict[str, Any]:
+def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings, *, secret: Path, jwks: str = JWKS) -> dict[str, Any]:
     """A bootstrap whose listeners, routes, filters and clusters are the bundle's own, without a control plane."""
     static: dict[str, Any] = to_dict(bootstrap.build(settings))
     found: dict[str, list[dict[str, Any]]] = {}
@@ -157,7 +180,7 @@ def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings, *, secret: Pa
             found.setdefault(type(resource.message).__name__, []).append(to_dict(resource.message))
     extensions = {extension["name"]: extension["typed_config"] for extension in found["TypedExtensionConfig"]}
     provider = extensions[names.JWT]["providers"][names.TOKEN_PROVIDER]
-    provider["local_jwks"] = {"inline_string": JWKS}
+    provider["local_jwks"] = {"inline_string": jwks}
     for listener in found["Listener"]:
         for chain in listener["filter_chains"]:
             if "transport_socket" in chain:

@@ -7,10 +7,10 @@ import pytest
 from joserfc.jwk import ECKey
 
 from svc.chassis.context import Deadline
-from svc.chassis.errors import FailedPrecondition, Unavailable
+from svc.chassis.errors import FailedPrecondition, NotFound, Unavailable
 from svc.chassis.tokens import parse_jwks
 from svc.identity.keys import KEYS_MAX, KeyRing, Seal, SealError, jwk_set, new_key, rotate
-from svc.identity.model import ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, KEY_ACTIVATION_DELAY
+from svc.identity.model import ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, KEY_ACTIVATION_DELAY, KEY_HURRY
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.identity import FakeKeys, FakeTransactions, Memory
 
@@ -165,3 +165,115 @@ def test_keys_are_bounded(place: Place) -> None:
 
     with pytest.raises(FailedPrecondition):
         place.rotate()
+
+
+def replaced(ring: KeyRing, kid: str) -> tuple[str, set[str]]:
+    """The successor of a key, and those whose making was recorded, by a transaction that may run again."""
+    made: set[str] = set()
+    return ring.replace(kid, deadline=DEADLINE, record=lambda _tx, key: made.add(key.kid)).kid, made
+
+
+def revoked(ring: KeyRing, kid: str) -> set[str]:
+    """Revoke a key; what was recorded."""
+    told: set[str] = set()
+    ring.revoke(kid, deadline=DEADLINE, record=lambda _tx, key: told.add(key.kid))
+    return told
+
+
+def opened(place: Place, documents: list[bytes]) -> tuple[KeyRing, str]:
+    ring = place.ring(documents)
+    ring.open(deadline=DEADLINE)
+    return ring, ring.signing()[0]
+
+
+def test_a_key_has_one_successor_however_often_it_is_rotated(place: Place) -> None:
+    documents: list[bytes] = []
+    ring, old = opened(place, documents)
+
+    new, made = replaced(ring, old)
+
+    assert ({new}, {old, new}) == (made, kids(documents[-1]))
+    assert (new, set()) == replaced(place.ring(), old)
+    place.clock.move(KEY_ACTIVATION_DELAY)
+    assert (new, set()) == replaced(ring, old)
+    assert replaced(ring, new)[0] not in (old, new)
+
+
+def test_only_a_key_that_there_is_can_be_rotated_or_revoked(place: Place) -> None:
+    ring, old = opened(place, [])
+
+    with pytest.raises(NotFound):
+        replaced(ring, "elsewhere")
+    with pytest.raises(NotFound):
+        revoked(ring, "elsewhere")
+    assert [old] == [key.kid for key in ring.listed(deadline=DEADLINE)]
+
+
+def test_a_revoked_key_is_out_of_the_set_at_once_and_another_one_signs_soon(place: Place) -> None:
+    documents: list[bytes] = []
+    ring, old = opened(place, documents)
+
+    assert {old} == revoked(ring, old)
+
+    (new,) = kids(documents[-1])
+    assert new != old
+    # Verifiers may not have it yet: better nobody signs in than somebody is refused.
+    with pytest.raises(Unavailable) as refusal:
+        ring.signing()
+    assert refusal.value.retry_after is not None
+    place.clock.move(KEY_HURRY)
+    assert new == ring.signing()[0]
+
+
+def test_where_an_older_key_is_still_published_it_signs_without_a_pause_until_a_new_one_does(place: Place) -> None:
+    documents: list[bytes] = []
+    ring, old = opened(place, documents)
+    bad, _ = replaced(ring, old)
+    place.clock.move(KEY_ACTIVATION_DELAY)
+    assert bad == ring.signing()[0]
+
+    revoked(ring, bad)
+
+    assert old == ring.signing()[0]
+    (new,) = kids(documents[-1]) - {old}
+    assert new != bad
+    place.clock.move(KEY_ACTIVATION_DELAY)
+    assert new == ring.signing()[0]
+
+
+def test_a_revoked_key_that_did_not_sign_any_more_needs_no_successor(place: Place) -> None:
+    documents: list[bytes] = []
+    ring, old = opened(place, documents)
+    new, _ = replaced(ring, old)
+    place.clock.move(KEY_ACTIVATION_DELAY)
+
+    revoked(ring, old)
+
+    assert ({new}, new) == (kids(documents[-1]), ring.signing()[0])
+
+
+def test_every_instance_drops_a_revoked_key_with_its_next_look(place: Place) -> None:
+    ring, old = opened(place, [])
+    documents: list[bytes] = []
+    other, _ = opened(place, documents)
+
+    revoked(ring, old)
+    other.refresh(deadline=DEADLINE)
+
+    assert old not in kids(documents[-1])
+
+
+def test_a_set_that_another_instance_overwrote_with_an_older_one_is_put_right(place: Place) -> None:
+    documents: list[bytes] = []
+    ring, old = opened(place, documents)
+    stale = documents[-1]
+    revoked(ring, old)
+    current, published = documents[-1], len(documents)
+
+    ring.seen(current)
+    ring.refresh(deadline=DEADLINE)
+    assert published == len(documents)
+
+    ring.seen(stale)
+    ring.refresh(deadline=DEADLINE)
+    assert [current] == documents[published:]

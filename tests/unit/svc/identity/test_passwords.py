@@ -37,6 +37,15 @@ def test_nothing_is_verified_where_there_is_no_user(passwords: Passwords) -> Non
     assert not passwords.verify("", None, deadline=DEADLINE)
 
 
+def test_an_unknown_user_costs_the_work_of_a_known_one(passwords: Passwords) -> None:
+    # Time cannot be asserted; what it is made of can: the same algorithm with the same memory, passes and salt.
+    known = passwords.hash("correct horse", deadline=DEADLINE).split("$")
+    unknown = passwords._dummy.split("$")
+
+    assert known[:4] == unknown[:4]
+    assert [len(part) for part in known] == [len(part) for part in unknown]
+
+
 def test_a_damaged_hash_is_no_match(passwords: Passwords) -> None:
     assert not passwords.verify("correct horse", "$argon2id$nonsense", deadline=DEADLINE)
 

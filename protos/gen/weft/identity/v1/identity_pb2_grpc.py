@@ -91,6 +91,21 @@ class IdentityServiceStub:
                 request_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.ResumeUserRequest.SerializeToString,
                 response_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.User.FromString,
                 _registered_method=True)
+        self.ListSigningKeys = channel.unary_unary(
+                '/weft.identity.v1.IdentityService/ListSigningKeys',
+                request_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.ListSigningKeysRequest.SerializeToString,
+                response_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.ListSigningKeysResponse.FromString,
+                _registered_method=True)
+        self.RotateSigningKey = channel.unary_unary(
+                '/weft.identity.v1.IdentityService/RotateSigningKey',
+                request_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.RotateSigningKeyRequest.SerializeToString,
+                response_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.SigningKey.FromString,
+                _registered_method=True)
+        self.RevokeSigningKey = channel.unary_unary(
+                '/weft.identity.v1.IdentityService/RevokeSigningKey',
+                request_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.RevokeSigningKeyRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class IdentityServiceServicer:
@@ -179,6 +194,31 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSigningKeys(self, request, context):
+        """Lists the keys that sign access tokens or have signed one that may still live, in the order of their ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateSigningKey(self, request, context):
+        """Has a new key take the place of the one named, and answers with it. It signs as soon as every verifier has it; until
+        then the old one does, and what that has signed stays good until it expires. A key that has a successor keeps it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeSigningKey(self, request, context):
+        """Takes a key back that somebody else may have: everything that it signed is refused everywhere within five seconds
+        (UNAUTHENTICATED, TOKEN_INVALID). Sessions stay, and are given a token of another key when they are refreshed;
+        delegated ones, which cannot be, are over. Where no other key could sign, signing pauses for a few seconds
+        (UNAVAILABLE with RetryInfo). NOT_FOUND for a key that there is not, or no longer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -236,6 +276,21 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.ResumeUser,
                     request_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.ResumeUserRequest.FromString,
                     response_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.User.SerializeToString,
+            ),
+            'ListSigningKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSigningKeys,
+                    request_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.ListSigningKeysRequest.FromString,
+                    response_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.ListSigningKeysResponse.SerializeToString,
+            ),
+            'RotateSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateSigningKey,
+                    request_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.RotateSigningKeyRequest.FromString,
+                    response_serializer=weft_dot_identity_dot_v1_dot_identity__pb2.SigningKey.SerializeToString,
+            ),
+            'RevokeSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSigningKey,
+                    request_deserializer=weft_dot_identity_dot_v1_dot_identity__pb2.RevokeSigningKeyRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -536,6 +591,87 @@ class IdentityService:
             '/weft.identity.v1.IdentityService/ResumeUser',
             weft_dot_identity_dot_v1_dot_identity__pb2.ResumeUserRequest.SerializeToString,
             weft_dot_identity_dot_v1_dot_identity__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSigningKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.identity.v1.IdentityService/ListSigningKeys',
+            weft_dot_identity_dot_v1_dot_identity__pb2.ListSigningKeysRequest.SerializeToString,
+            weft_dot_identity_dot_v1_dot_identity__pb2.ListSigningKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.identity.v1.IdentityService/RotateSigningKey',
+            weft_dot_identity_dot_v1_dot_identity__pb2.RotateSigningKeyRequest.SerializeToString,
+            weft_dot_identity_dot_v1_dot_identity__pb2.SigningKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.identity.v1.IdentityService/RevokeSigningKey',
+            weft_dot_identity_dot_v1_dot_identity__pb2.RevokeSigningKeyRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

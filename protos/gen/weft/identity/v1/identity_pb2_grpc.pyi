@@ -65,6 +65,18 @@ class IdentityServiceStub:
     """
     ResumeUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ResumeUserRequest, _identity_pb2.User]
     """Ends the suspension of a user, who has to sign in again. An active user stays as it is."""
+    ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListSigningKeysRequest, _identity_pb2.ListSigningKeysResponse]
+    """Lists the keys that sign access tokens or have signed one that may still live, in the order of their ids."""
+    RotateSigningKey: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RotateSigningKeyRequest, _identity_pb2.SigningKey]
+    """Has a new key take the place of the one named, and answers with it. It signs as soon as every verifier has it; until
+    then the old one does, and what that has signed stays good until it expires. A key that has a successor keeps it.
+    """
+    RevokeSigningKey: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RevokeSigningKeyRequest, _empty_pb2.Empty]
+    """Takes a key back that somebody else may have: everything that it signed is refused everywhere within five seconds
+    (UNAUTHENTICATED, TOKEN_INVALID). Sessions stay, and are given a token of another key when they are refreshed;
+    delegated ones, which cannot be, are over. Where no other key could sign, signing pauses for a few seconds
+    (UNAVAILABLE with RetryInfo). NOT_FOUND for a key that there is not, or no longer.
+    """
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -102,6 +114,18 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """
     ResumeUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.ResumeUserRequest, _identity_pb2.User]  # type: ignore[assignment]
     """Ends the suspension of a user, who has to sign in again. An active user stays as it is."""
+    ListSigningKeys: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListSigningKeysRequest, _identity_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
+    """Lists the keys that sign access tokens or have signed one that may still live, in the order of their ids."""
+    RotateSigningKey: _aio.UnaryUnaryMultiCallable[_identity_pb2.RotateSigningKeyRequest, _identity_pb2.SigningKey]  # type: ignore[assignment]
+    """Has a new key take the place of the one named, and answers with it. It signs as soon as every verifier has it; until
+    then the old one does, and what that has signed stays good until it expires. A key that has a successor keeps it.
+    """
+    RevokeSigningKey: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeSigningKeyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Takes a key back that somebody else may have: everything that it signed is refused everywhere within five seconds
+    (UNAUTHENTICATED, TOKEN_INVALID). Sessions stay, and are given a token of another key when they are refreshed;
+    delegated ones, which cannot be, are over. Where no other key could sign, signing pauses for a few seconds
+    (UNAVAILABLE with RetryInfo). NOT_FOUND for a key that there is not, or no longer.
+    """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps users and signs them in."""
@@ -202,5 +226,35 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.User, _abc.Awaitable[_identity_pb2.User]]:
         """Ends the suspension of a user, who has to sign in again. An active user stays as it is."""
+
+    @_abc_1.abstractmethod
+    def ListSigningKeys(
+        self,
+        request: _identity_pb2.ListSigningKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ListSigningKeysResponse, _abc.Awaitable[_identity_pb2.ListSigningKeysResponse]]:
+        """Lists the keys that sign access tokens or have signed one that may still live, in the order of their ids."""
+
+    @_abc_1.abstractmethod
+    def RotateSigningKey(
+        self,
+        request: _identity_pb2.RotateSigningKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.SigningKey, _abc.Awaitable[_identity_pb2.SigningKey]]:
+        """Has a new key take the place of the one named, and answers with it. It signs as soon as every verifier has it; until
+        then the old one does, and what that has signed stays good until it expires. A key that has a successor keeps it.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeSigningKey(
+        self,
+        request: _identity_pb2.RevokeSigningKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Takes a key back that somebody else may have: everything that it signed is refused everywhere within five seconds
+        (UNAUTHENTICATED, TOKEN_INVALID). Sessions stay, and are given a token of another key when they are refreshed;
+        delegated ones, which cannot be, are over. Where no other key could sign, signing pauses for a few seconds
+        (UNAVAILABLE with RetryInfo). NOT_FOUND for a key that there is not, or no longer.
+        """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -323,10 +323,73 @@ class DeclaredError(_message.Message):
 
 Global___DeclaredError: _TypeAlias = DeclaredError  # noqa: Y015
 
+@_typing.final
+class EdgePolicy(_message.Message):
+    """What holds at the edge, for every method alike."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORS_FIELD_NUMBER: _builtins.int
+    ADDRESS_LIMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cors(self) -> Global___Cors:
+        """Which pages in a browser may call. Not said: none."""
+
+    @_builtins.property
+    def address_limit(self) -> Global___RateLimit:
+        """What one client address may ask of the whole fleet of gateways, whatever it asks; an IPv6 /64 counts as one. Stands
+        before the check of tokens and far above any honest client: nobody can have forged signatures checked without end.
+        """
+
+    def __init__(
+        self,
+        *,
+        cors: Global___Cors | None = ...,
+        address_limit: Global___RateLimit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["address_limit", b"address_limit", "cors", b"cors"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address_limit", b"address_limit", "cors", b"cors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EdgePolicy: _TypeAlias = EdgePolicy  # noqa: Y015
+
+@_typing.final
+class Cors(_message.Message):
+    """Cross-origin resource sharing (WHATWG Fetch, 3.2), without credentials: tokens travel in a header the page sets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGINS_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Origins as browsers send them, `https://shop.example`, or `http://localhost:*` for any port of that host."""
+
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """How long a browser may remember the answer to a preflight: up to a day. Not said: as long as the browser likes."""
+
+    def __init__(
+        self,
+        *,
+        origins: _abc.Iterable[_builtins.str] | None = ...,
+        max_age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "origins", b"origins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cors: _TypeAlias = Cors  # noqa: Y015
+
 POLICY_FIELD_NUMBER: _builtins.int
 DEFAULTS_FIELD_NUMBER: _builtins.int
 EVENT_FIELD_NUMBER: _builtins.int
 SENSITIVE_FIELD_NUMBER: _builtins.int
+EDGE_FIELD_NUMBER: _builtins.int
 policy: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___MethodPolicy]
 """What the platform does for, and demands of, every call of this method."""
 defaults: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, Global___MethodPolicy]
@@ -337,3 +400,5 @@ event: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions,
 """Makes the message an event: a fact that is written to the outbox and delivered to workers."""
 sensitive: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Sensitivity.ValueType]
 """What the field says about somebody, or opens: whatever is marked is printed nowhere."""
+edge: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___EdgePolicy]
+"""What holds at the edge of the mesh whatever is called. Exactly one file says it: `weft/mesh/v1/edge.proto`."""
