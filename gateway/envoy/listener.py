@@ -47,7 +47,7 @@ _ACCESS_LOG: Final = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "route": "%ROUTE_NAME%",
     "http_method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
-    "path": "%PATH(NQ:ORIG_OR_PATH)%",
+    "path": "%PATH(NQ:ORIG)%",
     "protocol": "%PROTOCOL%",
     "http_status": "%RESPONSE_CODE%",
     "grpc_status": "%GRPC_STATUS(CAMEL_STRING)%",

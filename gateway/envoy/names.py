@@ -34,6 +34,10 @@ JWT_PAYLOAD: Final = "jwt"
 """Key below JWT's dynamic metadata that holds the token's claims."""
 JWT_HEADER: Final = "hdr"
 """Key below JWT's dynamic metadata that holds the token's header."""
+FRAME_MOST: Final = "frame_bytes"
+"""Key of the scripts' route metadata: the most bytes of a gRPC frame, FRAME_BYTES among them."""
+JSON_MOST: Final = "json_bytes"
+"""Likewise: the most bytes of a JSON request, path and query among them."""
 
 # Headers by which filters tell the refusal filter what happened. Clients and services cannot set them.
 WHY: Final = "x-gw-why"
@@ -54,6 +58,9 @@ EDGE_TLS: Final = "edge-tls"
 XDS: Final = "xds"
 OTLP: Final = "otlp"
 ADMIN: Final = "admin"
+
+#: A byte of flags and four of length go before each gRPC message on the wire.
+FRAME_BYTES: Final = 5
 
 #: The provider of tokens in jwt_authn; the control plane gives it its keys.
 TOKEN_PROVIDER: Final = "weft"

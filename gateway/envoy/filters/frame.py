@@ -6,16 +6,15 @@ A stream of requests has no whole to look at, so routes of such methods, and ref
 from typing import Any
 
 from gateway.envoy import names
-from gateway.envoy.filters import size
 from gateway.envoy.script import lua
 from gateway.policy import PolicySet, Rpc
 
 
 def build(_: PolicySet) -> Any:
     """The filter's config."""
-    return lua(names.FRAME, script="frame.lua", constants={"MOST": size.FRAME_MOST, "REASON": names.REASON})
+    return lua(names.FRAME, script="frame.lua", constants={"MOST": names.FRAME_MOST, "REASON": names.REASON})
 
 
 def for_route(rpc: Rpc) -> dict[str, str | float]:
     """Route metadata: that the request is one message, and how large its frame may be."""
-    return {} if rpc.method.client_streaming else {size.FRAME_MOST: rpc.policy.request_bytes + size.FRAME_BYTES}
+    return {} if rpc.method.client_streaming else {names.FRAME_MOST: rpc.policy.request_bytes + names.FRAME_BYTES}

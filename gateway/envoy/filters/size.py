@@ -7,27 +7,22 @@ This filter keeps no more than the limit, and refuses what does not fit while it
 with the end of its stream it does not count. The scripts behind it, which have the whole body, compare its length.
 """
 
-from typing import Any, Final
+from typing import Any
 
+from gateway.envoy import names
 from gateway.policy import PolicySet, Rpc
 from weft_protos import policy
 from weft_protos.xds import envoy
 
-#: A byte of flags and four of length go before each message on the wire.
-FRAME_BYTES: Final = 5
-#: Keys of route metadata: the most bytes of a frame, and of a JSON request.
-FRAME_MOST: Final = "frame_bytes"
-JSON_MOST: Final = "json_bytes"
-
 
 def build(_: PolicySet) -> Any:
     """The filter's config, for requests that are no method's."""
-    return _buffer(policy.REQUEST_BYTES_MAX + FRAME_BYTES)
+    return _buffer(policy.REQUEST_BYTES_MAX + names.FRAME_BYTES)
 
 
 def for_grpc(rpc: Rpc) -> Any:
     """For a method's own path. A stream has no end to wait for."""
-    return unbuffered() if rpc.method.client_streaming else _per_route(rpc.policy.request_bytes + FRAME_BYTES)
+    return unbuffered() if rpc.method.client_streaming else _per_route(rpc.policy.request_bytes + names.FRAME_BYTES)
 
 
 def for_json(rpc: Rpc) -> Any:

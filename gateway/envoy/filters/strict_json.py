@@ -8,7 +8,6 @@ from typing import Any
 
 from gateway.contract import Binding
 from gateway.envoy import json_schema, names
-from gateway.envoy.filters import size
 from gateway.envoy.script import lua
 from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
@@ -26,7 +25,7 @@ def build(policies: PolicySet) -> Any:
     constants: dict[str, str | int] = {
         "REASON": names.REASON,
         "BODY": _BODY,
-        "MOST": size.JSON_MOST,
+        "MOST": names.JSON_MOST,
         "DEPTH_MAX": DEPTH_MAX,
         "DIGITS_MAX": DIGITS_MAX,
     }
@@ -43,4 +42,4 @@ def unneeded() -> Any:
 
 def for_route(rpc: Rpc, binding: Binding) -> dict[str, str | float]:
     """Route metadata: which body requests on a JSON path have, and how large they may be."""
-    return {_BODY: json_schema.key(rpc, binding), size.JSON_MOST: rpc.policy.request_bytes}
+    return {_BODY: json_schema.key(rpc, binding), names.JSON_MOST: rpc.policy.request_bytes}
