@@ -10,6 +10,8 @@ from grpc_tools import protoc
 from bench.report import ROOT, BenchError
 
 METHODS_PER_SERVICE: Final = 10
+#: What holds at the edge: contracts without it do not compile.
+EDGE: Final = "weft/mesh/v1/edge.proto"
 
 _HEAD: Final = """syntax = "proto3";
 package weft.{package}.v1;
@@ -52,7 +54,7 @@ message Write{number}Request {{
 def generate(services: int, *, prefix: str) -> bytes:
     """A descriptor set of so many services, with source info. Their mesh services are named `<prefix>0`, ..."""
     with tempfile.TemporaryDirectory(prefix="weft-bench-") as path:
-        folder, files = Path(path), []
+        folder, files = Path(path), [str(ROOT / "protos" / EDGE)]
         for number in range(services):
             package = f"{prefix}{number}"
             source = folder / "weft" / package / "v1" / f"{package}.proto"

@@ -20,7 +20,7 @@ from deploy.supervisor.servers import envoy
 from gateway import compiler
 from gateway.envoy import bootstrap, names
 from gateway.envoy.bootstrap import Address
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
 from svc.chassis.clock import SystemClock
 from tests.integration.edge_calls import Answer, Json, Native, Target, Web, Wire
 from tests.unit.svc.chassis.instance import NOW, Instance

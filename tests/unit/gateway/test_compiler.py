@@ -169,7 +169,7 @@ def test_commands_do_what_they_say(secret: Path, tmp_path: Path, capsys: pytest.
     errors = [(error["code"], error["reason"]) for error in said["errors"]]
     assert ("FAILED_PRECONDITION", "OUT_OF_STOCK") in errors
     assert 0 == main(["explain", "PlaceOrder"])
-    assert "error         FAILED_PRECONDITION OUT_OF_STOCK" in capsys.readouterr().out
+    assert f"{'error':<17} FAILED_PRECONDITION OUT_OF_STOCK" in capsys.readouterr().out
     written = json.loads((tmp_path / "boot.json").read_text())
     bootstrap_class = message_class("envoy.config.bootstrap.v3.Bootstrap")
     assert written == to_dict(bootstrap_class.FromString((tmp_path / "boot.pb").read_bytes()))

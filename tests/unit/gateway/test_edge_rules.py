@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway import breaking, contract, plan, policy, rules
 from gateway.envoy import bootstrap, names, route
+from gateway.envoy.edge import Edge
 from gateway.envoy.filters import address_limit, cors
 from gateway.policy import PolicySet
 from tests.hostile_tokens import Mint
@@ -269,7 +270,7 @@ def test_a_browser_is_told_what_the_contract_says(descriptors: bytes, settings: 
 def test_every_route_says_which_line_guards_it(policies: PolicySet) -> None:
     lines = {
         to_dict(entry)["metadata"]["filter_metadata"][names.LUA_METADATA]["guard_contract"]
-        for entry in route.routes(policies)
+        for entry in route.routes(policies, Edge())
         if entry.name.startswith("weft.")
     }
 

@@ -14,7 +14,8 @@ from gateway import __main__ as program
 from gateway import compiler, policy
 from gateway.docs import site
 from gateway.envoy import names
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
+from gateway.envoy.filters import rbac
 from weft_protos.xds import to_dict
 
 from .conftest import ROOT
@@ -81,7 +82,7 @@ def test_it_is_routed_limited_and_guarded_over_grpc_and_json(grown: Path) -> Non
         assert NAME == said["weft.limit"]["subject_class"]
         assert "rate_limit: 50 per 1s" == said["envoy.filters.http.lua"]["limit_rule"]
         assert "scopes: orders.read" == said["envoy.filters.http.lua"]["access_rule"]
-        assert "orders.read" in json.dumps(route["typed_per_filter_config"][names.RBAC])
+        assert to_dict(rbac.for_scopes(["orders.read"]))["rbac"] == route["typed_per_filter_config"][names.RBAC]["rbac"]
     limiters = [resource for resource in bundle.resources if resource.name == names.SUBJECT_LIMIT]
     assert [True] == [NAME in json.dumps(to_dict(each.message)) for each in limiters]
 
@@ -125,8 +126,9 @@ def test_the_access_matrix_of_the_live_mesh_calls_it(roots: list[Path], tmp_path
     shutil.copytree(ROOT / "protos/gen", generated, ignore=shutil.ignore_patterns("__pycache__"))
     command = ["protoc", *(f"-I{root}" for root in roots), f"--python_out={generated}", CONTRACT]
     assert protoc.main(command) == 0
-    matrix = "from tests.integration.test_edge_access import GUARDED; print(*(one.full_name for one in GUARDED))"
-    program_text = f"import sys; sys.path[:0] = [{str(generated)!r}, {str(ROOT)!r}]; {matrix}"
+    matrix = "from tests.integration.test_edge_matrix import EVERY_METHOD as them\n"
+    matrix += "print(*(one.full_name for one in them.args[1]))"
+    program_text = f"import sys; sys.path[:0] = [{str(generated)!r}, {str(ROOT)!r}]\n{matrix}"
     done = subprocess.run(
         [sys.executable, "-c", program_text], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )

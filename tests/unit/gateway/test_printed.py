@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from gateway import compiler
 from gateway.envoy import bootstrap
 from gateway.envoy.bootstrap import Address
-from gateway.envoy.listener import Edge
+from gateway.envoy.edge import Edge
 from tests.unit.gateway.conftest import edge_secret, inlined
 from tests.waiting import eventually, free_port, listens
 

@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from gateway.envoy import cluster, listener, names, route
+from gateway.envoy.edge import Edge
 from gateway.envoy.filters import refusal, retry_throttle
-from gateway.envoy.listener import Edge
 from gateway.policy import PolicySet, find
 from tests.waiting import eventually, free_port
 from weft_protos.xds import to_dict
@@ -55,7 +55,7 @@ class Backend(grpc.GenericRpcHandler):
 def _static(policies: PolicySet, ports: list[int], listen: int, **breakers: int) -> dict[str, Any]:
     """The real route, cluster and filters of PlaceOrder, without those that ask who calls."""
     rpc = find(policies, "PlaceOrder")
-    wanted = next(each for each in route.routes(policies) if each.name == rpc.name)
+    wanted = next(each for each in route.routes(policies, Edge()) if each.name == rpc.name)
     orders, table = to_dict(cluster.build("orders")), to_dict(wanted)
     del orders["eds_cluster_config"], table["typed_per_filter_config"]
     if len(ports) == 1:
@@ -66,7 +66,7 @@ def _static(policies: PolicySet, ports: list[int], listen: int, **breakers: int)
     addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
     endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}} for address in addresses]}]
     orders |= {"type": "STATIC", "load_assignment": {"cluster_name": "orders", "endpoints": endpoints}}
-    real = to_dict(listener.build(policies, Edge()))["filter_chains"][0]["filters"][0]["typed_config"]
+    real = to_dict(listener.build(policies, Edge())[0])["filter_chains"][0]["filters"][0]["typed_config"]
     prefix = "type.googleapis.com/envoy.extensions.filters"
     manager = {
         "@type": f"{prefix}.network.http_connection_manager.v3.HttpConnectionManager",
