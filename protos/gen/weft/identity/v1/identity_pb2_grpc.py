@@ -213,7 +213,7 @@ class IdentityServiceServicer:
         """Takes a key back that somebody else may have: everything that it signed is refused everywhere within five seconds
         (UNAUTHENTICATED, TOKEN_INVALID). Sessions stay, and are given a token of another key when they are refreshed;
         delegated ones, which cannot be, are over. Where no other key could sign, signing pauses for a few seconds
-        (UNAVAILABLE with RetryInfo). NOT_FOUND for a key that there is not, or no longer.
+        (UNAVAILABLE with RetryInfo).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,7 +75,7 @@ class IdentityServiceStub:
     """Takes a key back that somebody else may have: everything that it signed is refused everywhere within five seconds
     (UNAUTHENTICATED, TOKEN_INVALID). Sessions stay, and are given a token of another key when they are refreshed;
     delegated ones, which cannot be, are over. Where no other key could sign, signing pauses for a few seconds
-    (UNAVAILABLE with RetryInfo). NOT_FOUND for a key that there is not, or no longer.
+    (UNAVAILABLE with RetryInfo).
     """
 
 @_typing.type_check_only
@@ -124,7 +124,7 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Takes a key back that somebody else may have: everything that it signed is refused everywhere within five seconds
     (UNAUTHENTICATED, TOKEN_INVALID). Sessions stay, and are given a token of another key when they are refreshed;
     delegated ones, which cannot be, are over. Where no other key could sign, signing pauses for a few seconds
-    (UNAVAILABLE with RetryInfo). NOT_FOUND for a key that there is not, or no longer.
+    (UNAVAILABLE with RetryInfo).
     """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -254,7 +254,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a key back that somebody else may have: everything that it signed is refused everywhere within five seconds
         (UNAUTHENTICATED, TOKEN_INVALID). Sessions stay, and are given a token of another key when they are refreshed;
         delegated ones, which cannot be, are over. Where no other key could sign, signing pauses for a few seconds
-        (UNAVAILABLE with RetryInfo). NOT_FOUND for a key that there is not, or no longer.
+        (UNAVAILABLE with RetryInfo).
         """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
