@@ -49,7 +49,9 @@ RECORD = "tests/contracts/shop/weft.catalog.v1.CatalogService.json"
 def run(pytester: pytest.Pytester, *tests: str, options: tuple[str, ...] = (), settings: str = "") -> pytest.RunResult:
     pytester.makeini(f"[pytest]\nasyncio_default_fixture_loop_scope = function\n{settings}")
     pytester.makepyfile(test_shop=HEAD + "".join(tests))
-    return pytester.runpytest_inprocess("-p", "no:cacheprovider", "--tb=short", *options)
+    # Hypothesis' plugin would import and rewrite the whole of it for the summary, and pytester forget it, in each run.
+    without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    return pytester.runpytest_inprocess(*without, "--tb=short", *options)
 
 
 def body(text: str) -> str:
