@@ -11,6 +11,7 @@ from svc.contract_tests.session import Provider
 from svc.orders.catalog import CatalogClient
 from svc.orders.model import Product
 from tests.fakes.orders import make_call
+from weft_protos import policy
 
 PRICE = {"currency_code": "GBP", "units": 3, "nanos": 990_000_000}
 MUG = {"name": "products/contract-mug", "display_name": "A mug", "price": PRICE}
@@ -56,13 +57,17 @@ def test_an_unknown_product_is_named(stocked: Stage, client: CatalogClient) -> N
     assert ("product", NONE) == refusal.value.resource
 
 
-def test_a_catalog_that_is_away_is_worth_another_try_but_not_the_gateways(catalog: Mock, client: CatalogClient) -> None:
-    catalog.expects("BatchGetProducts", names=[MUG["name"]]).fails("UNAVAILABLE")
+def test_a_catalog_that_is_away_is_asked_as_often_as_the_contract_says_and_then_by_the_client_not_the_gateway(
+    catalog: Mock, client: CatalogClient
+) -> None:
+    attempts = policy.effective(catalog.service.methods_by_name["BatchGetProducts"]).retry.max_attempts
+    catalog.expects("BatchGetProducts", names=[MUG["name"]]).fails("UNAVAILABLE").times(attempts)
 
     with pytest.raises(Aborted) as refusal:
         client.products(["contract-mug"], call=make_call())
     assert "PEER_UNAVAILABLE" == refusal.value.reason
     assert refusal.value.retry_after is not None
+    assert attempts == len(catalog.calls) > 1
 
 
 def test_a_refused_token_is_the_callers_matter(catalog: Mock, client: CatalogClient) -> None:
