@@ -8,6 +8,7 @@ belongs to no method, but for the reuse of a request id.
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,9 +167,14 @@ class Package:
         return self._methods(node.attr, [name for name, methods in self._classes.items() if wanted <= methods.keys()])
 
 
+@cache
+def package_of(owner: str) -> Package:
+    return Package(owner)
+
+
 def reachable(method: MethodDescriptor) -> set[Error]:
     """The errors of everything that a method's handler can call."""
-    package = Package(policy.service_owner(method.containing_service.full_name))
+    package = package_of(policy.service_owner(method.containing_service.full_name))
     pending = [(handler, frozenset[str]()) for handler in package.handlers(method.name)]
     seen, found = set(pending), set[Error]()
     while pending:
