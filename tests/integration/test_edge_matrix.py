@@ -17,6 +17,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 
+from svc.chassis.clock import SystemClock
+from tests.hostile_tokens import Mint
+from tests.integration import signing_keys
 from tests.integration.edge_calls import (
     DENIED,
     HTTP,
@@ -33,10 +36,10 @@ from tests.integration.edge_calls import edge as edge
 from tests.integration.edge_calls import instances as instances
 from tests.integration.effects import Effects, none_of
 from tests.integration.effects import effects as effects
-from tests.integration.genuine import GenuineKey
 from tests.waiting import eventually
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 from weft_protos import grounds, policy
+from weft_protos.access_token import LIFETIME_S
 
 EVERY_METHOD = pytest.mark.parametrize("descriptor", METHODS, ids=lambda one: one.full_name.removeprefix("weft."))
 #: Longer ago than a token lives, and clocks may differ.
@@ -71,15 +74,15 @@ class Expected:
 class Callers:
     """One of each kind."""
 
-    def __init__(self, edge: Edge, key: GenuineKey, suspended: str) -> None:
+    def __init__(self, edge: Edge, key: Mint, suspended: str) -> None:
         self._edge, self._key, self._suspended = edge, key, suspended
 
     def of(self, descriptor: MethodDescriptor) -> Mapping[str, tuple[str | None, Expected]]:
         """Token and answer of each kind of caller of a method."""
         rules, every = policy.effective(descriptor), sorted(policy.scopes())
         unfitting = [scope for scope in every if scope not in rules.scopes]
-        expired = self._key.token("operator", *every, age_s=EXPIRED_S)
-        suspended = self._key.token(self._suspended, *every)
+        expired = self._signed("operator", *every, age_s=EXPIRED_S)
+        suspended = self._signed(self._suspended, *every)
         answers = {
             "anonymous": (None, Expected(UNAUTHENTICATED, "TOKEN_MISSING", grounds.TOKEN)),
             "expired": (expired, Expected(UNAUTHENTICATED, "TOKEN_EXPIRED", grounds.TOKEN)),
@@ -94,13 +97,18 @@ class Callers:
             return {name: (token, Expected(INVALID)) for name, (token, _) in answers.items()}
         fitting = {f"with {scope}": (self._edge.token(scope), Expected(INVALID)) for scope in rules.scopes}
         # Signed as the refused ones are, and let in: it is for their age and their user that those are refused.
-        genuine = {"of the same key": (self._key.token(f"edge-{uuid.uuid4().hex}", *every), Expected(INVALID))}
+        genuine = {"of the same key": (self._signed(f"edge-{uuid.uuid4().hex}", *every), Expected(INVALID))}
         return answers | fitting | genuine
+
+    def _signed(self, subject: str, *scopes: str, age_s: int = 0) -> str:
+        issued = int(SystemClock().now().timestamp()) - age_s
+        names = {"sub": subject, "jti": uuid.uuid4().hex, "sid": uuid.uuid4().hex}
+        return self._key.token(scope=" ".join(scopes), iat=issued, exp=issued + LIFETIME_S, **names)
 
 
 @pytest.fixture(scope="module")
 def callers(edge: Edge, instances: Instances) -> Callers:
-    key, user = GenuineKey.of(edge.mesh), edge.new_user()
+    key, user = signing_keys.mint(edge.mesh), edge.new_user()
     stub = identity_pb2_grpc.IdentityServiceStub(edge.operator.channel())
     edge.operator.call(stub.SuspendUser, identity_pb2.SuspendUserRequest(name=f"users/{user}"))
     made = Callers(edge, key, user)

@@ -202,8 +202,6 @@ def test_no_answer_shows_how_the_gateway_marks_its_refusals(edge: Edge) -> None:
     "url",
     [
         "/v1/products?page_size=1&filter=x",
-        "/v1/./products",
-        "/v1/x/../products",
         "/v1/products:batchGet?names=products/a",
         "/v1/products/%61",
     ],
@@ -221,6 +219,8 @@ def test_json_without_a_token_is_refused_however_its_path_is_written(edge: Edge,
     "url",
     [
         "/v1//products",
+        "/v1/./products",
+        "/v1/x/../products",
         "/v1/products/",
         "/v1/products//",
         "/v1/products/.",
