@@ -150,7 +150,6 @@ end
 local passed, count = {}, 0
 
 local function remember(bearer, expiry)
-  if bearer == nil then return end
   if count >= TOKENS_MAX then passed, count = {}, 0 end
   passed[bearer], count = expiry, count + 1
 end
@@ -162,7 +161,8 @@ local function examine(handle)
   local verified = handle:streamInfo():dynamicMetadata():get(JWT)
   if verified == nil or (verified[PAYLOAD] == nil and verified[HEADER] == nil) then return nil end
   local reason, sentence = verdict(verified[PAYLOAD], verified[HEADER], bearer, now)
-  if reason == nil then remember(bearer, verified[PAYLOAD].exp) end
+  -- In its last seconds, which clocks that differ may take for past, it is looked at each time.
+  if reason == nil and now < verified[PAYLOAD].exp then remember(bearer, verified[PAYLOAD].exp) end
   return reason, sentence
 end
 

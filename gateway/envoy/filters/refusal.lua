@@ -3,7 +3,7 @@
 --
 -- First filter but one, so last on the way out: nothing after it overwrites what it says (grpc_web would).
 -- Nothing runs on the way in, so that a call that is not refused costs next to nothing: what the request was stands in
--- a mark, too. WHY, STATUS, REASON, WIRE, JWT, PAYLOAD, the names of the limiters and the gateway's own rules are set above.
+-- a mark, too. The marks' names, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
 
 local DOMAIN = "weft"
 local TYPES = "type.googleapis.com/google.rpc."

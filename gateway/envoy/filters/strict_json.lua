@@ -1,8 +1,8 @@
 -- Checks the body of a JSON call against the contract before the transcoder reads it: JSON to the letter (RFC 8259),
 -- no key that the contract does not know, none twice, no value of another type, all within fixed bounds.
 -- Runs on routes that name a body (BODY in their metadata) and never on a gRPC call. Changes nothing.
--- Fails closed: an error in the check is a refusal. REASON, BODY, DEPTH_MAX and DIGITS_MAX are set above; below the
--- script, the compiler calls `body`, `message` and `enum` for all that the contracts hold.
+-- Fails closed: an error in the check is a refusal. REASON, BODY, MOST, DEPTH_MAX and DIGITS_MAX are set above; below
+-- the script, the compiler calls `body`, `message` and `enum` for all that the contracts hold.
 --
 -- Byte by byte, because LuaJIT does not compile string patterns: with them the same check takes four times as long.
 

@@ -24,7 +24,7 @@ from gateway.envoy.edge import Edge
 from tests.waiting import eventually, free_port, listens
 from weft_protos.xds import to_dict
 
-from .conftest import inlined
+from .conftest import inlined, without_control_plane
 
 #: A method that anybody may call; the backend answers it with what it got, in a header.
 PUBLIC = "/weft.identity.v1.IdentityService/CreateSession"
@@ -90,8 +90,7 @@ def running(descriptors: bytes, edge: Edge) -> Iterator[BareEnvoy]:
             "gateway-1", [Address("127.0.0.1", 1)], None, envoy.metrics_port, folder / "admin"
         )
         config = inlined(compiler.compile_contracts(descriptors, shown), settings, secret=shown.tls_secret)
-        _without_control_plane(config, backend)
-        _start(stack, envoy, config)
+        _start(stack, envoy, without_control_plane(config, backend))
         yield envoy
 
 
@@ -101,19 +100,6 @@ def _backend(stack: ExitStack) -> int:
     server.start()
     stack.callback(lambda: server.stop(None).wait())
     return int(port)
-
-
-def _without_control_plane(config: dict[str, Any], backend: int) -> None:
-    """Every cluster has its one endpoint from the start."""
-    del config["dynamic_resources"]
-    for cluster in config["static_resources"]["clusters"]:
-        if cluster["type"] != "EDS":
-            continue
-        socket = {"socket_address": {"address": "127.0.0.1", "port_value": backend}}
-        endpoint = {"lb_endpoints": [{"endpoint": {"address": socket}}]}
-        cluster["type"] = "STATIC"
-        del cluster["eds_cluster_config"]
-        cluster["load_assignment"] = {"cluster_name": cluster["name"], "endpoints": [endpoint]}
 
 
 def _start(stack: ExitStack, envoy: BareEnvoy, config: dict[str, Any]) -> None:

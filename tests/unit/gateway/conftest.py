@@ -199,3 +199,15 @@ def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings, *, secret: Pa
     del static["dynamic_resources"]["cds_config"]
     del static["dynamic_resources"]["lds_config"]
     return static
+
+
+def without_control_plane(config: dict[str, Any], backend: int) -> dict[str, Any]:
+    """The same bootstrap, in which every service has its one endpoint, at the port `backend`, from the start."""
+    del config["dynamic_resources"]
+    endpoint = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": backend}}}}
+    for cluster in config["static_resources"]["clusters"]:
+        if cluster["type"] == "EDS":
+            del cluster["eds_cluster_config"]
+            assignment = {"cluster_name": cluster["name"], "endpoints": [{"lb_endpoints": [endpoint]}]}
+            cluster |= {"type": "STATIC", "load_assignment": assignment}
+    return config

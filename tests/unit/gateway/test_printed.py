@@ -20,6 +20,7 @@ from gateway.envoy import bootstrap
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.edge import Edge
 from tests.unit.gateway.conftest import edge_secret, inlined
+from tests.unit.gateway.fronted import whole_lines
 from tests.waiting import eventually, free_port, listens
 
 CANARY: Final = "canary-9f31c2"
@@ -66,8 +67,7 @@ class Gateway:
 
     def records(self) -> list[dict[str, Any]]:
         """The access log."""
-        lines = self.log.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [json.loads(line) for line in whole_lines(self.log) if line.startswith("{")]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_a_span_says_which_method_was_called(gateway: Gateway) -> None:
 
 
 def test_whoever_is_near_may_choose_nothing(gateway: Gateway) -> None:
-    """With no list of its own Envoy trusts private addresses, and takes their request ids as they are."""
+    """With a list of near addresses that names none Envoy trusts private ones, and takes their request ids."""
     assert 401 == gateway.send("GET", "/v1/orders/1", headers={"x-request-id": "chosen"})
 
     def ids() -> list[str]:
