@@ -163,37 +163,49 @@ def test_after_an_outage_retries_come_back(gateway: Gateway, backend: Backend) -
     assert ("OK", 2) == (code(call), backend.attempts)
 
 
-def test_whoever_was_at_a_killed_instance_is_served_by_another(gateway: Gateway, backend: Backend) -> None:
-    script = Path(__file__).with_name("retry_backend.py")
-    doomed = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert doomed.stdout is not None
-    call, held = gateway(int(doomed.stdout.readline()), backend.port), 0
+@pytest.fixture
+def holding() -> Iterator["subprocess.Popen[str]"]:
+    """A backend in a process of its own, which answers nothing and says so."""
+    command = [sys.executable, str(Path(__file__).with_name("retry_backend.py"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def port_of(backend: "subprocess.Popen[str]") -> int:
+    assert backend.stdout is not None
+    return int(backend.stdout.readline())
+
+
+def test_whoever_was_at_a_killed_instance_is_served_by_another(
+    gateway: Gateway, backend: Backend, holding: "subprocess.Popen[str]"
+) -> None:
+    call, held = gateway(port_of(holding), backend.port), 0
     calls = [call.future(b"", timeout=60) for _ in range(AT_ONCE)]
 
     def count() -> None:
         nonlocal held
-        assert doomed.stdout is not None
-        for _ in doomed.stdout:
+        assert holding.stdout is not None
+        for _ in holding.stdout:
             held += 1
 
     reader = threading.Thread(target=count)
     reader.start()
     eventually(lambda: held + sum(each.done() for each in calls) == AT_ONCE)
-    doomed.kill()
-    doomed.wait(30)
+    holding.kill()
+    holding.wait(30)
     reader.join(30)
-    doomed.stdout.close()
 
     assert held > 1
     assert {grpc.StatusCode.OK} == {each.code() for each in calls}
 
 
-def test_a_circuit_breaker_that_opens_says_overloaded_and_not_unavailable(gateway: Gateway) -> None:
-    script = Path(__file__).with_name("retry_backend.py")
-    holding = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert holding.stdout is not None
-    call = gateway(int(holding.stdout.readline()), max_requests=1)
+def test_a_circuit_breaker_that_opens_says_overloaded_and_not_unavailable(
+    gateway: Gateway, holding: "subprocess.Popen[str]"
+) -> None:
+    call = gateway(port_of(holding), max_requests=1)
     first = call.future(b"", timeout=60)
+    assert holding.stdout is not None
     assert "held\n" == holding.stdout.readline()
 
     with pytest.raises(grpc.RpcError) as caught:
@@ -204,6 +216,3 @@ def test_a_circuit_breaker_that_opens_says_overloaded_and_not_unavailable(gatewa
     assert b"OVERLOADED" in trailers["grpc-status-details-bin"]
     assert 1000 <= int(trailers["grpc-retry-pushback-ms"]) <= 2000
     first.cancel()
-    holding.kill()
-    holding.wait(30)
-    holding.stdout.close()
