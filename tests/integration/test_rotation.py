@@ -18,7 +18,7 @@ from deploy.supervisor.mesh import Mesh
 from tests.integration.shop import CALL_S, Customer, Shop, refusal_of
 from tests.waiting import eventually
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
-from weft.identity.v1 import identity_pb2
+from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 
 GRPC_CALLERS: Final = 4
 JSON_CALLERS: Final = 2
@@ -34,6 +34,26 @@ LIST: Final = catalog_pb2.ListProductsRequest(page_size=1)
 @pytest.fixture(scope="module")
 def shop(mesh: Mesh, operator: GatewayClient) -> Shop:
     return Shop(mesh, operator)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settled(shop: Shop) -> Iterator[None]:
+    """The suite goes on when every instance of identity signs with a key that is accepted: each sees for itself."""
+    customer = shop.customer()
+    credentials = identity_pb2.CreateSessionRequest(email=customer.email, password=customer.password)
+    yield
+
+    def settled(address: str) -> bool:
+        with grpc.insecure_channel(address) as channel:
+            try:
+                session = identity_pb2_grpc.IdentityServiceStub(channel).CreateSession(credentials, timeout=CALL_S)
+            except grpc.RpcError:
+                return False
+        return {("OK", "")} == everywhere(shop, session.access_token)
+
+    for process in shop.mesh.status().processes:
+        if process.service == "identity":
+            eventually(lambda address=process.address: settled(address))
 
 
 def kid_of(token: str) -> str:
