@@ -7,6 +7,9 @@
 -- SERVICE, TOKENS_MAX, COST and REFUND are set above.
 
 local left = {}
+-- How many services have less than TOKENS_MAX left. While none has, a call that ends well changes nothing, and nothing is
+-- looked up for it: that is nearly every call.
+local hurt = 0
 
 -- The service whose retries count, nil where the contract allows none.
 local function service_of(handle)
@@ -14,6 +17,7 @@ local function service_of(handle)
 end
 
 local function limit(handle)
+  if hurt == 0 then return end
   local service = service_of(handle)
   if service ~= nil and (left[service] or TOKENS_MAX) * 2 <= TOKENS_MAX then
     handle:headers():replace("x-envoy-max-retries", "0")
@@ -21,14 +25,16 @@ local function limit(handle)
 end
 
 local function count(handle)
+  local headers = handle:headers()
+  local failed = headers:get("grpc-status") == "14" or headers:get(":status") == "503"
+  if not failed and hurt == 0 then return end
   local service = service_of(handle)
   if service == nil then return end
-  local headers, now = handle:headers(), left[service] or TOKENS_MAX
-  if headers:get("grpc-status") == "14" or headers:get(":status") == "503" then
-    left[service] = math.max(0, now - COST)
-  else
-    left[service] = math.min(TOKENS_MAX, now + REFUND)
-  end
+  local before = left[service] or TOKENS_MAX
+  local now = failed and math.max(0, before - COST) or math.min(TOKENS_MAX, before + REFUND)
+  left[service] = now
+  if before == TOKENS_MAX and now < TOKENS_MAX then hurt = hurt + 1 end
+  if before < TOKENS_MAX and now == TOKENS_MAX then hurt = hurt - 1 end
 end
 
 -- An error here costs the throttle, not the call.
