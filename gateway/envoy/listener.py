@@ -172,7 +172,8 @@ def _mark() -> dict[str, Any]:
         "headers_to_add": [
             {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
             for key, value in marks
-        ],
+        ]
+        + [header_strip.TRACE],
     }
 
 

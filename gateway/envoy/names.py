@@ -7,20 +7,17 @@ off without a word. So no other module writes such a name as a literal.
 from typing import Final
 
 # HTTP filters, by the name they have in the chain; per-route configs use the same key.
-HEADERS: Final = "envoy.filters.http.header_mutation"
 REFUSAL: Final = "weft.refusal"
 CORS: Final = "envoy.filters.http.cors"
 GRPC_WEB: Final = "envoy.filters.http.grpc_web"
 ADDRESS_LIMIT: Final = "rl_addr"
 SIZE: Final = "envoy.filters.http.buffer"
-FRAME: Final = "weft.frame"
 STRICT_JSON: Final = "weft.strict_json"
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 JWT: Final = "envoy.filters.http.jwt_authn"
-CLAIMS: Final = "weft.claims"
+GUARD: Final = "weft.guard"
 RBAC: Final = "envoy.filters.http.rbac"
 SUBJECT_LIMIT: Final = "rl_sub"
-RETRY_THROTTLE: Final = "weft.retry_throttle"
 ROUTER: Final = "envoy.filters.http.router"
 
 # Metadata.

@@ -13,7 +13,18 @@ from typing import Any, Final
 from gateway.contract import Binding
 from gateway.envoy import names
 from gateway.envoy.edge import Edge
-from gateway.envoy.filters import cors, frame, jwt, rbac, refusal, retry_throttle, size, strict_json, transcoder
+from gateway.envoy.filters import (
+    cors,
+    frame,
+    header_strip,
+    jwt,
+    rbac,
+    refusal,
+    retry_throttle,
+    size,
+    strict_json,
+    transcoder,
+)
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
@@ -54,8 +65,8 @@ def build(policies: PolicySet, edge: Edge) -> Any:
                 "routes": [*routes(policies, edge)],
                 # Every route asks for a token unless it is exempted by name: forgetting one keeps it shut.
                 "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host(policies)},
-                # Marks of the gateway's own refusals; a service that sends one must not be believed.
-                "response_headers_to_remove": [*names.MARKS],
+                # Marks of the gateway's own refusals among them; a service that sends one must not be believed.
+                **header_strip.for_answers(),
             }
         ],
     )
@@ -95,8 +106,11 @@ def _by_specificity(rpcs: Iterable[Rpc]) -> list[tuple[Rpc, Binding]]:
 def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
     streams = rpc.method.streaming
     timeout = rpc.policy.timeout
-    words = _words(rpc, size.for_grpc(rpc), {**guard, **frame.for_route(rpc), **retry_throttle.for_route(rpc)})
-    words["typed_per_filter_config"][names.STRICT_JSON] = strict_json.unneeded()
+    words = _words(rpc, size.for_grpc(rpc), {**guard, **frame.for_route(rpc)})
+    words["typed_per_filter_config"] |= {
+        names.STRICT_JSON: strict_json.unneeded(),
+        names.TRANSCODER: transcoder.untouched(),
+    }
     return envoy(
         "config.route.v3.Route",
         name=rpc.name,
@@ -127,7 +141,7 @@ def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
 def _words(rpc: Rpc, largest: Any, more: Mapping[str, str | float]) -> dict[str, Any]:
     """What filters read on a method's routes: access, limits, and where the contract says so."""
     limit = rpc.policy.rate_limit
-    metadata: dict[str, Any] = {names.LUA_METADATA: {**refusal.for_route(rpc), **more}}
+    metadata: dict[str, Any] = {names.LUA_METADATA: {**refusal.for_route(rpc), **retry_throttle.for_route(rpc), **more}}
     if limit is not None:
         key = names.SUBJECT_CLASS if limit.key == "subject" else names.ADDRESS_CLASS
         metadata[names.LIMIT_METADATA] = {key: rpc.name}

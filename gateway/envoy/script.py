@@ -1,6 +1,7 @@
 """Lua filters: the script that lies beside its filter, with the constants it shares with Python written above it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -11,13 +12,40 @@ _SCRIPTS = "gateway.envoy.filters"
 #: what is kept; waiting for more costs a script some hundred kB and saves most of the collecting.
 _GARBAGE_PERCENT = 400
 _COLLECTING = f'collectgarbage("setpause", {_GARBAGE_PERCENT})\n'
+#: For scripts that ask Envoy for a few things and compare them: a call of Envoy's ends every trace that the compiler
+#: begins, so it begins one after another and gains nothing.
+_INTERPRETED = "jit.off()\n"
 
 
-def lua(name: str, *, script: str, constants: Mapping[str, str | int], calls: str = "") -> Any:
-    """The config of a Lua filter; `calls` are Lua too, for what a constant cannot say, and run once at the end."""
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A script that another one calls: what its file returns, under a local name."""
+
+    name: str
+    script: str
+    constants: Mapping[str, str | int]
+
+
+def lua(
+    name: str,
+    *,
+    script: str,
+    constants: Mapping[str, str | int],
+    modules: Sequence[Module] = (),
+    calls: str | None = None,
+) -> Any:
+    """The config of a Lua filter.
+
+    `calls` are Lua too, for what a constant cannot say, and run once at the end; a script that has them works for long
+    on each request and is compiled.
+    """
+    head = _COLLECTING if calls is not None else _INTERPRETED + _COLLECTING
+    inner = "".join(
+        f"local {each.name} = (function()\n{source(each.script, each.constants)}end)()\n" for each in modules
+    )
     return envoy(
         "extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": _COLLECTING + source(script, constants) + calls},
+        default_source_code={"inline_string": head + inner + source(script, constants) + (calls or "")},
         stat_prefix=name.rsplit(".", 1)[-1],
         # No script changes what routes are chosen by, so none may make Envoy choose again.
         clear_route_cache=False,

@@ -1,6 +1,7 @@
 """The HTTP filter chain: one tuple, in the order in which a request meets it, each link with its reason.
 
-The order is the security of the gateway. There is no default slot: a filter that is not listed does not exist.
+The order is the security of the gateway. There is no default slot: a filter that is not listed does not exist. Before
+the first of them the connection manager has taken off what a client says of itself (`header_strip`).
 """
 
 from collections.abc import Callable
@@ -10,15 +11,12 @@ from typing import Any, Final
 from gateway.envoy import names
 from gateway.envoy.filters import (
     address_limit,
-    claims,
     cors,
-    frame,
     grpc_web,
-    header_strip,
+    guard,
     jwt,
     rbac,
     refusal,
-    retry_throttle,
     router,
     size,
     strict_json,
@@ -42,14 +40,9 @@ class Link:
 
 CHAIN: Final = (
     Link(
-        names.HEADERS,
-        header_strip.build,
-        "first, so that no other filter can believe an identity that a client wrote itself",
-    ),
-    Link(
         names.REFUSAL,
         refusal.build,
-        "before all that refuse: on the way out it is last, and nothing overwrites its details",
+        "first, before all that refuse: on the way out it sees every answer, and nothing overwrites its details",
     ),
     Link(
         names.CORS,
@@ -73,11 +66,6 @@ CHAIN: Final = (
         "before anything keeps or parses the body, so that what comes next has a bounded one",
     ),
     Link(
-        names.FRAME,
-        frame.build,
-        "after grpc_web, which unpacks the frame, and the size limit; before what costs more, and what retries",
-    ),
-    Link(
         names.STRICT_JSON,
         strict_json.build,
         "before the transcoder, which drops what it does not know; after the limits, which cost less than a check",
@@ -96,9 +84,9 @@ CHAIN: Final = (
         discovered=True,
     ),
     Link(
-        names.CLAIMS,
-        claims.build,
-        "what jwt_authn leaves unchecked, before rbac and the limiter read the claims",
+        names.GUARD,
+        guard.build,
+        "claims that jwt_authn leaves unchecked, before rbac and the limiter read them; frames that grpc_web unpacked",
     ),
     Link(
         names.RBAC,
@@ -110,11 +98,6 @@ CHAIN: Final = (
         subject_limit.build,
         "after rbac, so that refused calls do not use up the caller's bucket",
         discovered=True,
-    ),
-    Link(
-        names.RETRY_THROTTLE,
-        retry_throttle.build,
-        "after all that refuse, so that it sees what services answer, and nothing but calls that reach one",
     ),
     Link(
         names.ROUTER,

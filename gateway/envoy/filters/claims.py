@@ -1,16 +1,15 @@
 """Refuses verified tokens for what Envoy's own check does not look at: form, type, header, times, who is named."""
 
-from typing import Any
+from typing import Final
 
 from gateway.envoy import names
-from gateway.envoy.script import lua
-from gateway.policy import PolicySet
+from gateway.envoy.script import Module
 from weft_protos import access_token
 
-
-def build(_: PolicySet) -> Any:
-    """The filter's config."""
-    constants: dict[str, str | int] = {
+MODULE: Final = Module(
+    "claims",
+    script="claims.lua",
+    constants={
         "ISSUER": access_token.ISSUER,
         "AUDIENCE": access_token.AUDIENCE,
         "TYPE": access_token.TYPE,
@@ -25,7 +24,6 @@ def build(_: PolicySet) -> Any:
         "JWT": names.JWT,
         "PAYLOAD": names.JWT_PAYLOAD,
         "HEADER": names.JWT_HEADER,
-        "REASON": names.REASON,
         "TOKENS_MAX": names.TOKENS_MAX,
-    }
-    return lua(names.CLAIMS, script="claims.lua", constants=constants)
+    },
+)

@@ -1,8 +1,9 @@
 -- Refuses a call whose request is not one whole message in one gRPC frame, or whose headers no gRPC server understands.
 -- Instances answer the former each in its own way, and take the first of two; some of the latter they answer by closing
 -- the stream, which looks like a fault of theirs: retried, and held against them.
+-- What came as JSON is in a frame that the transcoder has made.
 --
--- Fails closed: an error in a check is a refusal. MOST and REASON are set above.
+-- MOST is set above.
 
 local ENCODINGS = {identity = true, gzip = true, deflate = true}
 local UNITS = {[72] = true, [77] = true, [83] = true, [109] = true, [117] = true, [110] = true}   -- H M S m u n
@@ -41,10 +42,10 @@ local function examine_frame(buffered, most, packed)
   if whole < length then stop("400", "GRPC_FRAME", "The request goes on after its message; one is expected") end
 end
 
-local function examine(handle)
+-- Raises a refusal: status, reason and sentence. Headers cannot be read any more after this.
+local function check(handle, headers)
   local most = handle:metadata():get(MOST)
-  if most == nil then return end
-  local headers = handle:headers()
+  if most == nil or headers:get("x-envoy-original-method") ~= nil then return end
   if not is_grpc(headers:get("content-type") or "") then
     stop("415", "GRPC_MEDIA_TYPE", "This path takes gRPC and gRPC-web; JSON has paths of its own")
   end
@@ -56,16 +57,7 @@ local function examine(handle)
   if encoding ~= nil and not ENCODINGS[encoding] then
     stop("501", "GRPC_ENCODING", "grpc-encoding must be identity, gzip or deflate")
   end
-  -- Headers cannot be read any more after this.
   examine_frame(handle:body(), most, encoding ~= nil and encoding ~= "identity")
 end
 
-function envoy_on_request(handle)
-  local ran, refusal = pcall(examine, handle)
-  if ran then return end
-  if type(refusal) ~= "table" then
-    handle:logErr("frame: " .. tostring(refusal))
-    refusal = {status = "500", reason = "GATEWAY_SCRIPT", sentence = "The request could not be checked"}
-  end
-  handle:respond({[":status"] = refusal.status, [REASON] = refusal.reason}, refusal.sentence)
-end
+return {check = check}

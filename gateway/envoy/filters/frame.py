@@ -3,16 +3,13 @@
 A stream of requests has no whole to look at, so routes of such methods, and reflection's, are not marked.
 """
 
-from typing import Any
+from typing import Final
 
 from gateway.envoy import names
-from gateway.envoy.script import lua
-from gateway.policy import PolicySet, Rpc
+from gateway.envoy.script import Module
+from gateway.policy import Rpc
 
-
-def build(_: PolicySet) -> Any:
-    """The filter's config."""
-    return lua(names.FRAME, script="frame.lua", constants={"MOST": names.FRAME_MOST, "REASON": names.REASON})
+MODULE: Final = Module("frame", script="frame.lua", constants={"MOST": names.FRAME_MOST})
 
 
 def for_route(rpc: Rpc) -> dict[str, str | float]:

@@ -4,7 +4,7 @@
 --
 -- An instance that is killed costs nothing: its calls are answered by another one. In an outage of all instances the
 -- retries of a few calls are spent, and the rest fail at once.
--- SERVICE, TOKENS_MAX, COST and REFUND are set above.
+-- SERVICE, TOKENS_MAX, COST, REFUND and REASON are set above.
 
 local left = {}
 -- How many services have less than TOKENS_MAX left. While none has, a call that ends well changes nothing, and nothing is
@@ -17,33 +17,41 @@ local function service_of(handle)
 end
 
 local function limit(handle)
-  if hurt == 0 then return end
   local service = service_of(handle)
   if service ~= nil and (left[service] or TOKENS_MAX) * 2 <= TOKENS_MAX then
     handle:headers():replace("x-envoy-max-retries", "0")
   end
 end
 
-local function count(handle)
-  local headers = handle:headers()
-  local failed = headers:get("grpc-status") == "14" or headers:get(":status") == "503"
-  if not failed and hurt == 0 then return end
+local function settle(handle, change)
   local service = service_of(handle)
   if service == nil then return end
   local before = left[service] or TOKENS_MAX
-  local now = failed and math.max(0, before - COST) or math.min(TOKENS_MAX, before + REFUND)
+  local now = math.max(0, math.min(TOKENS_MAX, before + change))
   left[service] = now
   if before == TOKENS_MAX and now < TOKENS_MAX then hurt = hurt + 1 end
   if before < TOKENS_MAX and now == TOKENS_MAX then hurt = hurt - 1 end
 end
 
--- An error here costs the throttle, not the call.
-function envoy_on_request(handle)
-  local ran, problem = pcall(limit, handle)
-  if not ran then handle:logErr("retry_throttle: " .. tostring(problem)) end
+-- `refused`: the gateway itself gave the answer, be it because it reached no service.
+local function count(handle, headers, refused)
+  if headers:get(":status") == "503" or headers:get("grpc-status") == "14" then
+    -- What a script has refused was never on its way.
+    if headers:get(REASON) == nil then settle(handle, -COST) end
+  elseif hurt > 0 and not refused then
+    settle(handle, REFUND)
+  end
 end
 
-function envoy_on_response(handle)
-  local ran, problem = pcall(count, handle)
-  if not ran then handle:logErr("retry_throttle: " .. tostring(problem)) end
-end
+return {
+  -- An error here costs the throttle, not the call.
+  limit = function(handle)
+    if hurt == 0 then return end
+    local ran, problem = pcall(limit, handle)
+    if not ran then handle:logErr("throttle: " .. tostring(problem)) end
+  end,
+  count = function(handle, headers, refused)
+    local ran, problem = pcall(count, handle, headers, refused)
+    if not ran then handle:logErr("throttle: " .. tostring(problem)) end
+  end,
+}

@@ -3,11 +3,11 @@ calls that fail fast are hardly ever in flight. With a floor of 100, which a kil
 outage got all its retries (docs/decisions/0006-overload.md has the measurements).
 """
 
-from typing import Any, Final
+from typing import Final
 
 from gateway.envoy import names
-from gateway.envoy.script import lua
-from gateway.policy import PolicySet, Rpc
+from gateway.envoy.script import Module
+from gateway.policy import Rpc
 
 #: In tenths: ten failed calls in a row empty it, and five stop the retries (maxTokens 10 and tokenRatio 0.1 of A6).
 TOKENS_MAX: Final = 100
@@ -16,11 +16,11 @@ REFUND: Final = 1
 
 _SERVICE: Final = "retried_service"
 
-
-def build(_: PolicySet) -> Any:
-    """The filter's config."""
-    constants: dict[str, str | int] = {"SERVICE": _SERVICE, "TOKENS_MAX": TOKENS_MAX, "COST": COST, "REFUND": REFUND}
-    return lua(names.RETRY_THROTTLE, script="retry_throttle.lua", constants=constants)
+MODULE: Final = Module(
+    "throttle",
+    script="retry_throttle.lua",
+    constants={"SERVICE": _SERVICE, "TOKENS_MAX": TOKENS_MAX, "COST": COST, "REFUND": REFUND, "REASON": names.REASON},
+)
 
 
 def for_route(rpc: Rpc) -> dict[str, str]:

@@ -35,9 +35,9 @@ def build(policies: PolicySet) -> Any:
 
 
 def untouched() -> Any:
-    """For routes that are neither gRPC nor JSON.
+    """For routes that are no JSON path: a method's own, and those that end here.
 
-    Envoy leaves a disabled filter out of the chain when the request arrives, whatever route it is given later: so this
-    is for routes that end here, and never for a filter that guards something.
+    Envoy leaves a disabled filter out of the chain when the request arrives, whatever route it is given later: never
+    for a filter that guards something.
     """
     return envoy("config.route.v3.FilterConfig", disabled=True)

@@ -274,7 +274,7 @@ def test_envoys_validation_reads_what_the_bundle_says(
 ) -> None:
     broken = inlined(bundle, settings, secret=secret)
     manager = broken["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"][1]["typed_config"]["default_source_code"]["inline_string"] += "\nend"
+    manager["http_filters"][0]["typed_config"]["default_source_code"]["inline_string"] += "\nend"
 
     assert "script load error" in envoy_says(broken)
 

@@ -3,6 +3,7 @@
 import http.client
 import importlib.metadata
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent import futures
@@ -16,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from gateway import compiler
-from gateway.envoy import bootstrap
+from gateway.envoy import bootstrap, names
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.edge import Edge
 from tests.unit.gateway.conftest import edge_secret, inlined
@@ -56,12 +57,18 @@ class Gateway:
     collector: Collector
 
     def send(self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> int:
+        return self.answer(verb, path, body, headers)[0]
+
+    def answer(
+        self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Mapping[str, str]]:
+        """Status and headers of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(verb, path, body=body, headers=dict(headers or {}))
             answer = connection.getresponse()
             answer.read()
-            return answer.status
+            return answer.status, dict(answer.getheaders())
         finally:
             connection.close()
 
@@ -133,6 +140,29 @@ def test_nothing_of_what_callers_write_is_in_log_or_spans(gateway: Gateway) -> N
     assert [] == [record for record in gateway.records() if holds_canary(json.dumps(record))]
     assert not holds_canary(gateway.log.read_text())
     assert [] == [span for span in gateway.collector.spans if holds_canary(str(span))]
+
+
+@pytest.mark.parametrize(
+    ("status", "verb", "path", "content_type"),
+    [
+        (200, "GET", "/", ""),
+        (400, "POST", "/v1/sessions", "application/json"),
+        (401, "GET", "/v1/users/ada", ""),
+        (404, "GET", "/v1/nosuch", ""),
+        (200, "POST", "/weft.identity.v1.IdentityService/GetUser", "application/grpc"),
+        (200, "POST", "/weft.nosuch.v1.Service/Get", "application/grpc-web"),
+    ],
+)
+def test_every_answer_names_its_trace_and_no_mark(
+    gateway: Gateway, status: int, verb: str, path: str, content_type: str
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+
+    given, answered = gateway.answer(verb, path, b"{" if headers else None, headers)
+
+    assert status == given
+    assert re.fullmatch("[0-9a-f]{32}", answered[names.TRACE_ID])
+    assert [] == [name for name in answered if name.startswith(("x-gw-", "x-envoy-"))]
 
 
 def holds_canary(text: str) -> bool:

@@ -74,10 +74,10 @@ def _static(policies: PolicySet, ports: list[int], listen: int, **breakers: int)
         "codec_type": "HTTP2",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [table]}]},
         "http_filters": [
-            *(
-                {"name": name, "typed_config": to_dict(module.build(policies)) | {"@type": f"{prefix}.http.lua.v3.Lua"}}
-                for name, module in ((names.REFUSAL, refusal), (names.RETRY_THROTTLE, retry_throttle))
-            ),
+            {
+                "name": names.REFUSAL,
+                "typed_config": to_dict(refusal.build(policies)) | {"@type": f"{prefix}.http.lua.v3.Lua"},
+            },
             {"name": names.ROUTER, "typed_config": {"@type": f"{prefix}.http.router.v3.Router"}},
         ],
         "local_reply_config": real["local_reply_config"],

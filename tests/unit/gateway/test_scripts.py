@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.envoy import names
-from gateway.envoy.filters import claims, refusal
+from gateway.envoy.filters import guard, refusal
 from gateway.policy import PolicySet, find
 from weft_protos.locations import Part
 
@@ -358,8 +358,15 @@ def test_a_refusal_goes_out_on_the_wire_the_request_came_in_by(
     assert wire == {(True, False): "grpc", (False, True): "json", (False, False): "none"}[grpc, json_]
 
 
-def test_a_call_that_nobody_refuses_runs_no_script_of_refusals_on_its_way_in(policies: PolicySet) -> None:
-    assert "envoy_on_request" not in refusal.build(policies).default_source_code.inline_string
+def test_marks_end_with_the_refusal_and_other_answers_are_left_as_they_are(run: Runner) -> None:
+    refused = _local_reply("cluster_not_found", 404, **{names.REASON: "JSON_TYPE"})
+    served = {":status": "200", "grpc-status": "5", "content-type": "application/grpc"}
+    cases: list[dict[str, Any]] = [{"name": "refused", "headers": refused}, {"name": "served", "headers": served}]
+
+    report = run(refusal, "envoy_on_response", cases)
+
+    assert [] == [mark for mark in names.MARKS if f"header {mark}" in report["refused"]]
+    assert {f"header {key}": value for key, value in served.items()} | {"body": ""} == report["served"]
 
 
 HEADER = {"typ": "at+jwt", "alg": "ES256", "kid": "k1"}
@@ -406,7 +413,7 @@ def test_a_refused_token_is_told_what_is_wrong_with_it(run: Runner) -> None:
         for number, (name, _, header, changed) in enumerate(FAULTS)
     ]
 
-    report = run(claims, "envoy_on_request", cases)
+    report = run(guard, "envoy_on_request", cases)
 
     assert {name: sentence for name, sentence, _, _ in FAULTS} == {
         name: found.get("respond body") for name, found in report.items()
@@ -422,7 +429,7 @@ def test_the_last_second_is_the_same_for_the_gateway_and_for_the_services(run: R
     # jwt_authn lets a token live one second longer than an instance does.
     cases = [{"name": str(age), "now_ms": (NOW_S + 300 + age) * 1000} | _verified(HEADER, CLAIMS) for age in (4, 5, 6)]
 
-    report = run(claims, "envoy_on_request", cases)
+    report = run(guard, "envoy_on_request", cases)
 
     assert {"4": None, "5": "TOKEN_EXPIRED", "6": "TOKEN_EXPIRED"} == {
         age: found.get(f"respond {names.REASON}") for age, found in report.items()
@@ -438,16 +445,16 @@ def test_a_token_without_claims_or_header_is_refused_and_an_error_too(run: Runne
         {"name": "broken", "dynamic": {names.JWT: 7}},
     ]
 
-    report = run(claims, "envoy_on_request", cases)
+    report = run(guard, "envoy_on_request", cases)
 
     assert {
         "public": None,
         "headerless": "TOKEN_INVALID",
         "claimless": "TOKEN_INVALID",
         "bearerless": "TOKEN_INVALID",
-        "broken": "TOKEN_UNCHECKED",
+        "broken": "GATEWAY_SCRIPT",
     } == {name: found.get(f"respond {names.REASON}") for name, found in report.items()}
-    assert report["broken"]["log"].startswith("claims: ")
+    assert report["broken"]["log"].startswith("guard: ")
 
 
 def test_a_token_that_passed_is_looked_up_by_its_header_until_it_expires(run: Runner) -> None:
@@ -463,7 +470,7 @@ def test_a_token_that_passed_is_looked_up_by_its_header_until_it_expires(run: Ru
         {"name": "expired", "now_ms": (NOW_S + 300) * 1000} | unsound,
     ]
 
-    report = run(claims, "envoy_on_request", cases)
+    report = run(guard, "envoy_on_request", cases)
 
     refused = {name for name, found in report.items() if f"respond {names.REASON}" in found}
     assert {"refused", "refused-again", "another", "headerless", "expired"} == refused
@@ -474,7 +481,7 @@ def test_tokens_that_passed_are_forgotten_before_they_fill_the_memory(run: Runne
     cases += [{"name": "first"} | _verified(HEADER | {"typ": "JWT"}, CLAIMS, 0)]
     cases += [{"name": "last"} | _verified(HEADER | {"typ": "JWT"}, CLAIMS, names.TOKENS_MAX)]
 
-    report = run(claims, "envoy_on_request", cases)
+    report = run(guard, "envoy_on_request", cases)
 
     assert ["first"] == [name for name, found in report.items() if f"respond {names.REASON}" in found]
     assert "TOKEN_INVALID" == report["first"][f"respond {names.REASON}"]
