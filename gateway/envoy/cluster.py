@@ -12,7 +12,7 @@ from weft_protos.xds import envoy
 
 #: Of a cluster's calls in flight, what share may be retries, and how many may be in any case. A killed instance fails
 #: all its calls at the same moment, so the floor must hold the calls that one instance can have in flight. It bounds
-#: no outage, in which calls fail too fast to be in flight: that does `filters/retry_throttle`.
+#: no outage, in which calls fail too fast to be in flight: that does `scripts/retry_throttle`.
 RETRY_BUDGET_PERCENT: Final = 20.0
 RETRIES_MIN: Final = 100
 REQUESTS_MAX: Final = 2048

@@ -13,18 +13,8 @@ from typing import Any, Final
 from gateway.contract import Binding
 from gateway.envoy import names
 from gateway.envoy.edge import Edge
-from gateway.envoy.filters import (
-    cors,
-    frame,
-    header_strip,
-    jwt,
-    rbac,
-    refusal,
-    retry_throttle,
-    size,
-    strict_json,
-    transcoder,
-)
+from gateway.envoy.filters import cors, header_strip, jwt, rbac, refusal, size, strict_json, transcoder
+from gateway.envoy.scripts import frame, overload, retry_throttle
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
@@ -141,7 +131,14 @@ def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
 def _words(rpc: Rpc, largest: Any, more: Mapping[str, str | float]) -> dict[str, Any]:
     """What filters read on a method's routes: access, limits, and where the contract says so."""
     limit = rpc.policy.rate_limit
-    metadata: dict[str, Any] = {names.LUA_METADATA: {**refusal.for_route(rpc), **retry_throttle.for_route(rpc), **more}}
+    metadata: dict[str, Any] = {
+        names.LUA_METADATA: {
+            **refusal.for_route(rpc),
+            **retry_throttle.for_route(rpc),
+            **overload.for_route(rpc),
+            **more,
+        }
+    }
     if limit is not None:
         key = names.SUBJECT_CLASS if limit.key == "subject" else names.ADDRESS_CLASS
         metadata[names.LIMIT_METADATA] = {key: rpc.name}

@@ -1,4 +1,4 @@
-"""Lua filters: the script that lies beside its filter, with the constants it shares with Python written above it."""
+"""Lua filters: the script beside its filter, with its parts and the constants it shares with Python above it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from weft_protos.xds import envoy
 
-_SCRIPTS = "gateway.envoy.filters"
+_FILTERS, _PARTS = "gateway.envoy.filters", "gateway.envoy.scripts"
 #: A script keeps little and throws away a little with every call. Lua would collect that as soon as it is as much as
 #: what is kept; waiting for more costs a script some hundred kB and saves most of the collecting.
 _GARBAGE_PERCENT = 400
@@ -41,7 +41,7 @@ def lua(
     """
     head = _COLLECTING if calls is not None else _INTERPRETED + _COLLECTING
     inner = "".join(
-        f"local {each.name} = (function()\n{source(each.script, each.constants)}end)()\n" for each in modules
+        f"local {each.name} = (function()\n{source(each.script, each.constants, _PARTS)}end)()\n" for each in modules
     )
     return envoy(
         "extensions.filters.http.lua.v3.Lua",
@@ -52,9 +52,9 @@ def lua(
     )
 
 
-def source(script: str, constants: Mapping[str, str | int]) -> str:
+def source(script: str, constants: Mapping[str, str | int], package: str = _FILTERS) -> str:
     """The whole program: one `local` line for each constant, then the file."""
-    text = resources.files(_SCRIPTS).joinpath(script).read_text(encoding="utf-8")
+    text = resources.files(package).joinpath(script).read_text(encoding="utf-8")
     head = "".join(f"local {key} = {_literal(value)}\n" for key, value in constants.items())
     return head + text
 

@@ -29,7 +29,7 @@ from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
 from svc.chassis.interceptors import ORDER, status
 from svc.chassis.workers import Workers
-from weft_protos import policy, redaction
+from weft_protos import grounds, policy, redaction
 
 Service = tuple[ServiceDescriptor, object]
 
@@ -133,6 +133,8 @@ def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", call.refusal.details)]
     if call.refusal.pushback_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(call.refusal.pushback_ms)))
+    if call.shed:
+        trailers.append((grounds.OVERLOADED_MARK, "1"))
     context.set_trailing_metadata(tuple(trailers))
     context.abort(grpc.StatusCode[call.refusal.code], call.refusal.message)
 

@@ -7,8 +7,8 @@ filters of their own, these and the throttle of retries cost a fifth of the whol
 from typing import Any
 
 from gateway.envoy import names
-from gateway.envoy.filters import claims, frame
 from gateway.envoy.script import lua
+from gateway.envoy.scripts import claims, frame
 from gateway.policy import PolicySet
 
 

@@ -2,9 +2,9 @@
 -- gRPC and gRPC-web in grpc-status-details-bin, JSON in the body. Answers of services pass untouched.
 --
 -- First filter, so last on the way out: nothing after it overwrites what it says (grpc_web would), and each answer comes by.
--- So the throttle, which counts them, is in here: another filter with a script would cost every call more than both do.
--- Next to nothing runs for a call that is not refused: what the request was stands in a mark, too. The throttle, the marks'
--- names, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
+-- So throttle and overload, which learn from them, are in here: another filter with a script would cost every call more
+-- than these do. Next to nothing runs for a call that is not refused: what the request was stands in a mark, too. Both, the
+-- marks' names, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
 
 local DOMAIN = "weft"
 local TYPES = "type.googleapis.com/google.rpc."
@@ -151,6 +151,7 @@ local function classify(why, reason, http)
     return 7, 403, "SCOPE_MISSING", "The access token has none of the scopes that the method asks for"
   end
   if begins(why, "local_rate_limited") then return 8, 429, "RATE_LIMITED", "Too many calls" end
+  if reason == "OVERLOADED" then return 8, 429, reason, nil end
   if begins(reason, "JSON_") then return 3, http, reason, nil end
   if begins(reason, "GRPC_") then return CODES[http], http, reason, nil end
   if http == 413 then return 8, 413, "REQUEST_TOO_LARGE", "The request is too large" end
@@ -356,14 +357,18 @@ end
 
 function envoy_on_request(handle)
   throttle.limit(handle)
+  overload.check(handle)
 end
 
 -- An error here costs the details, not the refusal.
 function envoy_on_response(handle)
   local headers = handle:headers()
-  local why = headers:get(WHY)
-  throttle.count(handle, headers, why ~= nil)
-  if why == nil then return end
+  local why, status, code = headers:get(WHY), headers:get(":status"), headers:get("grpc-status")
+  throttle.count(handle, headers, status == "503" or code == "14", why ~= nil)
+  if why == nil then
+    if status == "429" or code == "8" then overload.learn(handle, headers) end
+    return
+  end
   local ran, problem = pcall(explain, handle, headers, taken(headers, why))
   if not ran then handle:logErr("refusal: " .. tostring(problem)) end
 end

@@ -8,8 +8,8 @@ import math
 from typing import Any, Final
 
 from gateway.envoy import cluster, names
-from gateway.envoy.filters import retry_throttle
 from gateway.envoy.script import lua
+from gateway.envoy.scripts import overload, retry_throttle
 from gateway.policy import PolicySet, RateLimit, Rpc
 from weft_protos import grounds
 from weft_protos import policy as shared
@@ -36,7 +36,9 @@ def build(_: PolicySet) -> Any:
         "UNKNOWN_RULE": grounds.gateway("no such method"),
         "GATEWAY_RULE": grounds.gateway(""),
     }
-    return lua(names.REFUSAL, script="refusal.lua", constants=constants, modules=(retry_throttle.MODULE,))
+    return lua(
+        names.REFUSAL, script="refusal.lua", constants=constants, modules=(retry_throttle.MODULE, overload.MODULE)
+    )
 
 
 def for_route(rpc: Rpc) -> dict[str, str | float]:

@@ -24,6 +24,9 @@ INSTANCE: Final = "instance"
 SPAN_PREFIX: Final = "weft.refusal."
 REASON: Final = "reason"
 
+OVERLOADED_MARK: Final = "x-weft-overloaded"
+"""Trailer of an instance that refuses a call for want of time, so that the gateway need not read the details."""
+
 PUBLIC: Final = "access: public"
 TOKEN: Final = "access: token"
 

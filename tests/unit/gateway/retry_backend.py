@@ -1,6 +1,6 @@
 """A backend in a process of its own, so that it can be killed: holds every call, and writes a line for each.
 
-Called by test_retry_throttle; the first line is its port.
+Called by test_hop; the first line is its port.
 """
 
 import threading

@@ -29,6 +29,7 @@ from tests.unit.svc.chassis.instance import (
     eventually,
 )
 from weft.orders.v1 import inventory_pb2, orders_pb2
+from weft_protos import grounds
 
 
 def health_of(instance: Instance, service: str = "") -> str:
@@ -185,6 +186,7 @@ def test_calls_above_what_can_wait_are_refused_at_once() -> None:
     refused = [call for call in waiting if call.done()]
     assert {grpc.StatusCode.RESOURCE_EXHAUSTED} == {call.code() for call in refused}
     assert {"OVERLOADED"} == {Failure(call).reason for call in refused}
+    assert {"1"} == {Failure(call).trailers.get(grounds.OVERLOADED_MARK) for call in refused}
 
     gate.open.set()
     threads[0].join(5)

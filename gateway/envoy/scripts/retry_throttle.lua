@@ -33,12 +33,11 @@ local function settle(handle, change)
   if before < TOKENS_MAX and now == TOKENS_MAX then hurt = hurt - 1 end
 end
 
--- `refused`: the gateway itself gave the answer, be it because it reached no service.
-local function count(handle, headers, refused)
-  if headers:get(":status") == "503" or headers:get("grpc-status") == "14" then
+local function count(handle, headers, failed, refused)
+  if failed then
     -- What a script has refused was never on its way.
     if headers:get(REASON) == nil then settle(handle, -COST) end
-  elseif hurt > 0 and not refused then
+  elseif not refused then
     settle(handle, REFUND)
   end
 end
@@ -50,8 +49,10 @@ return {
     local ran, problem = pcall(limit, handle)
     if not ran then handle:logErr("throttle: " .. tostring(problem)) end
   end,
-  count = function(handle, headers, refused)
-    local ran, problem = pcall(count, handle, headers, refused)
+  -- `failed`: the call ended in UNAVAILABLE; `refused`: the gateway gave the answer, be it because it reached no service.
+  count = function(handle, headers, failed, refused)
+    if not failed and hurt == 0 then return end
+    local ran, problem = pcall(count, handle, headers, failed, refused)
     if not ran then handle:logErr("throttle: " .. tostring(problem)) end
   end,
 }
