@@ -355,5 +355,7 @@ end
 -- An error here costs the details, not the refusal.
 function envoy_on_response(handle)
   local ran, problem = pcall(explain, handle)
-  if not ran then handle:logErr("refusal: " .. tostring(problem)) end
+  if ran then return end
+  handle:logErr("refusal: " .. tostring(problem))
+  handle:streamInfo():dynamicMetadata():set(SELF, "reason", "GATEWAY_SCRIPT")
 end
