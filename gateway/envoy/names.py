@@ -45,6 +45,8 @@ STATUS: Final = "x-gw-status"
 REASON: Final = "x-gw-reason"
 WIRE: Final = "x-gw-wire"
 MARKS: Final = (WHY, STATUS, REASON, WIRE)
+#: How many bytes of headers a request came with. Goes to the route that refuses too many, and no further.
+HEADERS_BYTES: Final = "x-gw-headers-bytes"
 #: Names the trace of the call on every answer.
 TRACE_ID: Final = "x-trace-id"
 
@@ -59,6 +61,9 @@ XDS: Final = "xds"
 OTLP: Final = "otlp"
 ADMIN: Final = "admin"
 
+#: What a request may have of headers: bytes of names and values, and fields.
+HEADERS_BYTES_MAX: Final = 16 << 10
+HEADERS_MAX: Final = 64
 #: A byte of flags and four of length go before each gRPC message on the wire.
 FRAME_BYTES: Final = 5
 

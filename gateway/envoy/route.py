@@ -13,7 +13,18 @@ from typing import Any, Final
 from gateway.contract import Binding
 from gateway.envoy import names
 from gateway.envoy.edge import Edge
-from gateway.envoy.filters import cors, frame, jwt, rbac, refusal, retry_throttle, size, strict_json, transcoder
+from gateway.envoy.filters import (
+    cors,
+    frame,
+    header_strip,
+    jwt,
+    rbac,
+    refusal,
+    retry_throttle,
+    size,
+    strict_json,
+    transcoder,
+)
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
@@ -70,6 +81,7 @@ def routes(policies: PolicySet, edge: Edge) -> Iterator[Any]:
     """All routes, in the order in which Envoy tries them."""
     guard = refusal.for_guard(policies)
     yield _two_hosts()
+    yield _too_many_headers()
     yield from (_grpc(rpc, guard) for rpc in policies.rpcs)
     yield from (_json(rpc, binding, guard) for rpc, binding in _by_specificity(policies.rpcs))
     if edge.shows_itself:
@@ -97,6 +109,8 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
     timeout = rpc.policy.timeout
     words = _words(rpc, size.for_grpc(rpc), {**guard, **frame.for_route(rpc), **retry_throttle.for_route(rpc)})
     words["typed_per_filter_config"][names.STRICT_JSON] = strict_json.unneeded()
+    if rpc.method.client_streaming:
+        words["typed_per_filter_config"][names.HEADERS] = header_strip.without_grpc()
     return envoy(
         "config.route.v3.Route",
         name=rpc.name,
@@ -115,12 +129,14 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
 
 
 def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
+    words = _words(rpc, size.for_json(rpc), {**guard, **strict_json.for_route(rpc, binding)})
+    words["typed_per_filter_config"][names.HEADERS] = header_strip.without_grpc()
     return envoy(
         "config.route.v3.Route",
         name=f"{rpc.name} {binding.verb} {binding.template}",
         match={"safe_regex": {"regex": path_regex(binding.template)}, "headers": [_verb(binding.verb)]},
         route=_dead_end(),
-        **_words(rpc, size.for_json(rpc), {**guard, **strict_json.for_route(rpc, binding)}),
+        **words,
     )
 
 
@@ -168,7 +184,7 @@ def _reflection(method: str) -> Any:
         match={"path": f"/{method}"},
         route={"cluster": names.XDS, "timeout": "0s", "idle_timeout": REFLECTION_IDLE},
         decorator={"operation": method, "propagate": False},
-        typed_per_filter_config=_open() | {names.SIZE: size.unbuffered()},
+        typed_per_filter_config=_open() | {names.SIZE: size.unbuffered(), names.HEADERS: header_strip.without_grpc()},
     )
 
 
@@ -190,6 +206,18 @@ def _two_hosts() -> Any:
         name="two-hosts",
         match={"prefix": "/", "headers": [several]},
         direct_response={"status": 400, "body": {"inline_string": "a request is for one host"}},
+        typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
+    )
+
+
+def _too_many_headers() -> Any:
+    # Envoy's own limit would answer HTTP/1.1 and reset a stream of HTTP/2 without a word.
+    above = {"start": names.HEADERS_BYTES_MAX + 1, "end": 1 << 62}
+    return envoy(
+        "config.route.v3.Route",
+        name="too-many-headers",
+        match={"prefix": "/", "headers": [{"name": names.HEADERS_BYTES, "range_match": above}]},
+        direct_response={"status": 431, "body": {"inline_string": "The request has too many headers"}},
         typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
     )
 

@@ -153,6 +153,7 @@ local function classify(why, reason, http)
   if begins(reason, "JSON_") then return 3, http, reason, nil end
   if begins(reason, "GRPC_") then return CODES[http], http, reason, nil end
   if http == 413 then return 8, 413, "REQUEST_TOO_LARGE", "The request is too large" end
+  if http == 431 then return 8, 431, "HEADERS_TOO_LARGE", "The request has too many headers" end
   if http == 404 then return 12, 404, "METHOD_UNKNOWN", "No method is served at this path" end
   if has(why, "grpc_json_transcode_failure") and http < 500 then return 3, 400, "JSON_INVALID", nil end
   -- A circuit breaker: not UNAVAILABLE, which is what clients repeat at once.
@@ -197,6 +198,7 @@ local function grounds_of(words, refusal)
   if reason == "RATE_LIMITED" then return ADDRESS_RULE, words.contract end
   if reason == "REQUEST_TOO_LARGE" and words.size_rule ~= "" then return words.size_rule, words.size_contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
+  if reason == "HEADERS_TOO_LARGE" then return GATEWAY_RULE .. HEADERS_LIMIT, words.contract end
   if reason == "OVERLOADED" then return OVERLOAD_RULE, words.contract end
   if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
   if is_of_request(reason) and words.request_rule ~= "" then return words.request_rule, words.contract end
@@ -240,6 +242,9 @@ local function describe(handle, refusal, message)
   elseif refusal.reason == "REQUEST_TOO_LARGE" and words.size ~= "" then
     metadata.limit = words.size
     found[1] = quota_failure("request", words.size)
+  elseif refusal.reason == "HEADERS_TOO_LARGE" then
+    metadata.limit = HEADERS_LIMIT
+    found[1] = quota_failure("headers", HEADERS_LIMIT)
   elseif refusal.code == 14 or refusal.reason == "OVERLOADED" then
     wait = with_jitter(RETRY_MS)
     found[1] = retry_info(wait)
