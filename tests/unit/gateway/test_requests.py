@@ -207,6 +207,16 @@ def test_path_and_query_count_as_the_request(door: Door, url: str) -> None:
     nothing_happened(door, calls)
 
 
+def test_a_query_beside_the_body_is_no_field_of_the_request(door: Door) -> None:
+    calls, wanted = door.handled, replace(SET, url=f"{SET.url}?quantity=7")
+
+    answer = door.wires[-1].call(wanted, door.token())
+
+    assert (400, INVALID, "JSON_QUERY_UNEXPECTED") == (answer.http, answer.code, answer.reason)
+    assert ["quantity"] == answer.fields
+    nothing_happened(door, calls)
+
+
 def test_a_compressed_request_is_counted_unpacked(door: Door) -> None:
     calls = door.handled
     with grpc.insecure_channel(door.address) as channel:
