@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from urllib.parse import quote
 from google.protobuf.message import Message
 
 from gateway import compiler, contract, policy
-from gateway.docs import site
+from gateway.docs import refusals, site
 from gateway.envoy import bootstrap, tls
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.edge import Edge, Profile
@@ -133,11 +133,13 @@ def _explain(arguments: argparse.Namespace) -> int:
     policies = policy.resolve(contract.load(_descriptors(arguments)))
     rpc = policy.find(policies, arguments.method)
     said = policy.describe(rpc)
+    expected = refusals.expected(rpc)
     decision: dict[str, object] = {}
     if arguments.scopes is not None:
         decision = policy.decide(policies, rpc, arguments.scopes)
     code = 0 if decision.get("allowed", True) else 1
     if arguments.json:
+        said["refusals"] = [asdict(refusal) for refusal in expected]
         print(json.dumps(said | ({"decision": decision} if decision else {}), indent=2))
         return code
     places = said.pop("said_at")
@@ -148,8 +150,8 @@ def _explain(arguments: argparse.Namespace) -> int:
         text = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
         location = places.get(parts.get(key, key), "") if value is not None else ""
         print(f"{key:<17} {text:<60} {location}".rstrip())
-    for error in rpc.policy.errors:
-        print(f"{'error':<17} {error!s:<40} {error.comment}".rstrip())
+    for refusal in expected:
+        print(f"{'error':<17} {' '.join((refusal.code, *refusal.reasons)):<40} {refusal.when}".rstrip())
     if decision:
         verdict = "allowed" if decision["allowed"] else "refused"
         print(f"{verdict:<17} {decision['rule']!s:<60} {places['access']}")

@@ -28,6 +28,7 @@ from worker.handlers.audit.handler import AuditHandler
 from worker.handlers.email import deliveries, templates
 from worker.handlers.email.handler import EmailHandler
 from worker.handlers.email.smtp import Smtp
+from worker.noting import noting
 from worker.relay import Relay, Relays
 from worker.runner import Handler, Runner
 
@@ -120,7 +121,8 @@ def _consuming(resources: Resources, worker: str, handler: Handler, *, batch_max
     # Two connections: a broker that blocks publishers must not keep acknowledgements from coming through.
     publisher = Publisher(url, name=instance)
     consumer = Consumer(url, queue=queue.name, name=instance)
-    runner = Runner(consumer, Ladder(publisher, queue), handler, queue=queue.name, batch_max=batch_max)
+    noted = noting(resources, worker, handler, topology.event_types(worker))
+    runner = Runner(consumer, Ladder(publisher, queue), noted, queue=queue.name, batch_max=batch_max)
     return [publisher, consumer, DepthProbe(Depths(url, queue.names)), runner]
 
 

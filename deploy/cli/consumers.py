@@ -104,6 +104,9 @@ def lines(notes: usage.Usage) -> Iterator[str]:
         yield f"{each['name']}{'/' if each['version'] else ''}{each['version']}  {said}{state}"
         for method in each["methods"]:
             yield f"  {method['method']:<60} last {method['last_use']}"
+            if "/" not in method["method"]:
+                yield "    consumes the event, and reads the whole of it"
+                continue
             reads = "the whole answer" if usage.WHOLE in method["read"] else ", ".join(method["read"])
             yield f"    sends {', '.join(method['sent']) or 'nothing'}; reads {reads or 'nothing'}"
     for service, time in found["since"].items():

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import urllib.request
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -24,6 +25,8 @@ FETCH_TIMEOUT_S: Final = 10.0
 COMPILER_TIMEOUT_S: Final = 60.0
 WIDTH: Final = 8
 TEXT_WIDTH: Final = 48
+LINE_WIDTH: Final = 100
+INDENT: Final = " " * (WIDTH + 1)
 
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -57,7 +60,7 @@ def explain(
 
 
 def contract_lines(said: Mapping[str, Any]) -> Iterator[str]:
-    """What the compiler answered, for people: the verdict, its rule, and what else holds for the method."""
+    """What the compiler answered, for people: the verdict, its rule, what else holds, and every error to expect."""
     decision, places = said["decision"], said["said_at"]
     who = f"with {' '.join(decision['as'])}" if decision["as"] else "without a token"
     yield f"{'allowed' if decision['allowed'] else 'refused':<{WIDTH}} {said['method']} {who}"
@@ -72,6 +75,11 @@ def contract_lines(said: Mapping[str, Any]) -> Iterator[str]:
     for name, text, place in rows:
         row = f"{name:<{WIDTH}} {'-' if text is None else text:<{TEXT_WIDTH}}"
         yield (row if text is None else f"{row} {place.removeprefix('protos/')}").rstrip()
+    for refusal in said["refusals"]:
+        yield f"{'error':<{WIDTH}} {refusal['code']} ({refusal['http']}): {refusal['when']}".rstrip()
+        yield from textwrap.wrap(
+            " ".join(refusal["reasons"]), LINE_WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
+        )
 
 
 def gateway_records(folder: Path, trace_id: str) -> list[tuple[str, Mapping[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What a violation is about: which methods it touches, and where in their requests and answers. Pure.
+"""What a violation is about: which methods and events it touches, and where in them. Pure.
 
 It reads the sentences of `buf breaking` and of the policy check against the contracts as they were before.
 """
@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
+from weft.options.v1 import policy_pb2
 from weft_protos.policy import service_owner
 from weft_protos.usage import WHOLE, Entry
 
@@ -21,33 +22,39 @@ _FIELD: Final = re.compile(r'[Ff]ield "(\d+)"(?: with name "[^"]*")? on message 
 _TYPE: Final = re.compile(r'(?:message|enum) "([^"]+)"')
 _RPC: Final = re.compile(r'RPC "(\w+)" on service "(\w+)"')
 _SERVICE: Final = re.compile(r'service "(\w+)" was deleted')
+_MESSAGE: Final = re.compile(r"\bweft(?:\.\w+)+")
 _METHOD: Final = re.compile(r"\bweft\.[\w.]+/\w+")
 
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What changes, by method: paths in the request, and paths in what its answer or `read_mask` is about."""
+    """What changes, by method: paths in the request, and paths in what its answer or `read_mask` is about.
+
+    An event stands where a method does: what happens to it is a call, and its consumers read it.
+    """
 
     whole: frozenset[str]
-    """Methods of which every call is concerned."""
+    """Methods of which every call is concerned, and events of which every one is."""
     sent: Mapping[str, frozenset[str]]
     read: Mapping[str, frozenset[str]]
 
     @property
     def services(self) -> frozenset[str]:
-        """The mesh services that are concerned."""
-        return frozenset(service_owner(method) for method in (*self.whole, *self.sent, *self.read))
+        """The mesh services that are concerned, and the events."""
+        names = (*self.whole, *self.sent, *self.read)
+        return frozenset(service_owner(name) if "/" in name else name for name in names)
 
     def how(self, entry: Entry) -> str:
         """In which way an entry is a use of what changes; empty where it is none."""
         if entry.method in self.whole:
-            return "calls it" if entry.kind == "call" else ""
+            does = "calls it" if "/" in entry.method else "consumes it"
+            return does if entry.kind == "call" else ""
         if entry.kind == "sent" and entry.path in self.sent.get(entry.method, ()):
             return f"sends {entry.path}"
         if entry.kind != "read" or not self.read.get(entry.method):
             return ""
         if entry.path == WHOLE:
-            return "reads the whole answer"
+            return "reads the whole answer" if "/" in entry.method else "reads the whole event"
         hit = any(_overlap(entry.path, path) for path in self.read[entry.method])
         return f"asks for {entry.path}" if hit else ""
 
@@ -69,10 +76,18 @@ class Contracts:
             for method in pool.FindServiceByName(f"{file.package}.{service.name}").methods
         ]
 
+        self._events: list[Descriptor] = [
+            pool.FindMessageTypeByName(f"{file.package}.{message.name}")
+            for file in own
+            for message in file.message_type
+            if message.options.HasExtension(policy_pb2.event)
+        ]
+
     def impact(self, found: Mapping[str, Any]) -> Impact | None:
         """What a violation is about; None where that is no method and no field of one."""
         message, package = str(found["message"]), self._packages.get(str(found["file"]), "")
         whole = {name for name in _METHOD.findall(message) if name in map(_name, self._methods)}
+        whole |= {event.full_name for event in self._events if event.full_name in _MESSAGE.findall(message)}
         if rpc := _RPC.search(message):
             whole |= {
                 _name(each) for each in self._methods if (each.name, each.containing_service.name) == rpc.groups()
@@ -92,7 +107,7 @@ class Contracts:
         return made if made.whole or made.sent or made.read else None
 
     def _of_type(self, kind: "_Type", number: int) -> Impact:
-        """`number`: of one field of the message; 0: of every field that has the type."""
+        """`number`: of one field of the message; 0: of every field that has the type, and of what is of it."""
         whole, sent, read = set(), dict[str, frozenset[str]](), dict[str, frozenset[str]]()
         for method in self._methods:
             if not number and (kind.names(method.input_type) or kind.names(method.output_type)):
@@ -104,6 +119,11 @@ class Contracts:
                 sent[_name(method)] = request
             if answer:
                 read[_name(method)] = answer
+        for event in self._events:
+            if not number and kind.names(event):
+                whole.add(event.full_name)
+            elif paths := frozenset(_touched(event, kind, number)):
+                read[event.full_name] = paths
         return Impact(frozenset(whole), sent, read)
 
 

@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 """The clone the code runs from."""
 
 KNOWN = (
+    "WEFT_CONSUMER_SAMPLE",
     "WEFT_DATA",
     "WEFT_GATEWAY_PORT",
     "WEFT_GATEWAY_TLS_PORT",
@@ -32,7 +33,6 @@ KNOWN = (
 
 PER_PROCESS = (
     "WEFT_CACHE",
-    "WEFT_CONSUMER_SAMPLE",
     "WEFT_ETCD",
     "WEFT_ETCD_USER",
     "WEFT_INSTANCE",
@@ -52,6 +52,9 @@ PROFILES = ("local", "production")
 """What the edge gives away: reflection, a welcome and a port in clear, or nothing but the contracts' methods."""
 
 PRODUCTION_TRACE_RATIO = 0.05
+
+CONSUMER_SAMPLE = 20
+CONSUMER_SAMPLE_MAX = 1_000_000
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -80,6 +83,8 @@ class Settings:
     """Share of requests that are traced, decided at the head."""
     otlp_endpoint: str = ""
     """OTLP/gRPC endpoint that gets the spans instead of our own sink; empty = our own."""
+    consumer_sample: int = CONSUMER_SAMPLE
+    """Services look at one call in so many for the fields its consumer uses; 0: at none, and workers note nothing."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -118,6 +123,7 @@ class Settings:
             log_level=level,
             trace_ratio=_ratio(env, "WEFT_TRACE_RATIO", PRODUCTION_TRACE_RATIO if production else 1.0),
             otlp_endpoint=_collector(env),
+            consumer_sample=_sample(env),
         )
 
 
@@ -173,6 +179,16 @@ def _tls_files(environ: Mapping[str, str]) -> tuple[Path | None, Path | None]:
             raise ConfigError(f"{name}={text} is not an absolute path")
         found.append(Path(text) if text else None)
     return found[0], found[1]
+
+
+def _sample(environ: Mapping[str, str]) -> int:
+    text = environ.get("WEFT_CONSUMER_SAMPLE") or str(CONSUMER_SAMPLE)
+    if not text.isascii() or not text.isdigit() or int(text) > CONSUMER_SAMPLE_MAX:
+        raise ConfigError(
+            f"WEFT_CONSUMER_SAMPLE={text} is not a sample; give 20 for one call in 20, 0 for none, at most "
+            f"{CONSUMER_SAMPLE_MAX}"
+        )
+    return int(text)
 
 
 def _ratio(environ: Mapping[str, str], name: str, default: float) -> float:

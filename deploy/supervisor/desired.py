@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from deploy.supervisor.config import Settings
+from deploy.supervisor.config import CONSUMER_SAMPLE, Settings
 from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
 
@@ -58,6 +58,7 @@ class Desired:
     log_level: str = "info"
     trace_ratio: float = 1.0
     otlp_endpoint: str = ""
+    consumer_sample: int = CONSUMER_SAMPLE
     ephemeral: bool = False
     """A test's mesh: no fsync, and every process dies with the daemon, the daemon with its parent."""
 
@@ -85,6 +86,7 @@ class Desired:
             log_level=settings.log_level,
             trace_ratio=settings.trace_ratio,
             otlp_endpoint=settings.otlp_endpoint,
+            consumer_sample=settings.consumer_sample,
             ephemeral=ephemeral,
         )
 

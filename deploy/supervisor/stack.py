@@ -123,6 +123,7 @@ class Stack:
             secrets=self._secrets.folder,
             trace_ratio=desired.trace_ratio,
             log_level=desired.log_level,
+            consumer_sample=desired.consumer_sample,
         )
 
     def _broker(self) -> list[Part]:

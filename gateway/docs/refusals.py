@@ -46,6 +46,15 @@ def of(rpc: Rpc, comment: str) -> tuple[Refusal, ...]:
     return (*_declared(comment), *_by_policy(rpc))
 
 
+def expected(rpc: Rpc) -> tuple[Refusal, ...]:
+    """What the method's `errors` declare, then what its policy makes possible and nothing before has named."""
+    declared = tuple(
+        Refusal(error.code, HTTP[error.code], (error.reason,), error.comment) for error in rpc.policy.errors
+    )
+    known = {(one.code, one.reasons) for one in declared}
+    return (*declared, *(one for one in _by_policy(rpc) if (one.code, one.reasons) not in known))
+
+
 def _declared(comment: str) -> Iterator[Refusal]:
     for sentence in _SENTENCE.split(comment):
         words = _WORD.findall(sentence)
@@ -59,6 +68,8 @@ def _by_policy(rpc: Rpc) -> Iterator[Refusal]:
     reasons: tuple[str, ...] = ("INVALID_FIELDS", "MALFORMED_MESSAGE")
     if any(binding.body for binding in method.bindings):
         reasons += ("JSON_INVALID", "JSON_FIELD_UNKNOWN", "JSON_FIELD_REPEATED", "JSON_TYPE", "JSON_NUMBER")
+    if any(binding.body == "*" for binding in method.bindings):
+        reasons += ("JSON_QUERY_UNEXPECTED",)
     when = "The request breaks a rule of a field; BadRequest names each field."
     yield Refusal("INVALID_ARGUMENT", HTTP["INVALID_ARGUMENT"], reasons, when)
     if not policy.public:

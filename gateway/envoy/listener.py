@@ -6,15 +6,15 @@ counterparts for the whole process.
 
 from typing import Any, Final
 
-from gateway.envoy import names, route, tls
+from gateway.envoy import names, refusal_counter, route, tls
 from gateway.envoy.edge import Edge
 from gateway.envoy.filters import CHAIN, Link, header_strip
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet
 from weft_protos.xds import envoy, type_url
 
-HEADERS_MAX: Final = 64
-HEADERS_KB_MAX: Final = 16
+#: Where Envoy stops reading headers. What is below, but above the limit, is refused by a route, on every wire.
+HEADERS_KB_READ: Final = 64
 STREAMS_MAX: Final = 100
 HEADERS_TIMEOUT: Final = "5s"
 #: For the whole request: nothing the contracts take is slower to send, and reflection's stream needs no longer.
@@ -125,11 +125,11 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
         server_name="weft",
         common_http_protocol_options={
             "idle_timeout": IDLE_TIMEOUT,
-            "max_headers_count": HEADERS_MAX,
+            "max_headers_count": names.HEADERS_MAX,
             "headers_with_underscores_action": "REJECT_REQUEST",
         },
         http2_protocol_options=_HTTP2,
-        max_request_headers_kb=HEADERS_KB_MAX,
+        max_request_headers_kb=HEADERS_KB_READ,
         request_headers_timeout=HEADERS_TIMEOUT,
         request_timeout=REQUEST_TIMEOUT,
         stream_idle_timeout=IDLE_TIMEOUT,
@@ -145,7 +145,7 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
         path_with_escaped_slashes_action="REJECT_REQUEST",
         local_reply_config={"mappers": [_mark()]},
         tracing=_tracing(edge),
-        access_log=[_access_log()],
+        access_log=[_access_log(), refusal_counter.build()],
     )
 
 

@@ -7,6 +7,7 @@ off without a word. So no other module writes such a name as a literal.
 from typing import Final
 
 # HTTP filters, by the name they have in the chain; per-route configs use the same key.
+HEADERS: Final = "envoy.filters.http.header_mutation"
 REFUSAL: Final = "weft.refusal"
 CORS: Final = "envoy.filters.http.cors"
 GRPC_WEB: Final = "envoy.filters.http.grpc_web"
@@ -42,6 +43,8 @@ STATUS: Final = "x-gw-status"
 REASON: Final = "x-gw-reason"
 WIRE: Final = "x-gw-wire"
 MARKS: Final = (WHY, STATUS, REASON, WIRE)
+#: How many bytes of headers a request came with. Goes to the route that refuses too many, and no further.
+HEADERS_BYTES: Final = "x-gw-headers-bytes"
 #: Names the trace of the call on every answer.
 TRACE_ID: Final = "x-trace-id"
 
@@ -56,6 +59,9 @@ XDS: Final = "xds"
 OTLP: Final = "otlp"
 ADMIN: Final = "admin"
 
+#: What a request may have of headers: bytes of names and values, and fields.
+HEADERS_BYTES_MAX: Final = 16 << 10
+HEADERS_MAX: Final = 64
 #: A byte of flags and four of length go before each gRPC message on the wire.
 FRAME_BYTES: Final = 5
 

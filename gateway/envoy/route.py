@@ -56,7 +56,7 @@ def build(policies: PolicySet, edge: Edge) -> Any:
                 # Every route asks for a token unless it is exempted by name: forgetting one keeps it shut.
                 "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host(policies)},
                 # Marks of the gateway's own refusals among them; a service that sends one must not be believed.
-                **header_strip.for_answers(),
+                **header_strip.for_virtual_host(),
             }
         ],
     )
@@ -71,6 +71,7 @@ def routes(policies: PolicySet, edge: Edge) -> Iterator[Any]:
     """All routes, in the order in which Envoy tries them."""
     guard = refusal.for_guard(policies)
     yield _two_hosts()
+    yield _too_many_headers()
     yield from (_grpc(rpc, guard) for rpc in policies.rpcs)
     yield from (_json(rpc, binding, guard) for rpc, binding in _by_specificity(policies.rpcs))
     if edge.shows_itself:
@@ -101,6 +102,8 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
         names.STRICT_JSON: strict_json.unneeded(),
         names.TRANSCODER: transcoder.untouched(),
     }
+    if rpc.method.client_streaming:
+        words["typed_per_filter_config"][names.HEADERS] = header_strip.without_grpc()
     return envoy(
         "config.route.v3.Route",
         name=rpc.name,
@@ -119,12 +122,14 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
 
 
 def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
+    words = _words(rpc, size.for_json(rpc), {**guard, **strict_json.for_route(rpc, binding)})
+    words["typed_per_filter_config"][names.HEADERS] = header_strip.without_grpc()
     return envoy(
         "config.route.v3.Route",
         name=f"{rpc.name} {binding.verb} {binding.template}",
         match={"safe_regex": {"regex": path_regex(binding.template)}, "headers": [_verb(binding.verb)]},
         route=_dead_end(),
-        **_words(rpc, size.for_json(rpc), {**guard, **strict_json.for_route(rpc, binding)}),
+        **words,
     )
 
 
@@ -179,7 +184,7 @@ def _reflection(method: str) -> Any:
         match={"path": f"/{method}"},
         route={"cluster": names.XDS, "timeout": "0s", "idle_timeout": REFLECTION_IDLE},
         decorator={"operation": method, "propagate": False},
-        typed_per_filter_config=_open() | {names.SIZE: size.unbuffered()},
+        typed_per_filter_config=_open() | {names.SIZE: size.unbuffered(), names.HEADERS: header_strip.without_grpc()},
     )
 
 
@@ -201,6 +206,18 @@ def _two_hosts() -> Any:
         name="two-hosts",
         match={"prefix": "/", "headers": [several]},
         direct_response={"status": 400, "body": {"inline_string": "a request is for one host"}},
+        typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
+    )
+
+
+def _too_many_headers() -> Any:
+    # Envoy's own limit would answer HTTP/1.1 and reset a stream of HTTP/2 without a word.
+    above = {"start": names.HEADERS_BYTES_MAX + 1, "end": 1 << 62}
+    return envoy(
+        "config.route.v3.Route",
+        name="too-many-headers",
+        match={"prefix": "/", "headers": [{"name": names.HEADERS_BYTES, "range_match": above}]},
+        direct_response={"status": 431, "body": {"inline_string": "The request has too many headers"}},
         typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
     )
 

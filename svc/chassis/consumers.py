@@ -1,12 +1,13 @@
 """Notes which consumer uses which fields, from a sample of the calls, and keeps it in the registry for whoever asks.
 
 `Recorder.saw` is told of every call that is valid; it looks at the first of each consumer and method in an hour, and at
-one in so many of the others. What it knows is bounded, holds names and never values, and is published as the service's
-document every few seconds while it changes (weft_protos/usage.py says how instances share one document).
+one in so many of the others. Workers tell `Recorder.took` of the events that have taken effect. What it knows is
+bounded, holds names and never values, and is published as the service's or the worker's document every few seconds
+while it changes (weft_protos/usage.py says how instances share one document).
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -45,8 +46,8 @@ def document(service: str) -> str:
 class Recorder:
     """What one instance knows of its service's consumers. Thread-safe."""
 
-    def __init__(self, service: str, *, one_in: int, clock: Clock) -> None:
-        """`one_in`: looks at one call in so many; 0: at none."""
+    def __init__(self, service: str, *, one_in: int, clock: Clock, since: Sequence[str] = ()) -> None:
+        """`one_in`: looks at one call in so many; 0: at none. `since`: what is noted from now on; else the service."""
         self._service = service
         self._one_in = one_in
         self._clock = clock
@@ -54,7 +55,8 @@ class Recorder:
         self._hour = 0
         self._calls: dict[tuple[str, str], int] = {}
         self._consumers: set[str] = set()
-        self._known: dict[Entry, int] = {} if one_in == 0 else {usage.since(service): self._now()}
+        begun = () if one_in == 0 else tuple(since) or (service,)
+        self._known: dict[Entry, int] = {usage.since(name): self._now() for name in begun}
         self._stored = b""
         self._changed = one_in > 0
 
@@ -77,6 +79,17 @@ class Recorder:
             self._calls[method, who] = count + 1
         if count % self._one_in == 0:
             self._note(method, who, call.message, hour)
+
+    def took(self, events: Iterable[str], who: str) -> None:
+        """Events of these types have taken effect at a worker, which is taken to read the whole of each."""
+        if self._one_in == 0:
+            return
+        hour = self._now()
+        entries = [entry for event in set(events) for entry in usage.taken(event, who)]
+        with self._lock:
+            for entry in entries:
+                self._changed |= self._known.get(entry) != hour
+                self._known[entry] = hour
 
     def learn(self, content: bytes) -> None:
         """The document was seen in the registry."""

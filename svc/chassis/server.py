@@ -36,8 +36,9 @@ Service = tuple[ServiceDescriptor, object]
 # More is refused unread, with RESOURCE_EXHAUSTED and no word why; up to here `validation` says why. The room is for the
 # fields that the gateway takes from path and query, so that what it lets through is never met with silence.
 MESSAGE_BYTES: Final = policy.REQUEST_BYTES_MAX + (32 << 10)
-# One limit, not a soft and a hard one: between the two gRPC refuses at random.
-METADATA_BYTES: Final = 16 * 1024
+# One limit, not a soft and a hard one: between the two gRPC refuses at random. Above the gateway's 16 KiB by what the
+# gateway adds, and by the 32 bytes that gRPC counts for each field.
+METADATA_BYTES: Final = 20 << 10
 # Calls that may wait for a thread, for each thread, whatever their class: the bound of memory, not of time.
 QUEUE_PER_THREAD: Final = 16
 # Refused calls that may wait to be told so. Beyond that gRPC refuses by itself, without a reason.

@@ -7,12 +7,22 @@ Nothing here knows whether the address is anybody's.
 
 import hashlib
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from svc.chassis.clock import Clock
 from svc.chassis.database import Transaction
 from svc.chassis.errors import ResourceExhausted
-from svc.identity.model import SignInFailures, one_failure_less, one_more_failure
+from svc.identity.model import (
+    FAILURES_WINDOW,
+    FREE_FAILURES,
+    SignInFailures,
+    one_failure_less,
+    one_more_failure,
+)
+
+_LIMIT: Final = (
+    f"{FREE_FAILURES} failures to sign in with one address in {FAILURES_WINDOW.total_seconds() / 60:g} minutes"
+)
 
 
 class Failures(Protocol):
@@ -50,6 +60,9 @@ class Throttle:
             raise ResourceExhausted(
                 "Too many attempts to sign in with this address.",
                 reason="SIGN_IN_THROTTLED",
+                # Not which address: errors are logged, and it tells who somebody is.
+                violations=[("email", _LIMIT)],
+                metadata={"limit": _LIMIT},
                 retry_after=(known.pause_until - now).total_seconds(),
             )
         self._failures.put(tx, one_more_failure(digest, known, now))

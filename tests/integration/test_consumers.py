@@ -88,6 +88,30 @@ def test_the_check_names_the_consumer_of_a_field_and_nobody_for_one_it_does_not_
     assert {"display_name": [], "price": [(GET, "asks for price")]} == uses
 
 
+def test_the_check_names_the_workers_that_consume_an_event(shop: Shop, mesh: Mesh, tmp_path: Path) -> None:
+    placed, product = "weft.orders.v1.OrderPlaced", shop.product()
+    shop.place(shop.customer(), {product: 1})
+    workers = ("analytics-worker", "audit-worker", "email-worker")
+    eventually(lambda: all(placed in methods_of(mesh, name) for name in workers))
+
+    files = FileDescriptorSet.FromString((Path(__file__).parents[2] / "protos/gen/contracts.binpb").read_bytes())
+    events = next(file for file in files.file if file.name == "weft/orders/v1/events.proto")
+    kept = [message for message in events.message_type if message.name != "OrderPlaced"]
+    del events.message_type[:]
+    events.message_type.extend(kept)
+    changed = tmp_path / "changed.binpb"
+    changed.write_bytes(files.SerializeToString())
+    found = contracts(mesh, "check", "--descriptors", str(changed), "--consumers", "running", code=1)["violations"]
+
+    uses = [
+        (use["consumer"].partition(";")[0], use["how"])
+        for each in found
+        if '"OrderPlaced" was deleted' in each["message"]
+        for use in each["consumers"]
+    ]
+    assert [(name, "consumes it") for name in workers] == sorted(uses)
+
+
 def test_what_an_instance_noted_outlives_it(edge: Edge, shop: Shop, mesh: Mesh) -> None:
     product, name = shop.product(), f"stayer-{shop.run}"
     said = dict([consumer.declare(name)])

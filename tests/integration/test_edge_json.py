@@ -170,6 +170,15 @@ def test_a_method_without_a_body_takes_none(edge: Edge) -> None:
     assert (HTTP[INVALID], "JSON_BODY_UNEXPECTED") == (answer.http, answer.reason)
 
 
+def test_a_query_beside_the_body_is_refused(edge: Edge) -> None:
+    wanted = order('{"items":[{"productId":"a","quantity":"1"}]}')
+
+    answer = sent(edge, replace(wanted, url=f"{wanted.url}?request_id={uuid.uuid4()}"), edge.token("orders.write"))
+
+    assert (HTTP[INVALID], "JSON_QUERY_UNEXPECTED") == (answer.http, answer.reason)
+    assert ["request_id"] == answer.fields
+
+
 def test_a_body_is_bounded_before_it_is_checked(edge: Edge) -> None:
     answer = sent(edge, order("[" * TOO_LARGE_BYTES), edge.token("orders.write"))
 

@@ -303,5 +303,13 @@ def test_every_alert_is_loaded_and_its_rule_evaluates(shop: Shop) -> None:
         groups = shop.fetch("metrics", "/api/v1/rules")["data"]["groups"]
         return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
 
-    names = ("CertificateExpiring", "ConfigurationRefused", "InstanceDown", "OutboxGrowing")
+    names = (
+        "CallsShed",
+        "CertificateExpiring",
+        "ConfigurationRefused",
+        "GatewayScriptFailing",
+        "InstanceDown",
+        "OutboxGrowing",
+        "RefusalsRising",
+    )
     eventually(lambda: rules() == dict.fromkeys(names, "ok"))

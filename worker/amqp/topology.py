@@ -80,6 +80,12 @@ def work_queue(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> Wor
     return WorkQueue(f"weft.{worker}", tuple(sorted({one.routing_key for one in policies if worker in one.queues})))
 
 
+def event_types(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> tuple[str, ...]:
+    """What one kind of worker consumes: full names of the events."""
+    policies = {event.full_name: policy.event_policy(event) for event in events}
+    return tuple(name for name, one in policies.items() if one is not None and worker in (AUDIT, *one.queues))
+
+
 def work_queues(events: Sequence[Descriptor] = policy.EVENTS) -> tuple[WorkQueue, ...]:
     """Every work queue that the contracts name, and the audit queue, by name."""
     policies = filter(None, map(policy.event_policy, events))

@@ -27,6 +27,7 @@ class Surroundings:
     secrets: Path
     trace_ratio: float
     log_level: str
+    consumer_sample: int
 
     def environ(self) -> Mapping[str, str]:
         """As environment variables."""
@@ -41,6 +42,7 @@ class Surroundings:
             "WEFT_SMTP": self.smtp,
             "WEFT_SECRETS": str(self.secrets),
             "WEFT_LOG_LEVEL": self.log_level,
+            "WEFT_CONSUMER_SAMPLE": str(self.consumer_sample),
         }
 
 

@@ -14,6 +14,7 @@ from gateway.envoy.filters import (
     cors,
     grpc_web,
     guard,
+    header_strip,
     jwt,
     rbac,
     refusal,
@@ -40,9 +41,14 @@ class Link:
 
 CHAIN: Final = (
     Link(
+        names.HEADERS,
+        header_strip.build,
+        "first, so that nothing behind it reads trailers of a client, or headers that its route does not take",
+    ),
+    Link(
         names.REFUSAL,
         refusal.build,
-        "first, before all that refuse: on the way out it sees every answer, and nothing overwrites its details",
+        "before all that refuse: on the way out it sees every answer, and nothing overwrites its details",
     ),
     Link(
         names.CORS,

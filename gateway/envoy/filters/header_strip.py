@@ -1,13 +1,17 @@
 """Takes away every header by which a client could speak for the gateway or for a user, before Envoy reads one.
 
-This happens in the connection manager, not in a filter: a filter that only takes headers off cost as much as the check
-of a token. What answers say is put right where each is made: `for_answers`, and the listener's local replies.
+Most of it happens in the connection manager: a filter that took the same headers off cost as much as the check of a
+token. What answers say is put right where each is made: `for_virtual_host`, and the listener's local replies. The
+filter is there for what only a filter sees: trailers, and headers that some routes take and others do not.
 """
 
 from typing import Any, Final
 
 from gateway.envoy import names
+from gateway.policy import PolicySet
 from weft_protos.xds import envoy
+
+_MUTATION: Final = "extensions.filters.http.header_mutation.v3.HeaderMutation"
 
 #: Identity, which only the gateway and identity give; and how much a call matters, which the contract says.
 _IDENTITY: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "x-weft-criticality")
@@ -17,6 +21,20 @@ _INBOUND: Final = (*_IDENTITY, "baggage", *names.MARKS)
 #: forced traces are for the contracts to say, and no hop before this one is known.
 _HOPS: Final = ("forwarded", "via", "x-client-trace-id")
 _HOPS_BEGIN: Final = ("x-envoy-", "x-forwarded-")
+#: gRPC's own words that only clients' libraries, balancers or servers use. Instances answer one that they cannot read
+#: with an error, and every later call of anybody that has a header of that name, for as long as the connection from the
+#: gateway remembers the name (HPACK): one caller could shut out all. So nothing passes that such a fault may lie in:
+#: these, metadata in base64 (no service reads any), and trailers, which gRPC's requests do not have.
+_GRPC: Final = (
+    "grpc-internal-encoding-request",
+    "grpc-previous-rpc-attempts",
+    "grpc-retry-pushback-ms",
+    "grpc-status",
+)
+_BINARY: Final = {"remove_on_match": {"key_matcher": {"suffix": "-bin", "ignore_case": True}}}
+_EVERY: Final = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": ".*"}}}}
+#: The same, where no filter holds them to what instances read: everywhere but on gRPC methods' own paths.
+_UNREAD: Final = ("grpc-encoding", "grpc-timeout")
 #: By these an instance would speak as Envoy does; marks are what filters tell each other about a refusal.
 _OUTBOUND: Final = (
     *names.MARKS,
@@ -32,11 +50,22 @@ TRACE: Final = {
     "header": {"key": names.TRACE_ID, "value": "%TRACE_ID%"},
     "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
 }
+_BYTES: Final = {
+    "header": {"key": names.HEADERS_BYTES, "value": "%REQUEST_HEADERS_BYTES%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
+
+
+def build(_: PolicySet) -> Any:
+    """The filter's config: what comes after the headers, which the connection manager does not look at."""
+    return envoy(_MUTATION, mutations={"request_trailers_mutations": [_EVERY]})
 
 
 def early() -> dict[str, Any]:
-    """The extension that takes away what clients say of themselves and of hops."""
-    mutations = [*({"remove": name} for name in (*_INBOUND, *_HOPS)), *(_beginning(prefix) for prefix in _HOPS_BEGIN)]
+    """Takes away what Envoy itself would read or instances cannot, and counts what came, before a route is chosen."""
+    mutations: list[dict[str, Any]] = [{"append": _BYTES}]
+    mutations += [{"remove": name} for name in (*_INBOUND, *_HOPS, *_GRPC)]
+    mutations += [_BINARY, *(_beginning(prefix) for prefix in _HOPS_BEGIN)]
     kind = "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
@@ -44,9 +73,21 @@ def early() -> dict[str, Any]:
     }
 
 
-def for_answers() -> dict[str, Any]:
-    """For the virtual host: what every answer of a service loses and gets."""
-    return {"response_headers_to_remove": list(_OUTBOUND), "response_headers_to_add": [TRACE]}
+def for_virtual_host() -> dict[str, Any]:
+    """What every request loses on its way to a service, and what every answer of one loses and gets."""
+    return {
+        "request_headers_to_remove": [names.HEADERS_BYTES],
+        "response_headers_to_remove": list(_OUTBOUND),
+        "response_headers_to_add": [TRACE],
+    }
+
+
+def without_grpc() -> Any:
+    """For a route on which no filter looks at gRPC's headers; a deadline is the contract's there."""
+    return envoy(
+        f"{_MUTATION}PerRoute",
+        mutations={"request_mutations": [{"remove": name} for name in _UNREAD]},
+    )
 
 
 def _beginning(prefix: str) -> dict[str, Any]:

@@ -155,6 +155,7 @@ local function classify(why, reason, http)
   if begins(reason, "JSON_") then return 3, http, reason, nil end
   if begins(reason, "GRPC_") then return CODES[http], http, reason, nil end
   if http == 413 then return 8, 413, "REQUEST_TOO_LARGE", "The request is too large" end
+  if http == 431 then return 8, 431, "HEADERS_TOO_LARGE", "The request has too many headers" end
   if http == 404 then return 12, 404, "METHOD_UNKNOWN", "No method is served at this path" end
   if has(why, "grpc_json_transcode_failure") and http < 500 then return 3, 400, "JSON_INVALID", nil end
   -- A circuit breaker: not UNAVAILABLE, which is what clients repeat at once.
@@ -199,6 +200,7 @@ local function grounds_of(words, refusal)
   if reason == "RATE_LIMITED" then return ADDRESS_RULE, words.contract end
   if reason == "REQUEST_TOO_LARGE" and words.size_rule ~= "" then return words.size_rule, words.size_contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
+  if reason == "HEADERS_TOO_LARGE" then return GATEWAY_RULE .. HEADERS_LIMIT, words.contract end
   if reason == "OVERLOADED" then return OVERLOAD_RULE, words.contract end
   if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
   if is_of_request(reason) and words.request_rule ~= "" then return words.request_rule, words.contract end
@@ -242,6 +244,9 @@ local function describe(handle, refusal, message)
   elseif refusal.reason == "REQUEST_TOO_LARGE" and words.size ~= "" then
     metadata.limit = words.size
     found[1] = quota_failure("request", words.size)
+  elseif refusal.reason == "HEADERS_TOO_LARGE" then
+    metadata.limit = HEADERS_LIMIT
+    found[1] = quota_failure("headers", HEADERS_LIMIT)
   elseif refusal.code == 14 or refusal.reason == "OVERLOADED" then
     wait = with_jitter(RETRY_MS)
     found[1] = retry_info(wait)
@@ -327,7 +332,15 @@ local function http_of(headers)
   return STATUSES[code] or 500
 end
 
-local function explain(handle, headers, told)
+-- What the marks tell; nobody sees them after this.
+local function taken(headers, why)
+  local told = {why = why, http = http_of(headers), reason = headers:get(REASON) or "", wire = wire_of(headers)}
+  for _, mark in ipairs({WHY, STATUS, REASON, WIRE}) do headers:remove(mark) end
+  return told
+end
+
+local function explain(handle, headers, why)
+  local told = taken(headers, why)
   if told.http < 400 then return end
   local code, status, reason, message = classify(told.why, told.reason, told.http)
   local words = words_of(handle)
@@ -348,13 +361,6 @@ local function explain(handle, headers, told)
   end
 end
 
--- What the marks tell; nobody sees them after this.
-local function taken(headers, why)
-  local told = {why = why, http = http_of(headers), reason = headers:get(REASON) or "", wire = wire_of(headers)}
-  for _, mark in ipairs({WHY, STATUS, REASON, WIRE}) do headers:remove(mark) end
-  return told
-end
-
 function envoy_on_request(handle)
   throttle.limit(handle)
   overload.check(handle)
@@ -369,6 +375,8 @@ function envoy_on_response(handle)
     if status == "429" or code == "8" then overload.learn(handle, headers) end
     return
   end
-  local ran, problem = pcall(explain, handle, headers, taken(headers, why))
-  if not ran then handle:logErr("refusal: " .. tostring(problem)) end
+  local ran, problem = pcall(explain, handle, headers, why)
+  if ran then return end
+  handle:logErr("refusal: " .. tostring(problem))
+  handle:streamInfo():dynamicMetadata():set(SELF, "reason", "GATEWAY_SCRIPT")
 end

@@ -32,6 +32,7 @@ def build(_: PolicySet) -> Any:
         "TOKEN_RULE": grounds.TOKEN,
         "SIZE_RULE": grounds.gateway(grounds.request_bytes_limit(shared.REQUEST_BYTES_MAX)),
         "ADDRESS_RULE": grounds.gateway("calls from one address"),
+        "HEADERS_LIMIT": f"headers of up to {names.HEADERS_BYTES_MAX} bytes and {names.HEADERS_MAX} fields",
         "OVERLOAD_RULE": grounds.gateway(f"up to {cluster.REQUESTS_MAX} calls in flight to a service"),
         "UNKNOWN_RULE": grounds.gateway("no such method"),
         "GATEWAY_RULE": grounds.gateway(""),

@@ -629,6 +629,16 @@ local function stop(status, reason, sentence)
   error({status = status, reason = reason, sentence = sentence}, 0)
 end
 
+-- Where the body is the whole message, the transcoder would put fields of the query into it besides.
+local function examine_query(target)
+  local mark = string.find(target, "?", 1, true)
+  if mark == nil or mark == #target then return end
+  local sentence = "the method takes no query: its fields go in the body"
+  local name = string.match(target, "^[%w_%.]+", mark + 1)
+  if name ~= nil then sentence = name .. ": " .. sentence end
+  stop("400", "JSON_QUERY_UNEXPECTED", sentence)
+end
+
 local function examine(handle)
   local name = handle:metadata():get(BODY)
   if name == nil then return end
@@ -637,11 +647,12 @@ local function examine(handle)
   local shape, most = BODIES[name], handle:metadata():get(MOST)
   -- The route is newer than this script; the next moment brings the script too.
   if shape == nil then stop("503", "CONTRACT_PENDING", "The gateway is about to learn this method") end
+  local target = handle:headers():get(":path") or ""
+  if shape ~= NONE and shape.name == nil then examine_query(target) end
   -- Headers cannot be read any more after this. Path and query count: fields of the request travel in them too.
-  local path_length = #(handle:headers():get(":path") or "")
   local buffered = handle:body()
   local length = buffered ~= nil and buffered:length() or 0
-  if most ~= nil and path_length + length > most then
+  if most ~= nil and #target + length > most then
     stop("413", "REQUEST_TOO_LARGE", "The request is too large")
   end
   if shape == NONE then

@@ -1,8 +1,9 @@
 """What consumers use: which methods they call, which fields they send and ask for, and when last. Pure.
 
-Each service keeps one document of it in the registry. Two documents are merged by taking the later hour of each entry,
-so it does not matter who writes when, or how often: instances that have heard of each other say the same. Only names
-are kept, never a value. `weft contracts check` and `weft contracts consumers` read the documents.
+Each service keeps one document of it in the registry, and so does each kind of worker about the events it consumes.
+Two documents are merged by taking the later hour of each entry, so it does not matter who writes when, or how often:
+instances that have heard of each other say the same. Only names are kept, never a value. `weft contracts check` and
+`weft contracts consumers` read the documents.
 """
 
 import json
@@ -29,7 +30,7 @@ class Entry(NamedTuple):
     """One thing that one consumer does."""
 
     method: str
-    """`weft.orders.v1.OrderService/GetOrder`"""
+    """`weft.orders.v1.OrderService/GetOrder`, or an event that a worker consumes: `weft.orders.v1.OrderPlaced`"""
     consumer: str
     """As `str(Consumer)` says it."""
     kind: Kind
@@ -44,8 +45,13 @@ Usage = Mapping[Entry, int]
 """Hours since 1970 of the last time, by entry."""
 
 
+def taken(event: str, worker: str) -> tuple[Entry, Entry]:
+    """What a worker does with an event, `weft.orders.v1.OrderPlaced`, that it consumes: it reads all of it."""
+    return Entry(event, worker, "call", ""), Entry(event, worker, "read", WHOLE)
+
+
 def since(service: str) -> Entry:
-    """From when on a service has noted what is used of it."""
+    """From when on a service has noted what is used of it; or, of an event, workers that they consume it."""
     return Entry(service, "", "since", "")
 
 

@@ -10,7 +10,7 @@ from gateway.envoy.edge import Edge
 from gateway.envoy.filters import CHAIN
 
 #: Links of the chain that no Envoy written by hand has: Weft's own scripts, and the headers that these use.
-OWN = {names.REFUSAL, names.STRICT_JSON, names.GUARD}
+OWN = {names.HEADERS, names.REFUSAL, names.STRICT_JSON, names.GUARD}
 
 
 def test_the_gateway_written_by_hand_has_the_filters_of_the_compiled_one_in_their_order() -> None:

@@ -35,6 +35,8 @@ def test_an_empty_environment_is_the_documented_defaults() -> None:
         ("WEFT_PROFILE", "prod", "WEFT_PROFILE=prod is unknown; use one of local, production"),
         ("WEFT_TLS_CERT", "/a.crt", "WEFT_TLS_CERT is set without WEFT_TLS_KEY"),
         ("WEFT_TLS_KEY", "/a.key", "WEFT_TLS_KEY is set without WEFT_TLS_CERT"),
+        ("WEFT_CONSUMER_SAMPLE", "-1", "WEFT_CONSUMER_SAMPLE=-1 is not a sample"),
+        ("WEFT_CONSUMER_SAMPLE", "1000001", "WEFT_CONSUMER_SAMPLE=1000001 is not a sample"),
         ("WEFT_TRACE_RATIO", "nan", "WEFT_TRACE_RATIO=nan is not a share"),
         ("WEFT_TRACE_RATIO", "2", "WEFT_TRACE_RATIO=2 is not a share"),
     ],

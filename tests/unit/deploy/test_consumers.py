@@ -20,6 +20,8 @@ SERVICE = "weft.orders.v1.OrderService"
 PLACE, GET, LIST = f"{SERVICE}/PlaceOrder", f"{SERVICE}/GetOrder", f"{SERVICE}/ListOrders"
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 HOUR = int(NOW.timestamp()) // 3600
+PLACED, MAIL = "weft.orders.v1.OrderPlaced", "email-worker; contract=0123456789ab"
+EVENTS = "protos/weft/orders/v1/events.proto"
 WEB, APP = "shop-web/1.4; contract=0123456789ab", "shop-app/7"
 
 NOTES = {
@@ -32,6 +34,8 @@ NOTES = {
     Entry(GET, APP, "read", "items.display_name"): HOUR - 1,
     Entry(LIST, APP, "read", "total"): HOUR - 3,
     usage.since("orders"): HOUR - 100,
+    **dict.fromkeys(usage.taken(PLACED, MAIL), HOUR - 5),
+    usage.since(PLACED): HOUR - 50,
 }
 
 
@@ -100,8 +104,30 @@ def test_an_enum_is_found_in_what_holds_it(contracts: Contracts) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "does"),
+    [
+        (f"{PLACED} has the routing key 'a', before 'b': queues bound to that starve", "consumes it"),
+        (f"{PLACED} is no event any more: what lies in outbox and queues cannot be delivered", "consumes it"),
+        ('Previously present message "OrderPlaced" was deleted from file', "consumes it"),
+        ('Field "1" with name "order" on message "OrderPlaced" changed type', "reads the whole event"),
+    ],
+)
+def test_workers_that_consume_an_event_are_named(contracts: Contracts, said: str, does: str) -> None:
+    assert [f"{MAIL} {does} ({PLACED}), last 2026-11-22T07:00Z"] == who(contracts, said, EVENTS)
+
+
+def test_an_event_that_no_worker_took_is_said_to_be_so_since_when_that_is_known(contracts: Contracts) -> None:
+    impact = contracts.impact({"message": "weft.orders.v1.OrderCancelled is no event any more", "file": EVENTS})
+    assert impact is not None
+    began = {usage.since("weft.orders.v1.OrderCancelled"): HOUR - 7}
+
+    assert "nothing is known of its consumers" == consumers.unused(NOTES, impact, now=NOW)
+    assert "since 2026-11-22T05:00Z" in consumers.unused({**NOTES, **began}, impact, now=NOW)
+
+
+@pytest.mark.parametrize(
     "said",
-    ["weft.orders.v1.OrderPlaced has the routing key 'a', before 'b'", 'field "1" on message "Unheard"', "no words"],
+    ["weft.orders.v1.Nothing has the routing key 'a', before 'b'", 'field "1" on message "Unheard"', "no words"],
 )
 def test_what_is_about_no_method_and_no_field_of_one_names_nobody(contracts: Contracts, said: str) -> None:
     assert contracts.impact({"message": said, "file": f"protos/{ORDERS}"}) is None
@@ -127,6 +153,7 @@ def test_what_is_printed_as_json_is_read_back() -> None:
         Entry(PLACE, WEB, "call", ""): HOUR,
         Entry(GET, APP, "call", ""): HOUR - 1,
         Entry(LIST, APP, "call", ""): HOUR - 3,
+        Entry(PLACED, MAIL, "call", ""): HOUR - 5,
     }
 
     assert called | latest == consumers.parse(json.dumps(consumers.as_object(NOTES)).encode())

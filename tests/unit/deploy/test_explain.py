@@ -211,5 +211,14 @@ def test_the_contract_is_asked_without_a_call(
     assert (rule, verdict == "allowed") == (said["decision"]["rule"], said["decision"]["allowed"])
     assert shown[0].startswith(f"{verdict}  {PLACE} ")
     assert ["rule", rule.split(" ")[0], rule.split(" ")[1], said["decision"]["contract"]] == shown[1].split()
-    assert ["limit", "timeout", "retry", "cache", "overload"] == [line.split()[0] for line in shown[2:]]
-    assert "cache    -" == shown[-2]
+    assert ["limit", "timeout", "retry", "cache", "overload"] == [line.split()[0] for line in shown[2:7]]
+    assert "cache    -" == shown[5]
+    errors = "\n".join(shown[7:])
+    assert "error    FAILED_PRECONDITION (400): too little is left; " in errors
+    assert (
+        "error    PERMISSION_DENIED (403): The token has none of the scopes orders.write.\n         SCOPE_MISSING"
+        in errors
+    )
+    reasons = [reason for refusal in said["refusals"] for reason in refusal["reasons"]]
+    assert {"OUT_OF_STOCK", "REQUEST_ID_REUSED", "TOKEN_EXPIRED", "RATE_LIMITED", "REQUEST_TOO_LARGE"} <= set(reasons)
+    assert 1 == reasons.count("REQUEST_ID_REUSED")

@@ -133,6 +133,7 @@ def test_a_process_gets_the_settings_of_the_brief(parts: tuple[Part, ...]) -> No
     expected = {
         *("WEFT_INSTANCE", "WEFT_LISTEN", "WEFT_METRICS_PORT", "WEFT_ETCD", "WEFT_ETCD_USER", "WEFT_XDS"),
         *("WEFT_CACHE", "WEFT_OTLP_ENDPOINT", "WEFT_TRACE_RATIO", "WEFT_SMTP", "WEFT_SECRETS", "WEFT_LOG_LEVEL"),
+        "WEFT_CONSUMER_SAMPLE",
     }
 
     assert expected == {name for name in env if name.startswith("WEFT_")}

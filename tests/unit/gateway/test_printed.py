@@ -123,8 +123,9 @@ def test_nothing_of_what_callers_write_is_in_log_or_spans(gateway: Gateway) -> N
     }
     requests: list[tuple[int, str, str, bytes | None, dict[str, str]]] = [
         (400, "POST", "/v1/sessions", body, typed),
-        # Taken from the query, and sent to a service that is not there.
-        (503, "POST", f"/v1/sessions?password={CANARY}", b'{"email": "a@example.com"}', typed),
+        (400, "POST", f"/v1/sessions?password={CANARY}", b'{"email": "a@example.com"}', typed),
+        # Sent to a service that is not there.
+        (503, "POST", "/v1/sessions", b'{"email": "a@example.com", "password": "%s"}' % CANARY.encode(), typed),
         (400, "GET", f"/v1/products?page_size={CANARY}", None, {}),
         (400, "GET", f"/v1/users/ada?{KEY}=1", None, {}),
         (401, "GET", "/v1/users/ada", None, headers),

@@ -207,6 +207,16 @@ def test_path_and_query_count_as_the_request(door: Door, url: str) -> None:
     nothing_happened(door, calls)
 
 
+def test_a_query_beside_the_body_is_no_field_of_the_request(door: Door) -> None:
+    calls, wanted = door.handled, replace(SET, url=f"{SET.url}?quantity=7")
+
+    answer = door.wires[-1].call(wanted, door.token())
+
+    assert (400, INVALID, "JSON_QUERY_UNEXPECTED") == (answer.http, answer.code, answer.reason)
+    assert ["quantity"] == answer.fields
+    nothing_happened(door, calls)
+
+
 def test_a_compressed_request_is_counted_unpacked(door: Door) -> None:
     calls = door.handled
     with grpc.insecure_channel(door.address) as channel:
@@ -237,23 +247,32 @@ def test_a_long_list_within_the_size_is_refused_by_its_length(door: Door) -> Non
     nothing_happened(door, calls)
 
 
-@pytest.mark.parametrize("headers", [{"x-large": "a" * 17_000}, {f"x-{number}": "a" for number in range(1000)}])
-def test_too_many_headers_are_refused_every_time(door: Door, headers: dict[str, str]) -> None:
+def test_too_large_headers_are_refused_alike_on_every_wire(door: Door) -> None:
+    calls = door.handled
+
+    for size in (17_000, 50_000):
+        answers = [wire.call(GET, door.token(), {"x-large": "a" * size}) for wire in door.wires]
+        assert [(EXHAUSTED, "HEADERS_TOO_LARGE")] * len(answers) == [(one.code, one.reason) for one in answers]
+        assert {"headers"} == {one.detail(error_details_pb2.QuotaFailure).violations[0].subject for one in answers}
+        assert [431] == [one.http for wire, one in zip(door.wires, answers, strict=True) if isinstance(wire, Json)]
+    nothing_happened(door, calls)
+
+
+@pytest.mark.parametrize("headers", [{"x-large": "a" * 70_000}, {f"x-{number}": "a" for number in range(100)}])
+def test_headers_that_envoy_does_not_read_are_refused_every_time(door: Door, headers: dict[str, str]) -> None:
     calls = door.handled
 
     answers = [posted(door, FRAME, "application/grpc-web", headers) for _ in range(5)]
 
-    assert {(431, EXHAUSTED)} == {(answer.http, answer.code) for answer in answers}
+    assert {(431, EXHAUSTED, "HEADERS_TOO_LARGE")} == {(one.http, one.code, one.reason) for one in answers}
+    assert all(one.detail(error_details_pb2.QuotaFailure).violations for one in answers)
     nothing_happened(door, calls)
 
 
-def test_binary_metadata_that_is_no_base64_reaches_no_handler(door: Door) -> None:
-    calls = door.handled
+def test_headers_within_the_limit_are_passed_on(door: Door) -> None:
+    answers = [wire.call(GET, door.token(), {"x-large": "a" * 15_000}) for wire in door.wires]
 
-    answers = [posted(door, FRAME, "application/grpc", {"te": "trailers", "x-a-bin": "!"}) for _ in range(5)]
-
-    assert {13} == {answer.code for answer in answers}
-    nothing_happened(door, calls)
+    assert {OK} == {one.code for one in answers}
 
 
 @pytest.mark.parametrize(

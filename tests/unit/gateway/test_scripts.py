@@ -485,3 +485,11 @@ def test_tokens_that_passed_are_forgotten_before_they_fill_the_memory(run: Runne
 
     assert ["first"] == [name for name, found in report.items() if f"respond {names.REASON}" in found]
     assert "TOKEN_INVALID" == report["first"][f"respond {names.REASON}"]
+
+
+def test_an_error_of_the_script_costs_the_details_and_is_counted(run: Runner) -> None:
+    broken: dict[str, Any] = {names.WHY: {}, names.STATUS: "503", ":status": "503"}
+    report = run(refusal, "envoy_on_response", [{"name": "broken", "headers": broken}])["broken"]
+
+    assert ("503", "GATEWAY_SCRIPT") == (report["header :status"], report["noted reason"])
+    assert report["log"].startswith("refusal: ")

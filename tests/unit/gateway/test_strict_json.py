@@ -442,6 +442,21 @@ def test_a_body_that_is_missing_or_not_asked_for_is_refused(envoy_says: EnvoySay
     ]
 
 
+def test_a_query_beside_a_body_that_is_the_whole_message_is_refused(envoy_says: EnvoySays, policies: PolicySet) -> None:
+    whole, part = {"route": {"json_body": ORDER}, "body": "{}"}, {"route": {"json_body": UPDATE}, "body": "{}"}
+    queries = ("requestId=u", "items.quantity=1&a=b", "%69tems=1", "=", "", None)
+    asked = ["/v1/orders" if query is None else f"/v1/orders?{query}" for query in queries]
+
+    found = _send(envoy_says, policies, *({**whole, "headers": {":path": path}} for path in asked))
+    other = _send(envoy_says, policies, {**part, "headers": {":path": "/v1/products/a?update_mask=price"}})
+
+    why = ("JSON_QUERY_UNEXPECTED", "the method takes no query: its fields go in the body")
+    fields = {"0": "requestId", "1": "items.quantity", "2": "", "3": ""}
+    said = {name: _verdict(answer) for name, answer in found.items()}
+    assert {name: (why[0], field, why[1]) for name, field in fields.items()} | {"4": None, "5": None} == said
+    assert [None] == [_verdict(answer) for answer in other.values()]
+
+
 def test_a_check_that_cannot_be_made_is_a_refusal(envoy_says: EnvoySays, policies: PolicySet) -> None:
     cases: list[dict[str, Any]] = [
         {"route": {"json_body": "weft.orders.v1.OrderService/New POST /v1/new"}, "body": "{}"},

@@ -105,14 +105,14 @@ def test_a_request_above_the_cap_is_refused_unread(instance: Instance) -> None:
 
 def test_metadata_above_the_cap_is_refused_every_time(instance: Instance) -> None:
     body = inventory_pb2.GetStockRequest(name="stock/a").SerializeToString()
-    codes = {failing(instance, GET_STOCK, body, metadata=(("x-large", "a" * 20_000),)).code for _ in range(8)}
+    codes = {failing(instance, GET_STOCK, body, metadata=(("x-large", "a" * 21_000),)).code for _ in range(8)}
 
     assert {"RESOURCE_EXHAUSTED"} == codes
 
 
 def test_metadata_below_the_cap_is_taken_every_time(instance: Instance) -> None:
     for _ in range(20):
-        instance.get_stock(metadata=(("x-large", "a" * 12_000),))
+        instance.get_stock(metadata=(("x-large", "a" * 19_000),))
 
     assert 20 == len(instance.behaviour.calls)
 

@@ -64,4 +64,6 @@ def test_whoever_finds_no_turn_before_the_deadline_is_refused_and_told_when_to_r
         thread.start()
         thread.join(10)
 
-    assert [1.0] == [refusal.retry_after for refusal in refusals]
+    assert [(1.0, (("instance", "1 passwords checked at once"),))] == [
+        (refusal.retry_after, refusal.violations) for refusal in refusals
+    ]

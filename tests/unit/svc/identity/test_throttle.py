@@ -46,6 +46,9 @@ def test_after_five_failures_no_password_is_looked_at(world: World, email: str) 
     refusal = refused(world, email, "correct horse")
 
     assert (ResourceExhausted, "SIGN_IN_THROTTLED", 1.0) == (type(refusal), refusal.reason, refusal.retry_after)
+    assert isinstance(refusal, ResourceExhausted)
+    limit = "5 failures to sign in with one address in 15 minutes"
+    assert ((("email", limit),), {"limit": limit}) == (refusal.violations, refusal.metadata)
     assert FREE_FAILURES == len(world.passwords.verified)
 
 
