@@ -46,6 +46,7 @@ def measure(options: argparse.Namespace) -> list[Claim]:
         targets = {
             "ours": ours.start(stand, backend, caller),
             "handwritten": written.start(stand, backend, caller, name="handwritten"),
+            "without_scripts": written.start(stand, backend, caller, name="handwritten", scripts=False),
             "bare": written.start(stand, backend, caller, name="bare"),
         }
         for name, target in targets.items():
@@ -61,7 +62,12 @@ def measure(options: argparse.Namespace) -> list[Claim]:
             report.ratio(middle["ours"], middle["handwritten"]),
             floor=1.15,
             goal=1.0,
-            sides=unit | {"ours": sides["ours"], "theirs": sides["handwritten"]},
+            sides=unit
+            | {
+                "ours": sides["ours"],
+                "theirs": sides["handwritten"],
+                "theirs_without_scripts": sides["without_scripts"],
+            },
         ),
         Claim(
             "gateway_hop_bare",

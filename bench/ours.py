@@ -86,9 +86,18 @@ class ControlPlane:
 
 
 def start(
-    stand: Stand, backend: Backend, caller: Caller, *, name: str = "ours", links: Callable[[str], bool] | None = None
+    stand: Stand,
+    backend: Backend,
+    caller: Caller,
+    *,
+    name: str = "ours",
+    links: Callable[[str], bool] | None = None,
+    core: str | None = None,
 ) -> Target:
-    """A running gateway; with `links`, only with the filters of the chain that it names. For profiles, not for use."""
+    """A running gateway, on the measured core or on `core`.
+
+    With `links`, only with the filters of the chain that it names: for profiles, not for use.
+    """
     folder = stand.folder / name
     folder.mkdir()
     port = free_port()
@@ -102,7 +111,7 @@ def start(
     ]
     control_plane.serve(bundle.parse(*read_bundle(folder / "bundle")), instances, caller.keys)
     config, ready = bootstrap_of(folder, control_planes=[control_plane.port], collector=backend.port)
-    pid = stand.envoy(name, config, ready=ready, environ={names.INSTANCE_VARIABLE: "gateway-1"})
+    pid = stand.envoy(name, config, ready=ready, environ={names.INSTANCE_VARIABLE: "gateway-1"}, core=core)
     return Target(pid, port)
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,13 +85,27 @@ class Phase:
         return sum(self.good[level] for level in levels) / max(1, sum(self.offered[level] for level in levels))
 
 
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """A call of one class, as it is sent."""
+
+    method: str
+    request: bytes
+    metadata: tuple[tuple[str, str], ...]
+
+
 class Load:
     """An open loop: calls leave when they are due."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, sorts: Mapping[Criticality, Sort], *, capacity: float) -> None:
+        """`capacity`: calls a second that the instance can answer."""
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.enable_retries", 0),))
         grpc.channel_ready_future(self._channel).result(timeout=30)
-        self._send: Any = self._channel.unary_unary(METHOD)
+        self._sorts = sorts
+        self._send: dict[Criticality, Any] = {
+            level: self._channel.unary_unary(sort.method) for level, sort in sorts.items()
+        }
+        self._capacity = capacity
         self._chance = random.Random(1)
 
     def run(self, share: float, seconds: float) -> Phase:
@@ -101,7 +116,7 @@ class Load:
         while due < end:
             pause.wait(max(0.0, due - time.monotonic()))
             calls.append(self._one(phase))
-            due += self._chance.expovariate(share * CAPACITY)
+            due += self._chance.expovariate(share * self._capacity)
         for call in calls:
             call.exception()
         return phase
@@ -109,7 +124,8 @@ class Load:
     def _one(self, phase: Phase) -> Any:
         level = self._chance.choices(list(MIX), list(MIX.values()))[0]
         phase.offered[level] += 1
-        call = self._send.future(REQUEST, timeout=DEADLINE_S, metadata=((HEADER, level.word),))
+        sort = self._sorts[level]
+        call = self._send[level].future(sort.request, timeout=DEADLINE_S, metadata=sort.metadata)
 
         def ended(done: Any) -> None:
             with phase.lock:
@@ -139,15 +155,20 @@ def measure(options: argparse.Namespace) -> list[Claim]:
 
 
 def _measure(port: int, seconds: float) -> list[Claim]:
+    sorts = {level: Sort(METHOD, REQUEST, ((HEADER, level.word),)) for level in Criticality}
+    return claims(Load(port, sorts, capacity=CAPACITY), seconds, name="overload", capacity=CAPACITY)
+
+
+def claims(load: Load, seconds: float, *, name: str, capacity: float) -> list[Claim]:
     """Full load, a storm, and the seconds after it."""
-    load, everybody = Load(port), tuple(Criticality)
+    everybody = tuple(Criticality)
     load.run(CALM, 2.0)
     peak, storm = load.run(FULL, seconds), load.run(STORM, seconds)
     after = [load.run(CALM, 1.0) for _ in range(RECOVERY_S)]
     bad = [number for number, one in enumerate(after, 1) if one.kept(*everybody) < KEPT]
     kept = {level.word: round(storm.kept(level), 4) for level in reversed(Criticality)}
     sides = {
-        "capacity_per_s": CAPACITY,
+        "capacity_per_s": capacity,
         "offered_per_s": round(sum(storm.offered.values()) / seconds, 1),
         "goodput_peak_per_s": round(peak.goodput, 1),
         "goodput_storm_per_s": round(storm.goodput, 1),
@@ -156,9 +177,9 @@ def _measure(port: int, seconds: float) -> list[Claim]:
     }
     lost, wasted = 1 - storm.kept(Criticality.CRITICAL), max(0.0, 1 - storm.goodput / peak.goodput)
     return [
-        Claim("overload_critical", "critical calls lost at 10 times the load", lost, floor=0.01, sides=sides),
-        Claim("overload_goodput", "goodput lost at 10 times the load", wasted, floor=0.2, sides=sides),
-        Claim("overload_recovery", "until all is well again", float(bad[-1] if bad else 0), "s", 5.0, sides=sides),
+        Claim(f"{name}_critical", "critical calls lost at 10 times the load", lost, floor=0.01, sides=sides),
+        Claim(f"{name}_goodput", "goodput lost at 10 times the load", wasted, floor=0.2, sides=sides),
+        Claim(f"{name}_recovery", "until all is well again", float(bad[-1] if bad else 0), "s", 5.0, sides=sides),
     ]
 
 

@@ -138,13 +138,21 @@ class Stand:
         """Wait until an URL answers 200. Raises BenchError naming `what` did not happen."""
         until(lambda: answers_with(url, 200), what)
 
-    def envoy(self, name: str, config: Path, *, ready: str, environ: Mapping[str, str] | None = None) -> int:
-        """Start an Envoy on the measured core; returns its pid once `ready`, an URL, answers 200."""
+    def envoy(
+        self,
+        name: str,
+        config: Path,
+        *,
+        ready: str,
+        environ: Mapping[str, str] | None = None,
+        core: str | None = None,
+    ) -> int:
+        """Start an Envoy on the measured core, or on `core`; returns its pid once `ready`, an URL, answers 200."""
         log = (self.folder / f"{name}.log").open("wb")
         self._stack.callback(log.close)
         process = self.start(
             [str(binary()), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "error"],
-            core=cores()[0],
+            core=core or cores()[0],
             # The access log is written, as it is in a mesh, and read by nobody.
             stdout=subprocess.DEVNULL,
             stderr=log,

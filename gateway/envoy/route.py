@@ -116,7 +116,6 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
             # Critical calls have connections and circuit breakers of their own.
             "priority": "HIGH" if rpc.policy.criticality == "critical" else None,
         },
-        stat_prefix=re.sub(r"[./]", "_", rpc.name),
         **words,
     )
 
