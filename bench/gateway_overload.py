@@ -31,10 +31,12 @@ from weft.orders.v1 import orders_pb2
 
 ORDERS: Final = orders_pb2.DESCRIPTOR.services_by_name["OrderService"]
 THREADS: Final = 4
-#: Of the processor, for each call; some more goes into receiving and answering it.
-SERVICE_S: Final = 0.002
+#: Of the processor, for each call; a twentieth more goes into receiving and answering it, or into refusing it.
+SERVICE_S: Final = 0.01
+#: A gateway takes a hundred calls at once from one of them.
+CONNECTIONS: Final = 16
 _ID: Final = "00000000-0000-4000-8000-000000000001"
-_PROBES: Final = 400
+_PROBES: Final = 100
 
 
 class Busy:
@@ -56,9 +58,9 @@ class Busy:
 def serve(keys: Path) -> None:
     """Be the instance; the port is the first line of the output."""
     verifier = TokenVerifier(SystemClock())
-    verifier.update(keys.read_bytes())
     server = Server(((ORDERS, Busy()),), verifier=verifier, limits=Limits(threads=THREADS, streams=0))
     print(server.bind(Address(HOST, 0)), flush=True)
+    verifier.update(keys.read_bytes())
     server.start()
     sys.stdin.read()
     server.stop(0)
@@ -82,7 +84,7 @@ def measure(options: argparse.Namespace) -> list[Claim]:
         target = ours.start(stand, backend, caller, core=cores()[1])
         sorts = _sorts(caller.token())
         capacity = _capacity(target.port, sorts[Criticality.DEFAULT])
-        load = Load(target.port, sorts, capacity=capacity)
+        load = Load(target.port, sorts, capacity=capacity, connections=CONNECTIONS)
         return overload.claims(load, options.seconds, name="gateway_overload", capacity=round(capacity, 1))
 
 

@@ -7,13 +7,14 @@ measured is who is served, not how fast.
 """
 
 import argparse
+import itertools
 import random
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,13 +98,16 @@ class Sort:
 class Load:
     """An open loop: calls leave when they are due."""
 
-    def __init__(self, port: int, sorts: Mapping[Criticality, Sort], *, capacity: float) -> None:
-        """`capacity`: calls a second that the instance can answer."""
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.enable_retries", 0),))
-        grpc.channel_ready_future(self._channel).result(timeout=30)
+    def __init__(self, port: int, sorts: Mapping[Criticality, Sort], *, capacity: float, connections: int = 1) -> None:
+        """`capacity`: calls a second that the instance can answer. Calls take the connections in turn."""
+        options = (("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1))
+        self._channels = [grpc.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(connections)]
+        for channel in self._channels:
+            grpc.channel_ready_future(channel).result(timeout=30)
         self._sorts = sorts
-        self._send: dict[Criticality, Any] = {
-            level: self._channel.unary_unary(sort.method) for level, sort in sorts.items()
+        self._send: dict[Criticality, Iterator[Any]] = {
+            level: itertools.cycle([channel.unary_unary(sort.method) for channel in self._channels])
+            for level, sort in sorts.items()
         }
         self._capacity = capacity
         self._chance = random.Random(1)
@@ -125,7 +129,7 @@ class Load:
         level = self._chance.choices(list(MIX), list(MIX.values()))[0]
         phase.offered[level] += 1
         sort = self._sorts[level]
-        call = self._send[level].future(sort.request, timeout=DEADLINE_S, metadata=sort.metadata)
+        call = next(self._send[level]).future(sort.request, timeout=DEADLINE_S, metadata=sort.metadata)
 
         def ended(done: Any) -> None:
             with phase.lock:

@@ -17,6 +17,11 @@ RETRY_BUDGET_PERCENT: Final = 20.0
 RETRIES_MIN: Final = 100
 REQUESTS_MAX: Final = 2048
 CONNECTIONS_MAX: Final = 1024
+#: An instance takes so many calls at once on one connection (`svc/chassis/server.py`), and more would not make it any
+#: faster: what is beyond waits in the gateway, and is refused there, instead of keeping a busy instance from reading
+#: which calls are critical. These have the connection of their priority.
+CONNECTIONS_PER_INSTANCE: Final = 1
+PENDING_MAX: Final = 128
 #: A frozen instance is noticed after interval and timeout together.
 KEEPALIVE: Final = {"interval": "1s", "timeout": "0.5s"}
 CONNECT_TIMEOUT: Final = "1s"
@@ -40,7 +45,10 @@ def build(service: str) -> Any:
         },
         circuit_breakers={
             # Calls of critical methods are HIGH: whatever hangs, there is room for them.
-            "thresholds": [_threshold("DEFAULT"), _threshold("HIGH")]
+            "thresholds": [_threshold("DEFAULT", PENDING_MAX), _threshold("HIGH", REQUESTS_MAX)],
+            "per_host_thresholds": [
+                {"priority": priority, "max_connections": CONNECTIONS_PER_INSTANCE} for priority in ("DEFAULT", "HIGH")
+            ],
         },
         typed_extension_protocol_options={_H2: http2(KEEPALIVE)},
         outlier_detection=_outliers(),
@@ -55,11 +63,11 @@ def http2(keepalive: dict[str, str]) -> Any:
     )
 
 
-def _threshold(priority: str) -> dict[str, Any]:
+def _threshold(priority: str, pending: int) -> dict[str, Any]:
     return {
         "priority": priority,
         "max_connections": CONNECTIONS_MAX,
-        "max_pending_requests": REQUESTS_MAX,
+        "max_pending_requests": pending,
         "max_requests": REQUESTS_MAX,
         "retry_budget": {
             "budget_percent": {"value": RETRY_BUDGET_PERCENT},

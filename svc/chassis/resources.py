@@ -69,18 +69,22 @@ class Resources:
     def agent(self) -> Agent:
         """The registry: registration, published and watched documents. Runs from now on."""
         etcd, password = self.settings.etcd, self.settings.secrets.etcd_password()
-        state = metrics.REGISTRATION_STATE.labels(service=self.name, instance=self.settings.process.instance)
         agent = Agent(
             EtcdSettings(
                 endpoints=tuple(str(member) for member in etcd.etcd),
                 user=None if password is None else etcd.etcd_user,
                 password=password,
             ),
-            on_registration=lambda registered: state.set(1 if registered else 0),
+            on_registration=self._registered,
             on_renewal=lambda outcome: metrics.LEASE_RENEWALS.labels(outcome=outcome).inc(),
         )
         agent.start()
         return agent
+
+    def _registered(self, registered: bool) -> None:
+        # Only where there is something to register: a worker that reads and publishes documents is not missing.
+        state = metrics.REGISTRATION_STATE.labels(service=self.name, instance=self.settings.process.instance)
+        state.set(1 if registered else 0)
 
     @cached_property
     def courier(self) -> Courier:

@@ -41,6 +41,9 @@ MESSAGE_BYTES: Final = policy.REQUEST_BYTES_MAX + (32 << 10)
 METADATA_BYTES: Final = 20 << 10
 # Calls that may wait for a thread, for each thread, whatever their class: the bound of memory, not of time.
 QUEUE_PER_THREAD: Final = 16
+#: A gateway has one connection to each instance for critical calls and one for the others: what does not fit waits
+#: there, where refusing costs next to nothing. Streams have places of their own.
+CALLS_PER_CONNECTION: Final = 100
 # Refused calls that may wait to be told so. Beyond that gRPC refuses by itself, without a reason.
 REFUSALS: Final = 512
 # Threads that stay free of streams, to refuse the stream above the budget.
@@ -55,7 +58,6 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-    ("grpc.max_concurrent_streams", 100),
     # gRPC's own protection refuses streams at random, critical ones too, and clients repeat them at once.
     ("grpc.http.overload_protection", 0),
     # Gateways and peers ping every second to notice a hung instance; half of that leaves room for jitter.
@@ -324,7 +326,7 @@ class Server:
         self._workers = Workers(limits.threads, places=places, name=self._mark)
         self._server = grpc.server(
             self._workers.lane(Criticality.DEFAULT),
-            options=OPTIONS,
+            options=(*OPTIONS, ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION + limits.streams)),
             maximum_concurrent_rpcs=limits.threads + places + limits.streams + REFUSALS,
         )
         self._budget = _Budget(limits.streams)

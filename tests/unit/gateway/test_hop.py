@@ -33,13 +33,17 @@ AT_ONCE = 160
 class Backend(grpc.GenericRpcHandler):
     """Answers every call as the test says, and counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 100) -> None:
+        """`at_once`: how many calls it takes on one connection."""
         self.attempts = 0
+        self.holds = ""
+        self.released = threading.Event()
         self.fails: Callable[[int], bool] = lambda _attempt: False
         self.code = grpc.StatusCode.UNAVAILABLE
         self.trailers: tuple[tuple[str, str], ...] = ()
         self._lock = threading.Lock()
-        self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])
+        options = (("grpc.max_concurrent_streams", at_once),)
+        self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self], options=options)
         self.port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()
 
@@ -48,6 +52,8 @@ class Backend(grpc.GenericRpcHandler):
             with self._lock:
                 self.attempts += 1
                 fails = self.fails(self.attempts)
+            if handler_call_details.method.endswith(self.holds or "-"):
+                self.released.wait(60)
             if fails:
                 context.set_trailing_metadata(self.trailers)
                 context.abort(self.code, "no")
@@ -240,6 +246,31 @@ def test_a_circuit_breaker_that_opens_says_overloaded_and_not_unavailable(
     assert b"OVERLOADED" in trailers["grpc-status-details-bin"]
     assert 1000 <= int(trailers["grpc-retry-pushback-ms"]) <= 2000
     first.cancel()
+
+
+@pytest.fixture
+def narrow() -> Iterator[Backend]:
+    found = Backend(at_once=4)
+    yield found
+    found.released.set()
+    found.stop()
+
+
+def test_calls_that_no_instance_takes_wait_at_the_gateway_and_critical_ones_pass_them_by(
+    gateway: Gateway, narrow: Backend
+) -> None:
+    hop, narrow.holds = gateway(narrow.port), "ListOrders"
+    lists = hop.method("ListOrders")
+    calls = [lists.future(b"", timeout=60)]
+    eventually(lambda: narrow.attempts == 1)
+
+    calls += [lists.future(b"", timeout=60) for _ in range(3 + cluster.PENDING_MAX + 5)]
+
+    eventually(lambda: sum(each.done() for each in calls) == 5)
+    assert {grpc.StatusCode.RESOURCE_EXHAUSTED} == {each.code() for each in calls if each.done()}
+    assert b"" == hop(b"", timeout=30)
+    narrow.released.set()
+    assert 4 + cluster.PENDING_MAX == sum(each.code() is grpc.StatusCode.OK for each in calls)
 
 
 def overloaded(backend: Backend) -> None:
