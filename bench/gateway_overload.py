@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace) -> list[Claim]:
         command = [sys.executable, "-m", "bench.gateway_overload", "--serve", str(keys)]
         instance = stand.start(command, core=cores()[0], stdout=PIPE)
         assert instance.stdout is not None
-        backend: Any = SimpleNamespace(port=int(instance.stdout.readline()), pid=instance.pid)
+        backend: Any = SimpleNamespace(port=int(instance.stdout.readline()))
         target = ours.start(stand, backend, caller, core=cores()[1])
         sorts = _sorts(caller.token())
         capacity = _capacity(target.port, sorts[Criticality.DEFAULT])

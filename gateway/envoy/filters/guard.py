@@ -8,11 +8,11 @@ from typing import Any
 
 from gateway.envoy import names
 from gateway.envoy.script import lua
-from gateway.envoy.scripts import claims, frame
+from gateway.envoy.scripts import checks, claims, frame
 from gateway.policy import PolicySet
 
 
 def build(_: PolicySet) -> Any:
     """The filter's config."""
-    modules = (claims.MODULE, frame.MODULE)
-    return lua(names.GUARD, script="guard.lua", constants={"REASON": names.REASON}, modules=modules)
+    modules = (checks.MODULE, claims.MODULE, frame.MODULE)
+    return lua(names.GUARD, script="guard.lua", constants={}, modules=modules)

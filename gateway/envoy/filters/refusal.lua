@@ -1,7 +1,8 @@
 -- Puts google.rpc details on every answer that the gateway gives by itself, the same on three wires:
 -- gRPC and gRPC-web in grpc-status-details-bin, JSON in the body. Answers of services pass untouched.
 --
--- First filter, so last on the way out: nothing after it overwrites what it says (grpc_web would), and each answer comes by.
+-- Before all that refuse, so after them on the way out: nothing overwrites what it says (grpc_web would), and each answer
+-- comes by.
 -- So throttle and overload, which learn from them, are in here: another filter with a script would cost every call more
 -- than these do. Next to nothing runs for a call that is not refused: what the request was stands in a mark, too. Both, the
 -- marks' names, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.

@@ -1,8 +1,8 @@
 -- Checks the body of a JSON call against the contract before the transcoder reads it: JSON to the letter (RFC 8259),
 -- no key that the contract does not know, none twice, no value of another type, all within fixed bounds.
 -- Runs on routes that name a body (BODY in their metadata) and never on a gRPC call. Changes nothing.
--- Fails closed: an error in the check is a refusal. REASON, BODY, MOST, DEPTH_MAX and DIGITS_MAX are set above; below
--- the script, the compiler calls `body`, `message` and `enum` for all that the contracts hold.
+-- Fails closed: an error in the check is a refusal. checks is the script above; BODY, MOST, DEPTH_MAX and DIGITS_MAX are
+-- set there, too. Below the script, the compiler calls `body`, `message` and `enum` for all that the contracts hold.
 --
 -- Byte by byte, because LuaJIT does not compile string patterns: with them the same check takes four times as long.
 
@@ -611,10 +611,8 @@ end
 
 -- The call ------------------------------------------------------------------------------------------------------
 
--- As Envoy decides whether a call is gRPC: all other calls are taken by the transcoder, whatever they call themselves.
-local function is_grpc(media)
-  return media == "application/grpc" or sub(media, 1, 17) == "application/grpc+"
-end
+-- All calls but gRPC ones are taken by the transcoder, whatever they call themselves.
+local stop, is_grpc = checks.stop, checks.is_grpc
 
 -- What `curl -d` says unless it is told otherwise counts as JSON too: the body is held to the contract all the same, and
 -- no browser gains by it, because a call needs a bearer token that no form can send.
@@ -623,10 +621,6 @@ local function is_json(media)
   local plain = string.lower(parameters and sub(media, 1, parameters - 1) or media)
   plain = string.gsub(plain, " +$", "")
   return plain == "application/json" or plain == "application/x-www-form-urlencoded"
-end
-
-local function stop(status, reason, sentence)
-  error({status = status, reason = reason, sentence = sentence}, 0)
 end
 
 -- Where the body is the whole message, the transcoder would put fields of the query into it besides.
@@ -665,14 +659,9 @@ local function examine(handle)
 end
 
 function envoy_on_request(handle)
-  local ran, refusal = pcall(examine, handle)
+  local ran, raised = pcall(examine, handle)
   text = ""
-  if ran then return end
-  if type(refusal) ~= "table" then
-    handle:logErr("strict_json: " .. tostring(refusal))
-    refusal = {status = "500", reason = "GATEWAY_SCRIPT", sentence = "The body could not be checked"}
-  end
-  handle:respond({[":status"] = refusal.status, [REASON] = refusal.reason}, refusal.sentence)
+  if not ran then checks.refuse(handle, "strict_json", raised, "The body could not be checked") end
 end
 
 -- What the contracts hold ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.contract import Binding
 from gateway.envoy import json_schema, names
 from gateway.envoy.script import lua
+from gateway.envoy.scripts import checks
 from gateway.policy import PolicySet, Rpc
 from weft_protos.xds import envoy
 
@@ -23,13 +24,18 @@ _BODY = "json_body"
 def build(policies: PolicySet) -> Any:
     """The filter's config, with what every body of the contracts may hold."""
     constants: dict[str, str | int] = {
-        "REASON": names.REASON,
         "BODY": _BODY,
         "MOST": names.JSON_MOST,
         "DEPTH_MAX": DEPTH_MAX,
         "DIGITS_MAX": DIGITS_MAX,
     }
-    return lua(names.STRICT_JSON, script="strict_json.lua", constants=constants, calls=json_schema.program(policies))
+    return lua(
+        names.STRICT_JSON,
+        script="strict_json.lua",
+        constants=constants,
+        modules=(checks.MODULE,),
+        calls=json_schema.program(policies),
+    )
 
 
 def unneeded() -> Any:

@@ -1,7 +1,7 @@
 -- Checks of the verified access token that jwt_authn does not make (RFC 9068, RFC 7515 section 4.1.11), so that this
 -- gateway and the instances behind it accept the same tokens.
 -- Runs after jwt_authn; a route that asks for no token has no claims here, and rbac decides about it.
--- The constants in capitals are set above.
+-- checks is the script above; the constants in capitals are set above.
 -- Byte by byte throughout, because LuaJIT does not compile string patterns.
 
 local byte, floor = string.byte, math.floor
@@ -164,7 +164,7 @@ local function check(handle, headers)
   if verified == nil or (verified[PAYLOAD] == nil and verified[HEADER] == nil) then return end
   local now = handle:timestamp() / 1000
   local reason, sentence = verdict(verified[PAYLOAD], verified[HEADER], bearer, now)
-  if reason ~= nil then error({status = "401", reason = reason, sentence = sentence}, 0) end
+  if reason ~= nil then checks.stop("401", reason, sentence) end
   -- In its last seconds, which clocks that differ may take for past, it is looked at each time.
   if now < verified[PAYLOAD].exp then remember(bearer, verified[PAYLOAD].exp) end
 end

@@ -3,19 +3,12 @@
 -- the stream, which looks like a fault of theirs: retried, and held against them.
 -- What came as JSON is in a frame that the transcoder has made.
 --
--- MOST is set above.
+-- checks is the script above; MOST is set above.
 
 local ENCODINGS = {identity = true, gzip = true, deflate = true}
 local UNITS = {[72] = true, [77] = true, [83] = true, [109] = true, [117] = true, [110] = true}   -- H M S m u n
 
-local function stop(status, reason, sentence)
-  error({status = status, reason = reason, sentence = sentence}, 0)
-end
-
--- As Envoy decides it.
-local function is_grpc(media)
-  return media == "application/grpc" or string.sub(media, 1, 17) == "application/grpc+"
-end
+local stop, is_grpc = checks.stop, checks.is_grpc
 
 -- At most eight digits and a unit. Byte by byte, because LuaJIT does not compile string patterns.
 local function is_timeout(text)
