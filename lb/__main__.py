@@ -25,13 +25,14 @@ from lb.registry.directory import Directory
 from lb.registry.documents import documents
 from lb.registry.endpoints import Endpoints, registered
 from lb.registry.etcd import Client, Dialer, KeyRange, Record
-from lb.registry.keys import CURRENT, document_key, encode, endpoint_key
+from lb.registry.keys import CURRENT, LEAVING, document_key, encode, endpoint_key
 from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
 from lb.registry.registrar import Registrar
 from lb.registry.statuses import StatusKeeper, settled, statuses
 from lb.status import ControlPlaneStatus, Verdict
 from lb.xds import bundle, metrics
 from lb.xds.clients import Clients
+from lb.xds.departures import Departures
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
@@ -321,7 +322,8 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
         arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
         departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
     )
-    server = Server(feed, gateways, clients)
+    departures = Departures(feed, settings.instance, answer=registrar.announce, withdraw=registrar.withdraw)
+    server = Server(feed, gateways, clients, departures)
 
     def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
         taken = bundle.parse(manifest, pieces)
@@ -349,6 +351,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
             KeyRange(document_key(_KEYS_DOCUMENT)),
             on_change=lambda records: _take_keys(feed, records),
         ).run(),
+        Directory(Dialer(settings.etcd), KeyRange.prefix(LEAVING), on_change=departures.follow).run(),
         registrar.run(),
     )
     stop = asyncio.Event()

@@ -1,0 +1,137 @@
+"""Tells instances that leave when no client of this control plane has them any more.
+
+An instance takes its endpoint out of the registry and puts a key below `/weft/leaving/` in its place. Each control plane
+answers below `/weft/left/` once it serves the cluster without that address and every connected client that asked for
+the cluster has accepted a version at least as new. Then, and not after some time, the instance may stop.
+
+A client that is refused, hangs or is slow is waited for: how long is the instance's to say. Whoever is connected to no
+control plane cannot be told anything, and is not waited for. All methods belong to one event loop; while nobody leaves,
+nothing is done.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from lb.endpoint import Endpoint
+from lb.errors import EntryRefusedError
+from lb.registry.etcd import Record
+from lb.registry.keys import decode_leaving, left_key
+from lb.xds.feed import Feed
+from lb.xds.snapshot import Resource
+from lb.xds.types import EDS, Kind
+from weft_protos.xds import message_class
+
+log = structlog.get_logger(__name__)
+
+#: Between two looks at the clients while somebody leaves: a small part of what an acknowledgement takes.
+LOOK_S: Final = 0.02
+
+#: Whether a client goes by this version of a resource (type, name, version), or never asked for it.
+Accepted = Callable[[str, str, str], bool]
+
+
+@dataclass(slots=True)
+class _Departure:
+    """One instance that leaves."""
+
+    endpoint: Endpoint
+    value: bytes
+    """What it wrote. The answer repeats it, so that nobody takes one for an earlier process of the name as its own."""
+    answered: bool = False
+
+
+class Departures:
+    """Who leaves, and which clients may still have them."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        control_plane: str,
+        *,
+        answer: Callable[[bytes, bytes], None],
+        withdraw: Callable[[bytes], None],
+    ) -> None:
+        """`answer` keeps a key of the registry under this control plane's lease, `withdraw` deletes it."""
+        self._feed = feed
+        self._control_plane = control_plane
+        self._answer = answer
+        self._withdraw = withdraw
+        self._leaving: dict[bytes, _Departure] = {}
+        self._clients: dict[object, Accepted] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._addresses: dict[str, tuple[str, frozenset[tuple[str, int]]]] = {}
+
+    def follow(self, records: Mapping[bytes, Record]) -> None:
+        """Take over who leaves: everything below `/weft/leaving/`."""
+        for key in self._leaving.keys() - records.keys():
+            gone = self._leaving.pop(key)
+            self._withdraw(self._key(gone.endpoint))
+        for key, record in records.items():
+            known = self._leaving.get(key)
+            if known is not None and known.value == record.value:
+                continue
+            try:
+                self._leaving[key] = _Departure(decode_leaving(key, record.value, lease=record.lease), record.value)
+            except EntryRefusedError as error:
+                log.warning("registry_entry_refused", key=key.decode(errors="replace"), reason=error.reason)
+        self._look()
+
+    @contextmanager
+    def watching(self, accepted: Accepted) -> Iterator[None]:
+        """A stream that counts for as long as the context lasts."""
+        token = object()
+        self._clients[token] = accepted
+        try:
+            yield
+        finally:
+            del self._clients[token]
+
+    def _look(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for departure in self._leaving.values():
+            if not departure.answered and self._gone(departure.endpoint):
+                departure.answered = True
+                self._answer(self._key(departure.endpoint), departure.value)
+                log.info("departure_acknowledged", endpoint=departure.endpoint.instance)
+        if any(not departure.answered for departure in self._leaving.values()):
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        else:
+            self._addresses.clear()
+
+    def _gone(self, endpoint: Endpoint) -> bool:
+        """Whether no client of ours may send anything to it any more."""
+        for kind in Kind:
+            snapshot = self._feed.snapshot(kind)
+            if snapshot is None:
+                return False
+            resource = snapshot.of(EDS).resources.get(endpoint.service)
+            if resource is None:
+                continue
+            if (endpoint.address, endpoint.port) in self._addresses_of(resource):
+                return False
+            if not all(accepted(EDS, resource.name, resource.version) for accepted in self._clients.values()):
+                return False
+        return True
+
+    def _addresses_of(self, resource: Resource) -> frozenset[tuple[str, int]]:
+        known = self._addresses.get(resource.name)
+        if known is None or known[0] != resource.version:
+            assignment: Any = message_class(EDS.rpartition("/")[2]).FromString(resource.content)
+            sockets = (
+                member.endpoint.address.socket_address
+                for locality in assignment.endpoints
+                for member in locality.lb_endpoints
+            )
+            known = resource.version, frozenset((socket.address, socket.port_value) for socket in sockets)
+            self._addresses[resource.name] = known
+        return known[1]
+
+    def _key(self, endpoint: Endpoint) -> bytes:
+        return left_key(endpoint.service, endpoint.instance, self._control_plane)
