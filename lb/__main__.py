@@ -21,11 +21,12 @@ from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
 from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
 from lb.registry.backoff import Backoff
+from lb.registry.departure import leaving
 from lb.registry.directory import Directory
 from lb.registry.documents import documents
 from lb.registry.endpoints import Endpoints, registered
 from lb.registry.etcd import Client, Dialer, KeyRange, Record
-from lb.registry.keys import CURRENT, LEAVING, document_key, encode, endpoint_key
+from lb.registry.keys import CURRENT, LEAVING, document_key, encode, endpoint_key, left_key
 from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
 from lb.registry.registrar import Registrar
 from lb.registry.statuses import StatusKeeper, settled, statuses
@@ -322,7 +323,11 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
         arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
         departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
     )
-    departures = Departures(feed, settings.instance, answer=registrar.announce, withdraw=registrar.withdraw)
+    departures = Departures(
+        feed,
+        answer=lambda leaver, value: registrar.announce(_left(leaver, settings.instance), value),
+        withdraw=lambda leaver: registrar.withdraw(_left(leaver, settings.instance)),
+    )
     server = Server(feed, gateways, clients, departures)
 
     def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
@@ -351,7 +356,11 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
             KeyRange(document_key(_KEYS_DOCUMENT)),
             on_change=lambda records: _take_keys(feed, records),
         ).run(),
-        Directory(Dialer(settings.etcd), KeyRange.prefix(LEAVING), on_change=departures.follow).run(),
+        Directory(
+            Dialer(settings.etcd),
+            KeyRange.prefix(LEAVING),
+            on_change=lambda records: departures.follow(leaving(records)),
+        ).run(),
         registrar.run(),
     )
     stop = asyncio.Event()
@@ -400,6 +409,10 @@ def _take_keys(feed: Feed, records: Mapping[bytes, Record]) -> None:
 
 def _key(endpoint: Endpoint) -> bytes:
     return endpoint_key(endpoint.service, endpoint.instance)
+
+
+def _left(leaver: Endpoint, control_plane: str) -> bytes:
+    return left_key(leaver.service, leaver.instance, control_plane)
 
 
 def _log_to_stderr(level: str) -> None:

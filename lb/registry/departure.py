@@ -6,16 +6,17 @@ lives. Those that have told etcd of themselves within their lease are waited for
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from lb.endpoint import Endpoint
-from lb.errors import EtcdError
+from lb.errors import EntryRefusedError, EtcdError
 from lb.registry.backoff import MINIMUM_S
-from lb.registry.etcd import Client, Dialer, KeyRange
-from lb.registry.keys import CONTROL_PLANES, ENDPOINTS, endpoint_key, leaving_key, left_key
+from lb.registry.etcd import Client, Dialer, KeyRange, Record
+from lb.registry.keys import CONTROL_PLANES, ENDPOINTS, decode_leaving, endpoint_key, leaving_key, left_key
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,17 @@ class Departure:
     def complete(self) -> bool:
         """Whether there is nothing left to wait for."""
         return self.confirmed and not self.unanswered
+
+
+def leaving(records: Mapping[bytes, Record]) -> Mapping[Endpoint, bytes]:
+    """Who leaves, and what each has written, of the records below `/weft/leaving/`. What is refused is left out."""
+    found: dict[Endpoint, bytes] = {}
+    for key, record in records.items():
+        try:
+            found[decode_leaving(key, record.value, lease=record.lease)] = record.value
+        except EntryRefusedError as error:
+            log.warning("registry_entry_refused", key=key.decode(errors="replace"), reason=error.reason)
+    return found
 
 
 async def departed(

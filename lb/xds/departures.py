@@ -1,8 +1,8 @@
 """Tells instances that leave when no client of this control plane has them any more.
 
-An instance takes its endpoint out of the registry and puts a key below `/weft/leaving/` in its place. Each control plane
-answers below `/weft/left/` once it serves the cluster without that address and every connected client that asked for
-the cluster has accepted a version at least as new. Then, and not after some time, the instance may stop.
+An instance takes its endpoint out of the registry and puts a key below `/weft/leaving/` in its place. Each control
+plane answers below `/weft/left/` once it serves the cluster without that address and every connected client that asked
+for the cluster has accepted what is served. Then, and not after some time, the instance may stop.
 
 A client that is refused, hangs or is slow is waited for: how long is the instance's to say. Whoever is connected to no
 control plane cannot be told anything, and is not waited for. All methods belong to one event loop; while nobody leaves,
@@ -12,15 +12,11 @@ nothing is done.
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from lb.endpoint import Endpoint
-from lb.errors import EntryRefusedError
-from lb.registry.etcd import Record
-from lb.registry.keys import decode_leaving, left_key
 from lb.xds.feed import Feed
 from lb.xds.snapshot import Resource
 from lb.xds.types import EDS, Kind
@@ -35,50 +31,28 @@ LOOK_S: Final = 0.02
 Accepted = Callable[[str, str, str], bool]
 
 
-@dataclass(slots=True)
-class _Departure:
-    """One instance that leaves."""
-
-    endpoint: Endpoint
-    value: bytes
-    """What it wrote. The answer repeats it, so that nobody takes one for an earlier process of the name as its own."""
-    answered: bool = False
-
-
 class Departures:
     """Who leaves, and which clients may still have them."""
 
     def __init__(
-        self,
-        feed: Feed,
-        control_plane: str,
-        *,
-        answer: Callable[[bytes, bytes], None],
-        withdraw: Callable[[bytes], None],
+        self, feed: Feed, *, answer: Callable[[Endpoint, bytes], None], withdraw: Callable[[Endpoint], None]
     ) -> None:
-        """`answer` keeps a key of the registry under this control plane's lease, `withdraw` deletes it."""
+        """`answer` repeats what an instance wrote when it asked, `withdraw` takes that back when it is gone."""
         self._feed = feed
-        self._control_plane = control_plane
         self._answer = answer
         self._withdraw = withdraw
-        self._leaving: dict[bytes, _Departure] = {}
+        self._leaving: dict[Endpoint, bytes] = {}
+        self._answered: dict[Endpoint, bytes] = {}
         self._clients: dict[object, Accepted] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._addresses: dict[str, tuple[str, frozenset[tuple[str, int]]]] = {}
 
-    def follow(self, records: Mapping[bytes, Record]) -> None:
-        """Take over who leaves: everything below `/weft/leaving/`."""
-        for key in self._leaving.keys() - records.keys():
-            gone = self._leaving.pop(key)
-            self._withdraw(self._key(gone.endpoint))
-        for key, record in records.items():
-            known = self._leaving.get(key)
-            if known is not None and known.value == record.value:
-                continue
-            try:
-                self._leaving[key] = _Departure(decode_leaving(key, record.value, lease=record.lease), record.value)
-            except EntryRefusedError as error:
-                log.warning("registry_entry_refused", key=key.decode(errors="replace"), reason=error.reason)
+    def follow(self, leaving: Mapping[Endpoint, bytes]) -> None:
+        """Take over who leaves, and what each has written: all of them."""
+        self._leaving = dict(leaving)
+        for endpoint in self._answered.keys() - leaving.keys():
+            del self._answered[endpoint]
+            self._withdraw(endpoint)
         self._look()
 
     @contextmanager
@@ -95,12 +69,13 @@ class Departures:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for departure in self._leaving.values():
-            if not departure.answered and self._gone(departure.endpoint):
-                departure.answered = True
-                self._answer(self._key(departure.endpoint), departure.value)
-                log.info("departure_acknowledged", endpoint=departure.endpoint.instance)
-        if any(not departure.answered for departure in self._leaving.values()):
+        waiting = [endpoint for endpoint, value in self._leaving.items() if self._answered.get(endpoint) != value]
+        for endpoint in waiting:
+            if self._gone(endpoint):
+                self._answered[endpoint] = self._leaving[endpoint]
+                self._answer(endpoint, self._leaving[endpoint])
+                log.info("departure_acknowledged", endpoint=endpoint.instance)
+        if self._answered != self._leaving:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
         else:
             self._addresses.clear()
@@ -132,6 +107,3 @@ class Departures:
             known = resource.version, frozenset((socket.address, socket.port_value) for socket in sockets)
             self._addresses[resource.name] = known
         return known[1]
-
-    def _key(self, endpoint: Endpoint) -> bytes:
-        return left_key(endpoint.service, endpoint.instance, self._control_plane)

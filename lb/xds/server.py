@@ -7,6 +7,7 @@ what it had.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 import grpc
@@ -44,7 +45,8 @@ _OPTIONS: Final = (
 class Server:
     """One control plane's server."""
 
-    def __init__(self, feed: Feed, gateways: Gateways, clients: Clients, departures: Departures) -> None:
+    def __init__(self, feed: Feed, gateways: Gateways, clients: Clients, departures: Departures | None = None) -> None:
+        """Without `departures`, no instance that leaves is told when its clients know."""
         self._feed = feed
         self._gateways = gateways
         self._clients = clients
@@ -82,7 +84,7 @@ class Server:
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> None:
         try:
             session = _Session(self._feed, self._gateways, self._clients, context)
-            with self._departures.watching(session.accepted):
+            with nullcontext() if self._departures is None else self._departures.watching(session.accepted):
                 await session.run(requests, departing=lambda: self._stopping)
         except ProtocolError as error:
             log.warning("xds_stream_refused", peer=context.peer(), reason=str(error))

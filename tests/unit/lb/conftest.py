@@ -34,13 +34,8 @@ class ControlPlane:
         self.feed = Feed()
         self.gateways: list[tuple[str, Endpoint]] = []
         self.clients = Clients("control-plane-1")
-        self.answers: dict[bytes, bytes] = {}
-        self.departures = Departures(
-            self.feed,
-            "control-plane-1",
-            answer=self.answers.__setitem__,
-            withdraw=lambda key: self.answers.pop(key, None) and None,
-        )
+        self.answers: dict[Endpoint, bytes] = {}
+        self.departures = Departures(self.feed, answer=self.answers.__setitem__, withdraw=self.answers.__delitem__)
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from lb.config import EtcdSettings
 from lb.registry.agent import Agent
-from lb.registry.departure import Departure
+from lb.registry.departure import Departure, leaving
 from lb.registry.etcd import Put, Record
 from lb.registry.keys import encode, leaving_key, left_key, status_key
 from lb.xds.types import CDS, EDS
@@ -23,7 +23,6 @@ from tests.unit.lb.registry_suite import ask, names
 from weft_protos.xds import envoy
 
 ONE, TWO = sample.endpoint("orders-1", 4711), sample.endpoint("orders-2", 4712)
-ANSWER = left_key("orders", "orders-1", "control-plane-1")
 
 
 class Gateway:
@@ -83,10 +82,9 @@ def gateway(control_plane: ControlPlane) -> Iterator[Callable[..., Gateway]]:
         each.close()
 
 
-def leaves(control_plane: ControlPlane, lease: int = 1) -> None:
+def leaves(control_plane: ControlPlane) -> None:
     """Orders-1 asks to be told."""
-    key, value = leaving_key("orders", "orders-1"), encode(ONE)
-    control_plane.feeding(lambda _: control_plane.departures.follow({key: Record(key, value, 1, lease)}))
+    control_plane.feeding(lambda _: control_plane.departures.follow({ONE: b"asked"}))
 
 
 def looked(control_plane: ControlPlane) -> None:
@@ -112,7 +110,7 @@ def test_nobody_is_told_before_every_client_has_accepted_the_endpoints_without_i
     assert {} == control_plane.answers
 
     second.accept(late)
-    eventually(lambda: {ANSWER: encode(ONE)} == control_plane.answers)
+    eventually(lambda: {ONE: b"asked"} == control_plane.answers)
 
 
 def test_a_client_that_refuses_the_endpoints_or_never_asked_for_them_is_told_apart(
@@ -131,7 +129,7 @@ def test_a_client_that_refuses_the_endpoints_or_never_asked_for_them_is_told_apa
 
     assert {} == control_plane.answers
     refusing.close()  # whoever is gone has no endpoints
-    eventually(lambda: [ANSWER] == list(control_plane.answers))
+    eventually(lambda: [ONE] == list(control_plane.answers))
 
 
 def test_the_answer_goes_when_the_instance_is_gone(
@@ -140,21 +138,19 @@ def test_the_answer_goes_when_the_instance_is_gone(
     gateway().ask(EDS, "another")
     control_plane.feeding(lambda feed: feed.set_endpoints([TWO]))
     leaves(control_plane)
-    eventually(lambda: [ANSWER] == list(control_plane.answers))
+    eventually(lambda: [ONE] == list(control_plane.answers))
 
     control_plane.feeding(lambda _: control_plane.departures.follow({}))
 
     assert {} == control_plane.answers
 
 
-def test_an_entry_that_no_process_keeps_is_not_answered(
-    control_plane: ControlPlane, gateway: Callable[..., Gateway]
-) -> None:
-    control_plane.feeding(lambda feed: feed.set_endpoints([TWO]))
-    leaves(control_plane, lease=0)
-    looked(control_plane)
+def test_entries_that_no_process_keeps_or_nobody_understands_are_left_out() -> None:
+    key, value = leaving_key("orders", "orders-1"), encode(ONE)
+    other = leaving_key("orders", "orders-2")
 
-    assert {} == control_plane.answers
+    assert {ONE: value} == leaving({key: Record(key, value, 1, 7), other: Record(other, value, 1, 7)})
+    assert {} == leaving({key: Record(key, value, 1, 0)})
 
 
 @pytest.fixture
@@ -261,9 +257,7 @@ def test_who_hurries_waits_for_nobody(etcd_process: FakeEtcd, agents: Callable[.
     assert Departure(confirmed=False) == waiting.ended()
 
 
-def test_the_last_instance_of_a_service_waits_for_nobody(
-    etcd_process: FakeEtcd, agents: Callable[..., Agent]
-) -> None:
+def test_the_last_instance_of_a_service_waits_for_nobody(etcd_process: FakeEtcd, agents: Callable[..., Agent]) -> None:
     leaver = registered(agents, ONE)
     put(etcd_process.address, status_key("control-plane-1"), b"{}")
 
