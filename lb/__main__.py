@@ -323,11 +323,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
         arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
         departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
     )
-    departures = Departures(
-        feed,
-        answer=lambda leaver, value: registrar.announce(_left(leaver, settings.instance), value),
-        withdraw=lambda leaver: registrar.withdraw(_left(leaver, settings.instance)),
-    )
+    departures = _departures(feed, registrar, settings.instance)
     server = Server(feed, gateways, clients, departures)
 
     def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
@@ -356,11 +352,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
             KeyRange(document_key(_KEYS_DOCUMENT)),
             on_change=lambda records: _take_keys(feed, records),
         ).run(),
-        Directory(
-            Dialer(settings.etcd),
-            KeyRange.prefix(LEAVING),
-            on_change=lambda records: departures.follow(leaving(records)),
-        ).run(),
+        _following(Dialer(settings.etcd), departures).run(),
         registrar.run(),
     )
     stop = asyncio.Event()
@@ -411,8 +403,19 @@ def _key(endpoint: Endpoint) -> bytes:
     return endpoint_key(endpoint.service, endpoint.instance)
 
 
-def _left(leaver: Endpoint, control_plane: str) -> bytes:
-    return left_key(leaver.service, leaver.instance, control_plane)
+def _departures(feed: Feed, registrar: Registrar, control_plane: str) -> Departures:
+    def key(leaver: Endpoint) -> bytes:
+        return left_key(leaver.service, leaver.instance, control_plane)
+
+    return Departures(
+        feed,
+        answer=lambda leaver, value: registrar.announce(key(leaver), value),
+        withdraw=lambda leaver: registrar.withdraw(key(leaver)),
+    )
+
+
+def _following(dialer: Dialer, departures: Departures) -> Directory:
+    return Directory(dialer, KeyRange.prefix(LEAVING), on_change=lambda records: departures.follow(leaving(records)))
 
 
 def _log_to_stderr(level: str) -> None:

@@ -74,6 +74,9 @@ class _Change:
         window = None if self.load is None else self.load.open()
         try:
             yield target
+        except RefusedError as error:
+            target["failed"] = str(error)
+            raise
         finally:
             target["seconds"] = round(time.monotonic() - began, 3)
             if window is not None and self.load is not None:
@@ -122,6 +125,7 @@ def scale(
     if service not in SCALABLE:
         raise typer.BadParameter(f"{service} cannot be resized while the mesh runs; {', '.join(SCALABLE)} can")
     mesh = Mesh(Settings.from_environ().data)
+    mesh.status()
 
     def work(change: _Change) -> None:
         with change.step(service, f"to {size}") as told:
@@ -189,9 +193,7 @@ def _strike(change: _Change, names: Sequence[str], number: signal.Signals, *, pa
     for name in kills.order(names, seed=seed):
         with change.step(name, number.name.removeprefix("SIG")) as told:
             told["at_s"] = round(time.monotonic() - began, 3)
-            told["back"] = False
             told["back_after_s"] = round(kills.strike(change.mesh, name, number), 3)
-            told["back"] = True
         due = pace.next_due(time.monotonic() - began)
         if due is None:
             break
@@ -267,8 +269,10 @@ def target_line(target: Mapping[str, Any]) -> str:
     """What happened to one part."""
     parts = [f"{target['name']:<22} {target['what']}"]
     parts += [f"{verb} {', '.join(target[verb])}" for verb in ("started", "stopped") if target.get(verb)]
-    if "back" in target:
-        parts.append(f"back after {target['back_after_s']:.1f} s" if target["back"] else "not back")
+    if "failed" in target:
+        parts.append("failed")
+    elif "back_after_s" in target:
+        parts.append(f"back after {target['back_after_s']:.1f} s")
     else:
         parts.append(f"{target['seconds']:.1f} s")
     if "errors" in target:

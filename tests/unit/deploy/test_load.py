@@ -188,7 +188,7 @@ def test_a_call_that_stays_without_an_answer_is_sent_again_only_where_gateways_d
     failed: list[str] = []
 
     def of_the_first(request: Any) -> bool:
-        if len(failed) == 6 or failed and failed[0] != request.request_id:
+        if len(failed) == 6 or (failed and failed[0] != request.request_id):
             return False
         failed.append(request.request_id)
         return True

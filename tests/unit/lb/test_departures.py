@@ -1,8 +1,11 @@
 """An instance that leaves is told when no client has it any more: not earlier, and no later than it cares to wait."""
 
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,17 +13,21 @@ import pytest
 from google.protobuf.message import Message
 
 from lb.config import EtcdSettings
+from lb.registry import publication
 from lb.registry.agent import Agent
 from lb.registry.departure import Departure, leaving
-from lb.registry.etcd import Put, Record
-from lb.registry.keys import encode, leaving_key, left_key, status_key
+from lb.registry.etcd import KeyRange, Put, Record
+from lb.registry.keys import LEFT, encode, leaving_key, left_key, status_key
 from lb.xds.types import CDS, EDS
 from tests.unit.lb import sample
 from tests.unit.lb.ads import STREAM, answer_of
-from tests.unit.lb.conftest import DEADLINE_S, ControlPlane, eventually
+from tests.unit.lb.conftest import DEADLINE_S, Client, ControlPlane, eventually
 from tests.unit.lb.fake_etcd import FakeEtcd
 from tests.unit.lb.registry_suite import ask, names
+from tests.waiting import free_port
 from weft_protos.xds import envoy
+
+ROOT = Path(__file__).resolve().parents[3]
 
 ONE, TWO = sample.endpoint("orders-1", 4711), sample.endpoint("orders-2", 4712)
 
@@ -274,3 +281,45 @@ def test_without_etcd_the_way_out_is_as_long_as_its_confirmation_may_take(
 
     etcd_process.restart()
     assert Departure(confirmed=False) == gone
+
+
+def test_once_an_instance_has_left_no_call_reaches_it(
+    etcd_process: FakeEtcd, agents: Callable[..., Agent], backend: Callable[[str], int]
+) -> None:
+    etcd = etcd_process.address
+    one, two = sample.endpoint("orders-1", backend("one")), sample.endpoint("orders-2", backend("two"))
+    ask(etcd, lambda client: publication.publish(client, *sample.compiled(sample.rows())))
+    leaver = registered(agents, one, two)
+    environ = {"WEFT_ETCD": etcd, "WEFT_LOG_LEVEL": "error", "PATH": "/usr/bin:/bin"}
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lb", "control-plane"],
+            env={**environ, "WEFT_INSTANCE": f"control-plane-{number}", "WEFT_LISTEN": address},
+            cwd=ROOT,
+        )
+        for number, address in enumerate(addresses, 1)
+    ]
+    clients: list[Client] = []
+    try:
+        for number in (1, 2):
+            key = status_key(f"control-plane-{number}")
+            eventually(lambda key=key: ask(etcd, lambda client: client.get(key)) is not None)
+        # Each on a control plane of its own.
+        clients += [Client(address) for address in addresses]
+        for client in clients:
+            for name in ("one", "two"):
+                client.until(lambda answer, name=name: answer.get("answer") == name)
+
+        gone = leaver.depart(one, confirm_s=DEADLINE_S, acknowledge_s=DEADLINE_S, hurried=threading.Event())
+
+        assert Departure(confirmed=True) == gone
+        assert {"two"} == {client.ask("call").get("answer") for client in clients for _ in range(20)}
+        leaver.stop(5.0)
+        eventually(lambda: [] == [*ask(etcd, lambda client: client.list(KeyRange.prefix(LEFT))).records])
+    finally:
+        for client in clients:
+            client.close()
+        for each in running:
+            each.terminate()
+            assert 0 == each.wait(DEADLINE_S)
