@@ -118,6 +118,11 @@ class Shop:
             self._acknowledged += 1
             self._pieces[True] += sum(item.quantity for item in order.items)
 
+    def orders_of(self, user: User) -> Sequence[str]:
+        """Names of a user's last orders; there is always one."""
+        with self._lock:
+            return tuple(user.orders)
+
     def taken_back(self, order: orders_pb2.Order) -> None:
         """A whole order was taken back, and its pieces are in stock again."""
         with self._lock:

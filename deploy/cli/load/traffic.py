@@ -118,17 +118,24 @@ class Traffic:
             stubs.connection.close()
 
     def _run(self) -> None:
+        try:
+            self._call_until_stopped()
+        except Exception as error:  # noqa: BLE001 - whatever it is, a load that has ended sees no error any more
+            self._tally.refused("load", f"it broke off: {type(error).__name__}: {error}")
+
+    def _call_until_stopped(self) -> None:
         began = time.monotonic()
         names, weights = tuple(MIX), tuple(MIX.values())
         for number in itertools.count():
             due = began + number / self._rps
             if self._stopping.wait(max(0.0, due - time.monotonic())):
                 return
-            self._places.acquire()
             user = self._shop.users[number % len(self._shop.users)]
             [method] = self._chance.choices(names, weights)
             stubs = self._stubs[number % CHANNELS]
-            self._send(_Call(method, stubs.methods[method], self._request(method, user), user, due))
+            call = _Call(method, stubs.methods[method], self._request(method, user), user, due)
+            self._places.acquire()
+            self._send(call)
 
     def _request(self, method: str, user: User) -> Message:
         product = self._chance.choice(self._shop.products)
@@ -140,10 +147,14 @@ class Traffic:
             case "PlaceOrder":
                 return self._shop.order_of(product, self._chance.randint(1, PIECES_MAX))
             case _:
-                return orders_pb2.GetOrderRequest(name=self._chance.choice(tuple(user.orders)))
+                return orders_pb2.GetOrderRequest(name=self._chance.choice(self._shop.orders_of(user)))
 
     def _send(self, call: _Call) -> None:
-        future = call.send(call.request, timeout=CALL_S, metadata=self._where.metadata(call.user))
+        try:
+            future = call.send(call.request, timeout=CALL_S, metadata=self._where.metadata(call.user))
+        except Exception:
+            self._places.release()
+            raise
         future.add_done_callback(lambda ended: self._ended(call, ended))
 
     def _ended(self, call: _Call, ended: Any) -> None:

@@ -284,6 +284,16 @@ def test_calls_are_due_at_fixed_moments_however_long_the_mesh_takes(
     assert [0.01] * (len(due) - 1) == pytest.approx([late - early for early, late in itertools.pairwise(due)])
 
 
+def test_a_load_that_breaks_off_is_an_error(mesh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "MIX", {"FlyAway": 1})
+
+    with UnderLoad(mesh, Wanted(10)) as load:
+        pass
+
+    assert {"load: it broke off: KeyError: 'FlyAway'": 1} == load.result["refusals"]
+    assert not load.good
+
+
 def test_a_load_that_cannot_sign_in_says_so_and_leaves_nothing(mesh: Any) -> None:
     (mesh.secrets / "operator.password").unlink()
 
