@@ -344,7 +344,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
         ).run(),
         Endpoints(
             Dialer(settings.etcd),
-            on_change=feed.set_endpoints,
+            on_change=departures.announce,
             on_refused=lambda reason: metrics.REGISTRY_REFUSED.labels(reason=reason).inc(),
         ).run(),
         Directory(

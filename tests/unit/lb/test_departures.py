@@ -25,7 +25,7 @@ from tests.unit.lb.conftest import DEADLINE_S, Client, ControlPlane, eventually
 from tests.unit.lb.fake_etcd import FakeEtcd
 from tests.unit.lb.registry_suite import ask, names
 from tests.waiting import free_port
-from weft_protos.xds import envoy
+from weft_protos.xds import envoy, message_class
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -150,6 +150,28 @@ def test_the_answer_goes_when_the_instance_is_gone(
     control_plane.feeding(lambda _: control_plane.departures.follow({}))
 
     assert {} == control_plane.answers
+
+
+def test_who_leaves_is_announced_no_more_whatever_the_registry_holds_unless_nobody_else_is_there(
+    control_plane: ControlPlane, gateway: Callable[..., Gateway]
+) -> None:
+    other = gateway()
+    other.subscribe()
+    announce = control_plane.departures.announce
+    control_plane.feeding(lambda _: announce([ONE, TWO]))
+    leaves(control_plane)  # the registry still has both: etcd was in trouble a moment ago
+    other.accept(other.answered())
+    eventually(lambda: [ONE] == list(control_plane.answers))
+
+    control_plane.feeding(lambda _: announce([ONE]))
+
+    answer = other.answered()
+    [assignment] = [message_class(EDS.rpartition("/")[2]).FromString(each.value) for each in answer.resources]
+    assert [4711] == [
+        member.endpoint.address.socket_address.port_value
+        for locality in assignment.endpoints
+        for member in locality.lb_endpoints
+    ]
 
 
 def test_entries_that_no_process_keeps_or_nobody_understands_are_left_out() -> None:
