@@ -149,7 +149,7 @@ def kill(
     """End a part, or one after another, to see that nobody notices. The supervisor starts again whatever dies.
 
     `any` is a service instance, a control plane, a Memcached or an etcd member, each once before any of them twice. The
-    next one is not ended before the last one is back. Who was sent STOP gets CONT, unless it was replaced.
+    next one is not ended before the last one is back for two seconds. Who was sent STOP gets CONT, unless replaced.
 
     Example: weft kill any --every 5s --for 60s --under-load 50
     """
@@ -194,7 +194,7 @@ def _strike(change: _Change, names: Sequence[str], number: signal.Signals, *, pa
         with change.step(name, number.name.removeprefix("SIG")) as told:
             told["at_s"] = round(time.monotonic() - began, 3)
             told["back_after_s"] = round(kills.strike(change.mesh, name, number), 3)
-        due = pace.next_due(time.monotonic() - began)
+        due = pace.next_due(time.monotonic() - began + kills.SETTLED_S)
         if due is None:
             break
         Event().wait(max(0.0, began + due - time.monotonic()))

@@ -25,6 +25,8 @@ DEADLY: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal
 #: A stopped process that nobody replaced is set going again after this: longer than it takes to notice a hung one.
 STOPPED_S: Final = 15.0
 BACK_S: Final = 120.0
+#: Who is back is left alone for so long, and so are the others: gateways do not call at once again who failed them.
+SETTLED_S: Final = 2.0
 POLL_S: Final = 0.05
 
 

@@ -335,6 +335,7 @@ def test_under_a_load_the_callers_decide_how_it_ends(
 ) -> None:
     monkeypatch.setattr(load, "WARM_UP_S", 0.05)
     monkeypatch.setattr(load, "COOL_DOWN_S", 0.05)
+    monkeypatch.setattr(kills, "SETTLED_S", 0.0)
     (folder / "operator.email").write_text("operator@example.com")
     (folder / "operator.password").write_text("a password")
     with Market() as market:
