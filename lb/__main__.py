@@ -21,17 +21,19 @@ from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
 from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
 from lb.registry.backoff import Backoff
+from lb.registry.departure import leaving
 from lb.registry.directory import Directory
 from lb.registry.documents import documents
 from lb.registry.endpoints import Endpoints, registered
 from lb.registry.etcd import Client, Dialer, KeyRange, Record
-from lb.registry.keys import CURRENT, document_key, encode, endpoint_key
+from lb.registry.keys import CURRENT, LEAVING, document_key, encode, endpoint_key, left_key
 from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
 from lb.registry.registrar import Registrar
 from lb.registry.statuses import StatusKeeper, settled, statuses
 from lb.status import ControlPlaneStatus, Verdict
 from lb.xds import bundle, metrics
 from lb.xds.clients import Clients
+from lb.xds.departures import Departures
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
@@ -321,7 +323,8 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
         arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
         departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
     )
-    server = Server(feed, gateways, clients)
+    departures = _departures(feed, registrar, settings.instance)
+    server = Server(feed, gateways, clients, departures)
 
     def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
         taken = bundle.parse(manifest, pieces)
@@ -341,7 +344,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
         ).run(),
         Endpoints(
             Dialer(settings.etcd),
-            on_change=feed.set_endpoints,
+            on_change=departures.announce,
             on_refused=lambda reason: metrics.REGISTRY_REFUSED.labels(reason=reason).inc(),
         ).run(),
         Directory(
@@ -349,6 +352,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
             KeyRange(document_key(_KEYS_DOCUMENT)),
             on_change=lambda records: _take_keys(feed, records),
         ).run(),
+        _following(Dialer(settings.etcd), departures).run(),
         registrar.run(),
     )
     stop = asyncio.Event()
@@ -397,6 +401,21 @@ def _take_keys(feed: Feed, records: Mapping[bytes, Record]) -> None:
 
 def _key(endpoint: Endpoint) -> bytes:
     return endpoint_key(endpoint.service, endpoint.instance)
+
+
+def _departures(feed: Feed, registrar: Registrar, control_plane: str) -> Departures:
+    def key(leaver: Endpoint) -> bytes:
+        return left_key(leaver.service, leaver.instance, control_plane)
+
+    return Departures(
+        feed,
+        answer=lambda leaver, value: registrar.announce(key(leaver), value),
+        withdraw=lambda leaver: registrar.withdraw(key(leaver)),
+    )
+
+
+def _following(dialer: Dialer, departures: Departures) -> Directory:
+    return Directory(dialer, KeyRange.prefix(LEAVING), on_change=lambda records: departures.follow(leaving(records)))
 
 
 def _log_to_stderr(level: str) -> None:

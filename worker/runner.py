@@ -59,7 +59,7 @@ class Source(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Take nothing more off the queue."""
+        """Ask the queue for nothing more; what is in hand can still be taken."""
         ...
 
     def give_back(self) -> None:
@@ -114,6 +114,7 @@ class Runner:
         self._batch_max = batch_max
         self._overruns = 0
         self._stopping = threading.Event()
+        self._stop_at = float("inf")
         self._thread = threading.Thread(target=self._run, name=f"runner-{queue}", daemon=True)
 
     def start(self) -> None:
@@ -121,7 +122,12 @@ class Runner:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Take nothing more, finish the batch in hand, and end."""
+        """Ask for nothing more, finish what is in hand as far as the time allows, and end.
+
+        What goes back to the queue counts as tried, and an event must not end as a dead letter because its worker was
+        rolled some times.
+        """
+        self._stop_at = time.monotonic() + timeout
         self._stopping.set()
         self._source.cancel()
         if self._thread.is_alive():
@@ -132,13 +138,15 @@ class Runner:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while time.monotonic() < self._stop_at:
+            stopping = self._stopping.is_set()
             deliveries = self._source.take(self._batch_max, timeout_s=TAKE_TIMEOUT_S)
-            if deliveries:
-                self.settle(deliveries)
+            settled = self.settle(deliveries) if deliveries else not stopping
+            if stopping and not settled:
+                return
 
-    def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Bring a batch to its end; returns without one when stopped or when the queue took the batch back."""
+    def settle(self, deliveries: Sequence[Delivery]) -> bool:
+        """Bring a batch to its end; False where it was stopped, or where the queue took the batch back."""
         self._overruns = 0
         batch = [_Work(delivery, self._span(delivery)) for delivery in deliveries]
         for work in batch:
@@ -153,6 +161,7 @@ class Runner:
             if settled:
                 self._source.acknowledge(deliveries[-1])
                 self._count(batch)
+            return settled
         finally:
             for work in batch:
                 work.span.end()

@@ -1,9 +1,8 @@
-"""The verbs that start, show, resize and stop the mesh of this machine: up, down, status, logs, scale, kill.
+"""The verbs that start, show and stop the mesh of this machine: up, down, status, logs.
 
 Registered by app.py.
 """
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,6 @@ import typer
 
 from deploy.supervisor import logfile
 from deploy.supervisor.config import Settings
-from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
 from deploy.supervisor.errors import StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
@@ -107,40 +105,6 @@ def logs(
             print(_log_line(path, line, alone=len(paths) == 1), flush=True)
 
 
-def kill(
-    name: Annotated[str, typer.Argument(help="A process, such as orders-1, or `any` service instance or worker.")],
-    number: Annotated[str, typer.Option("--signal", help="Signal by name or number.")] = "KILL",
-) -> None:
-    """Send a signal to one process. The supervisor starts again whatever dies of it.
-
-    Example: weft kill any --signal TERM
-    """
-    chosen = _signal(number)
-    settings = Settings.from_environ()
-    killed = Mesh(settings.data, settings=settings).kill(name, chosen)
-    print(f"sent {chosen.name} to {killed.name} (pid {killed.pid})")
-
-
-def scale(
-    service: Annotated[str, typer.Argument(help="A service, a worker, or `gateway`.")],
-    size: Annotated[int, typer.Argument(min=0, max=INSTANCES_MAX, help="So many instances.")],
-) -> None:
-    """Have more or fewer instances of something, while everything goes on.
-
-    Those that go are drained first, the last one first. It holds until the mesh is stopped.
-
-    Example: weft scale gateway 3
-    """
-    if service not in SCALABLE:
-        raise typer.BadParameter(f"{service} cannot be resized while the mesh runs; {', '.join(SCALABLE)} can")
-    settings = Settings.from_environ()
-    began = time.monotonic()
-    scaled = Mesh(settings.data, settings=settings).scale(service, size)
-    changes = [(verb, names) for verb, names in (("started", scaled.started), ("stopped", scaled.stopped)) if names]
-    what = "; ".join(f"{verb} {', '.join(names)}" for verb, names in changes) or f"{service} has {size} already"
-    print(f"{what} ({time.monotonic() - began:.1f} s)")
-
-
 def show_event(event: Event) -> None:
     """One line for each part that has become ready, or has not."""
     if event.event != "part":
@@ -202,11 +166,3 @@ def _log_files(folder: Path, name: str) -> list[Path]:
 
 def _log_line(path: Path, line: str, *, alone: bool) -> str:
     return line if alone else f"{path.stem:<{NAME_WIDTH}} {line}"
-
-
-def _signal(text: str) -> signal.Signals:
-    name = text.upper().removeprefix("SIG")
-    try:
-        return signal.Signals(int(name)) if name.isdigit() else signal.Signals[f"SIG{name}"]
-    except (KeyError, ValueError) as error:
-        raise typer.BadParameter(f"{text} is not a signal; use a name such as TERM, or a number") from error

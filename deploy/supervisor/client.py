@@ -40,7 +40,7 @@ class Client:
         return messages.certificate_of(self._ask({"op": "renew-certificate"})["certificate"])
 
     def kill(self, name: str, number: int) -> Killed:
-        """Send a signal to a process, or to `any`. Raises RefusedError."""
+        """Send a signal to a process. Raises RefusedError."""
         answer = self._ask({"op": "kill", "name": name, "signal": number})
         return Killed(answer["name"], answer["pid"])
 

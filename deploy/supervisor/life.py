@@ -85,10 +85,10 @@ class Life:
         """A probe got no answer."""
         return replace(self, misses=self.misses + 1)
 
-    def exited(self, *, at: float, now: datetime) -> "Life":
-        """The process is gone."""
+    def exited(self, *, at: float, now: datetime, wanted: bool = False) -> "Life":
+        """The process is gone. `wanted`: it was asked to make place for another one, which is no failure of its own."""
         stable = self.ready_at is not None and at - self.ready_at >= backoff.STABLE_S
-        failures = 1 if stable else self.failures + 1
+        failures = 0 if wanted else 1 if stable else self.failures + 1
         return replace(self, state=State.DOWN, pid=None, since=now, failures=failures, ready_at=None, refusing_at=None)
 
     def verdict(self, *, at: float) -> Verdict:

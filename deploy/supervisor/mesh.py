@@ -140,7 +140,7 @@ class Mesh:
         return self._client.renew_certificate()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> Killed:
-        """Send a signal to a process by name, or to `any` service instance or worker. Raises RefusedError."""
+        """Send a signal to a process by name. Raises RefusedError."""
         return self._client.kill(name, number)
 
     def restart(self, name: str) -> Killed:

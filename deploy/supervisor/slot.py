@@ -64,6 +64,7 @@ class Slot:
         self._log_start = 0
         self._child: process.Child | None = None
         self._hopeless = False
+        self._renewing = False
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -114,6 +115,11 @@ class Slot:
             return None
         child.send(number)
         return child.pid
+
+    def renew(self) -> int | None:
+        """Have the process make place for another one at once; its pid, or None when there is none."""
+        self._renewing = self.life.pid is not None
+        return self.send(self.server.stop_signal)
 
     def rotate_log(self) -> None:
         """Keep the log file small."""
@@ -262,7 +268,8 @@ class Slot:
             self._host.record.remove(self.server.name)
         self._child = None
         await self.server.probe.close()
-        self.life = self.life.exited(at=loop.time(), now=self._host.now())
+        self.life = self.life.exited(at=loop.time(), now=self._host.now(), wanted=self._renewing)
+        self._renewing = False
         if self._stopping.is_set():
             self._emit("down", 0.0)
             return

@@ -12,7 +12,7 @@ import structlog
 from deploy.supervisor import graph, logfile, process
 from deploy.supervisor.errors import RefusedError, StartError, SupervisorError
 from deploy.supervisor.messages import Event, Killed, Process, Scaled
-from deploy.supervisor.part import Command, Kind, Part, Server, Task
+from deploy.supervisor.part import Command, Part, Server, Task
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.servers.etcd import EtcdError
 from deploy.supervisor.slot import LOG_LINES, Host, Slot, describe
@@ -62,8 +62,8 @@ class Supervisor:
         return tuple(_describe_slot(slot) for slot in self._slots.values())
 
     def kill(self, name: str, number: int) -> Killed:
-        """Send a signal to one process; `any` is a random service instance or worker. Raises RefusedError."""
-        slot = self._slot(self._random_name() if name == "any" else name)
+        """Send a signal to one process. Raises RefusedError."""
+        slot = self._slot(name)
         pid = slot.send(number)
         if pid is None:
             raise RefusedError(f"{slot.server.name} has no process at the moment")
@@ -75,14 +75,17 @@ class Supervisor:
         slot = self._slot(name)
         starts = slot.life.starts
         await slot.drain()
-        killed = self.kill(name, slot.server.stop_signal)
+        pid = slot.renew()
+        if pid is None:
+            raise RefusedError(f"{name} has no process at the moment")
+        log.info("renewing", part=name, pid=pid)
         try:
             async with asyncio.timeout(RESTART_TIMEOUT_S):
                 while slot.life.starts == starts or slot.life.state != "ready":
                     await asyncio.sleep(KILL_POLL_S)
         except TimeoutError as error:
             raise RefusedError(f"{name} was stopped but is not ready again after {RESTART_TIMEOUT_S:.0f} s") from error
-        return killed
+        return Killed(name, pid)
 
     async def change(self, parts: Sequence[Part]) -> Scaled:
         """Go over to another stack while what is in both runs on. Raises RefusedError when a new part does not start.
@@ -123,13 +126,6 @@ class Supervisor:
             hint = f"its instances are {', '.join(same)}" if same else f"known are {', '.join(self._slots)}"
             raise RefusedError(f"no process is called {name}; {hint}")
         return self._slots[name]
-
-    def _random_name(self) -> str:
-        kinds = (Kind.SERVICE, Kind.WORKER)
-        names = [slot.server.name for slot in self._slots.values() if slot.server.kind in kinds and slot.life.pid]
-        if not names:
-            raise RefusedError("no service instance and no worker runs at the moment")
-        return self._host.rng.choice(names)
 
     async def _bring_up(self, part: Part) -> None:
         for need in part.after:

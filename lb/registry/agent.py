@@ -5,6 +5,7 @@ documents, and never lets trouble with etcd reach the caller: only `leave` and `
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,15 +16,18 @@ import structlog
 
 from lb.config import EtcdSettings
 from lb.endpoint import Endpoint
+from lb.registry.departure import Departure, departed
 from lb.registry.directory import Directory
 from lb.registry.etcd import Dialer, KeyRange, Record
-from lb.registry.keys import DOCUMENTS, document_key, encode, endpoint_key
+from lb.registry.keys import DOCUMENTS, document_key, encode, endpoint_key, leaving_key
 from lb.registry.registrar import Registrar
 
 log = structlog.get_logger(__name__)
 
 #: How long closing connections may take once the work has been told to end.
 _CLOSING_S: Final = 3.0
+#: How soon whoever waits for the clients hears that it shall not.
+_HURRY_S: Final = 0.1
 
 
 class Agent:
@@ -47,6 +51,7 @@ class Agent:
         self._known: dict[bytes, bytes] = {}
         self._registered = threading.Event()
         self._leave_asked = False
+        self._departing = False
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="registry-agent", daemon=True)
@@ -60,6 +65,37 @@ class Agent:
         """Keep the endpoint registered from now on."""
         key = endpoint_key(endpoint.service, endpoint.instance)
         self._soon(lambda: self._registrar.announce(key, encode(endpoint)))
+
+    def depart(
+        self, endpoint: Endpoint, *, confirm_s: float, acknowledge_s: float, hurried: threading.Event
+    ) -> Departure:
+        """Take the endpoint out of the registry for good, and wait until no client has it any more.
+
+        Etcd has `confirm_s` to confirm it, and all clients together `acknowledge_s` to acknowledge it, from now on;
+        `hurried` ends the wait. The lease goes on until `leave` or `stop`.
+        """
+        if not self._thread.is_alive():
+            return Departure(confirmed=False)
+        work = self._depart(endpoint, confirm_s=confirm_s, acknowledge_s=acknowledge_s)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while not hurried.is_set():
+            with contextlib.suppress(FutureTimeoutError):
+                return future.result(_HURRY_S)
+        future.cancel()
+        return Departure(confirmed=False)
+
+    async def _depart(self, endpoint: Endpoint, *, confirm_s: float, acknowledge_s: float) -> Departure:
+        value = encode(endpoint)
+        self._departing = True
+        self._registration(False)
+        self._registrar.withdraw(endpoint_key(endpoint.service, endpoint.instance))
+        self._registrar.announce(leaving_key(endpoint.service, endpoint.instance), value)
+        dialer = Dialer(self._settings)
+        return await departed(dialer, endpoint, value, confirm_s=confirm_s, acknowledge_s=acknowledge_s)
+
+    def wait_registered(self, timeout: float) -> bool:
+        """Wait until the endpoint is in the registry; whether it is."""
+        return self._registered.wait(timeout)
 
     def leave(self, timeout: float) -> bool:
         """Take the endpoint out of the registry at once, for good. False where etcd did not confirm it in time.
@@ -151,6 +187,7 @@ class Agent:
             log.exception("document_callback_failed", key=key.decode())
 
     def _registration(self, registered: bool) -> None:
+        registered = registered and not self._departing
         if registered:
             self._registered.set()
         else:

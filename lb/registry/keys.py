@@ -21,6 +21,8 @@ CURRENT: Final = b"/weft/xds/current"
 HISTORY: Final = b"/weft/xds/history/"
 
 CONTROL_PLANES: Final = b"/weft/status/control-plane/"
+LEAVING: Final = b"/weft/leaving/"
+LEFT: Final = b"/weft/left/"
 
 #: The gateways' own cluster, kept by the control planes they are connected to.
 EDGE: Final = ServiceName("edge")
@@ -34,6 +36,16 @@ _HISTORY_DIGITS: Final = 10
 def endpoint_key(service: str, instance: str) -> bytes:
     """Key under which an instance announces itself."""
     return ENDPOINTS + f"{service}/{instance}".encode()
+
+
+def leaving_key(service: str, instance: str) -> bytes:
+    """Key under which an instance that leaves asks to be told when no client has it any more."""
+    return LEAVING + f"{service}/{instance}".encode()
+
+
+def left_key(service: str, instance: str, control_plane: str = "") -> bytes:
+    """Key of a control plane's answer to that; without one, what the keys of all answers begin with."""
+    return LEFT + f"{service}/{instance}/{control_plane}".encode()
 
 
 def document_key(name: str) -> bytes:
@@ -53,6 +65,11 @@ def blob_key(digest: str) -> bytes:
     if not _DIGEST.fullmatch(digest):
         raise ValueError(f"{digest!r} is not a SHA-256 in hexadecimal")
     return BLOBS + digest.encode()
+
+
+def decode_leaving(key: bytes, value: bytes, *, lease: int) -> Endpoint:
+    """Read whom an instance that leaves takes along. Raises EntryRefusedError."""
+    return decode(ENDPOINTS + key.removeprefix(LEAVING), value, lease=lease)
 
 
 def history_key(number: int) -> bytes:

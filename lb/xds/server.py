@@ -7,6 +7,7 @@ what it had.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 import grpc
@@ -16,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from lb.errors import ProtocolError
 from lb.xds import metrics, reflection, wire
 from lb.xds.clients import Clients
+from lb.xds.departures import Departures
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.stream import Request, Stream
@@ -43,10 +45,12 @@ _OPTIONS: Final = (
 class Server:
     """One control plane's server."""
 
-    def __init__(self, feed: Feed, gateways: Gateways, clients: Clients) -> None:
+    def __init__(self, feed: Feed, gateways: Gateways, clients: Clients, departures: Departures | None = None) -> None:
+        """Without `departures`, no instance that leaves is told when its clients know."""
         self._feed = feed
         self._gateways = gateways
         self._clients = clients
+        self._departures = departures
         self._health = health.aio.HealthServicer()
         self._stopping = False
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_STREAMS_MAX)
@@ -80,7 +84,8 @@ class Server:
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> None:
         try:
             session = _Session(self._feed, self._gateways, self._clients, context)
-            await session.run(requests, departing=lambda: self._stopping)
+            with nullcontext() if self._departures is None else self._departures.watching(session.accepted):
+                await session.run(requests, departing=lambda: self._stopping)
         except ProtocolError as error:
             log.warning("xds_stream_refused", peer=context.peer(), reason=str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -114,6 +119,10 @@ class _Session:
             unsubscribe()
             reader.cancel()
             self._end(departing=departing())
+
+    def accepted(self, type_url: str, name: str, version: str) -> bool:
+        """Whether the client goes by this version of a resource, or never asked for that resource."""
+        return self._machine.accepted(type_url, name, version)
 
     async def _read(self, requests: AsyncIterator[bytes]) -> None:
         async for content in requests:

@@ -122,6 +122,15 @@ class Stream:
             ),
         )
 
+    def accepted(self, type_url: str, name: str, version: str) -> bool:
+        """Whether the client goes by this version of a resource, or never asked for that resource."""
+        subscription = self._subscriptions.get(type_url)
+        if subscription is None or not (subscription.wildcard or name in subscription.names):
+            return True
+        sent = subscription.sent.get(name)
+        current = sent is not None and sent.version == version
+        return current and subscription.answered and subscription.refused is None
+
     def due(self, snapshot: Snapshot) -> tuple[Response, ...]:
         """What must be sent now, in this order, for the client to have what it subscribed to."""
         responses: list[Response] = []

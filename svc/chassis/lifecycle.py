@@ -4,10 +4,10 @@
 with a `build` from its `wiring`, and return the exit code. Leaving goes from the outside in, so that no call fails:
 
     health NOT_SERVING, out of the registry    nobody new is sent here
-    linger                                     until every client has heard of it
+    every client has acknowledged that         told by the control planes (`lb/registry/departure.py`)
     server stops                               unary calls finish, streams are told to open again elsewhere
     backgrounds stop                           nothing produces work any more
-    channels, cache, database, registry close
+    channels, cache, database, registry close  and with it the lease ends
     the last spans are exported
 
 A step that fails is logged and counted, and the next one still runs.
@@ -38,12 +38,18 @@ from svc.chassis.tokens import TokenVerifier
 # Threads beyond the database's connections: cache hits and calls to peers need no connection.
 SERVICE_LIMITS: Final = Limits(threads=DATABASE_CONNECTIONS + 4, streams=64)
 WORKER_LIMITS: Final = Limits(threads=1, streams=0)
-# From the delete in etcd over the control planes to every client takes 0.1 s; a second forgives a busy machine.
-LINGER_S: Final = 1.0
+# Clients have acknowledged that this instance is gone within a tenth of a second. One that hangs is not waited for
+# longer than this; it finds the port closed when it wakes.
+ACKNOWLEDGE_S: Final = 3.0
+# A client that has acknowledged has not yet told all its threads.
+SETTLE_S: Final = 0.2
 # The longest timeout of a unary method (5 s) and a little.
 GRACE_S: Final = 6.0
 # etcd's answer to leaving; without it the lease ends by itself, and clients notice the closed port.
 LEAVE_S: Final = 1.0
+# How long an instance waits for etcd before it says that it serves: whoever replaces another by it relies on its being
+# found. Without etcd it serves all the same, for clients know its port from before.
+JOIN_S: Final = 2.0
 # A worker's background has this long to give back what it holds.
 BACKGROUND_STOP_S: Final = 5.0
 # How soon a dead background of a worker is noticed.
@@ -76,7 +82,7 @@ class Background(Protocol):
 
 
 class Stop:
-    """What ends a process: a signal, or whoever sets it. A second one cuts the linger short."""
+    """What ends a process: a signal, or whoever sets it. A second one cuts the waiting for clients short."""
 
     def __init__(self) -> None:
         """Not asked for yet."""
@@ -242,12 +248,17 @@ def _join(life: _Life, server: Server, port: int) -> None:
 
     def leave() -> None:
         server.serving(False)
-        confirmed = life.resources.agent.leave(LEAVE_S)
-        log.info("left", confirmed=confirmed)
-        life.stop.hurried.wait(LINGER_S)
+        left = life.resources.agent.depart(
+            endpoint, confirm_s=LEAVE_S, acknowledge_s=ACKNOWLEDGE_S, hurried=life.stop.hurried
+        )
+        log.info("left", confirmed=left.confirmed, alone=left.alone, unanswered=left.unanswered)
+        if not left.alone:
+            life.stop.hurried.wait(SETTLE_S)
 
     life.at_end("leave", leave)
     life.resources.agent.register(endpoint)
+    if not life.resources.agent.wait_registered(JOIN_S):
+        log.warning("not_registered_yet", waited_s=JOIN_S)
     server.serving(True)
     log.info("serving", port=port)
 

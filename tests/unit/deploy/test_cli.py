@@ -134,7 +134,7 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "verb",
     [
-        *("up", "down", "status", "logs", "scale", "kill", "explain"),
+        *("up", "down", "status", "logs", "roll", "scale", "kill", "explain"),
         *("certificates show", "certificates renew"),
         *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
         *("keys list", "keys rotate", "keys revoke"),

@@ -55,6 +55,12 @@ def test_a_death_after_a_long_good_time_starts_counting_afresh() -> None:
     assert 1 == shaky.exited(at=2.0 + backoff.STABLE_S, now=NOW).failures
 
 
+def test_who_makes_place_as_asked_has_not_failed() -> None:
+    shaky = ready().exited(at=1.0, now=NOW).started(8, now=NOW).ready(at=2.0, now=NOW)
+
+    assert 0 == shaky.exited(at=3.0, now=NOW, wanted=True).failures
+
+
 def test_refusing_work_is_draining_and_ends_when_it_takes_work_again() -> None:
     refusing = ready().refusing(at=1.0, now=LATER)
 

@@ -254,9 +254,15 @@ def test_a_restart_waits_for_the_successor(folder: Path) -> None:
     supervise(folder, [web(folder)], scenario)
 
 
-def test_any_is_one_of_the_services_and_workers(folder: Path) -> None:
+def test_restarts_that_were_asked_for_are_no_crash_loop(folder: Path) -> None:
     async def scenario(supervisor: Supervisor) -> None:
-        assert "web-1" == supervisor.kill("any", signal.SIGCONT).name
+        for _ in range(3):
+            await supervisor.restart("web-1")
+        [slot] = supervisor._slots.values()
+        assert (0, 3) == (slot.life.failures, slot.life.restarts)
+        supervisor.kill("web-1", signal.SIGKILL)
+        await until(lambda: slot.life.restarts == 4)
+        assert 1 == slot.life.failures
 
     supervise(folder, [web(folder)], scenario)
 

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from lb.endpoint import Endpoint
 from lb.xds.clients import Clients
+from lb.xds.departures import Departures
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
@@ -33,6 +34,8 @@ class ControlPlane:
         self.feed = Feed()
         self.gateways: list[tuple[str, Endpoint]] = []
         self.clients = Clients("control-plane-1")
+        self.answers: dict[Endpoint, bytes] = {}
+        self.departures = Departures(self.feed, answer=self.answers.__setitem__, withdraw=self.answers.__delitem__)
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -54,6 +57,7 @@ class ControlPlane:
                     departed=lambda each: self.gateways.append(("departed", each)),
                 ),
                 self.clients,
+                self.departures,
             )
             return await self._server.start(self.address)
 

@@ -24,8 +24,9 @@ from tests.fakes.worker import (
     order_placed,
     user_created,
 )
+from tests.waiting import eventually
 from worker import runner
-from worker.delivery import DeadLetter, Retry
+from worker.delivery import DeadLetter, Delivery, Retry
 from worker.errors import Outage, Permanent, Transient
 from worker.runner import Runner
 
@@ -192,6 +193,43 @@ def test_stopping_during_an_outage_gives_the_batch_back(scene: Scene) -> None:
 
     assert not scene.runner.alive()
     assert (True, []) == (scene.source.cancelled, scene.source.acknowledged)
+
+
+class InHand(FakeSource):
+    """Gives what it has in hand once it was told to ask the queue for nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = threading.Event()
+
+    def take(self, limit: int, *, timeout_s: float) -> list[Delivery]:
+        return super().take(limit, timeout_s=timeout_s) if self._asked.wait(timeout_s) else []
+
+    def cancel(self) -> None:
+        super().cancel()
+        self._asked.set()
+
+
+def test_stopping_settles_what_is_in_hand() -> None:
+    source, handler = InHand(), FakeHandler()
+    source.batches = deque(deliveries(order_placed()) for _ in range(3))
+    stopped = Runner(source, FakeLadder(), handler, queue=QUEUE, batch_max=10)
+
+    stopped.start()
+    stopped.stop(10)
+
+    assert not stopped.alive()
+    assert (0, 3, 3) == (len(source.batches), len(source.acknowledged), len(handler.batches))
+
+
+def test_stopping_ends_in_time_however_much_is_in_hand(scene: Scene) -> None:
+    scene.source.batches = deque([deliveries(order_placed())])
+
+    scene.runner.stop(0)
+    scene.runner.start()
+
+    eventually(lambda: not scene.runner.alive())
+    assert (1, []) == (len(scene.source.batches), scene.source.acknowledged)
 
 
 def test_each_event_has_a_span_below_the_one_of_its_message(scene: Scene, spans: InMemorySpanExporter) -> None:

@@ -1,0 +1,130 @@
+"""Tells instances that leave when no client of this control plane has them any more.
+
+An instance takes its endpoint out of the registry and puts a key below `/weft/leaving/` in its place. Each control
+plane answers below `/weft/left/` once it serves the cluster without that address and every connected client that asked
+for the cluster has accepted what is served. Then, and not after some time, the instance may stop.
+
+An instance that leaves is announced no more even while etcd is not trusted and whoever vanishes from it is kept: it has
+said so itself. Only where it is the last of its service it stays with the others' rules.
+
+A client that refuses, hangs or is slow is waited for: how long is the instance's to say. Whoever is connected to no
+control plane cannot be told anything, and is not waited for. All methods belong to one event loop; while nobody leaves,
+nothing is done.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import structlog
+
+from lb.endpoint import Endpoint
+from lb.xds.feed import Feed
+from lb.xds.snapshot import Resource
+from lb.xds.types import EDS, Kind
+from weft_protos.xds import message_class
+
+log = structlog.get_logger(__name__)
+
+#: Between two looks at the clients while somebody leaves: a small part of what an acknowledgement takes.
+LOOK_S: Final = 0.02
+
+#: Whether a client goes by this version of a resource (type, name, version), or never asked for it.
+Accepted = Callable[[str, str, str], bool]
+
+
+class Departures:
+    """Who leaves, and which clients may still have them."""
+
+    def __init__(
+        self, feed: Feed, *, answer: Callable[[Endpoint, bytes], None], withdraw: Callable[[Endpoint], None]
+    ) -> None:
+        """`answer` repeats what an instance wrote when it asked, `withdraw` takes that back when it is gone."""
+        self._feed = feed
+        self._answer = answer
+        self._withdraw = withdraw
+        self._alive: tuple[Endpoint, ...] | None = None
+        self._announced: tuple[Endpoint, ...] | None = None
+        self._leaving: dict[Endpoint, bytes] = {}
+        self._answered: dict[Endpoint, bytes] = {}
+        self._clients: dict[object, Accepted] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._addresses: dict[str, tuple[str, frozenset[tuple[str, int]]]] = {}
+
+    def announce(self, endpoints: Iterable[Endpoint]) -> None:
+        """Have the clients go by these endpoints, less those that leave."""
+        self._alive = tuple(endpoints)
+        self._publish()
+
+    def follow(self, leaving: Mapping[Endpoint, bytes]) -> None:
+        """Take over who leaves, and what each has written: all of them."""
+        self._leaving = dict(leaving)
+        self._publish()
+        for endpoint in self._answered.keys() - leaving.keys():
+            del self._answered[endpoint]
+            self._withdraw(endpoint)
+        self._look()
+
+    @contextmanager
+    def watching(self, accepted: Accepted) -> Iterator[None]:
+        """A stream that counts for as long as the context lasts."""
+        token = object()
+        self._clients[token] = accepted
+        try:
+            yield
+        finally:
+            del self._clients[token]
+
+    def _publish(self) -> None:
+        if self._alive is None:
+            return
+        stay = tuple(endpoint for endpoint in self._alive if endpoint not in self._leaving)
+        served = {endpoint.service for endpoint in stay}
+        announced = tuple(each for each in self._alive if each not in self._leaving or each.service not in served)
+        if announced != self._announced:
+            self._announced = announced
+            self._feed.set_endpoints(announced)
+
+    def _look(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting = [endpoint for endpoint, value in self._leaving.items() if self._answered.get(endpoint) != value]
+        for endpoint in waiting:
+            if self._gone(endpoint):
+                self._answered[endpoint] = self._leaving[endpoint]
+                self._answer(endpoint, self._leaving[endpoint])
+                log.info("departure_acknowledged", endpoint=endpoint.instance)
+        if self._answered != self._leaving:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        else:
+            self._addresses.clear()
+
+    def _gone(self, endpoint: Endpoint) -> bool:
+        """Whether no client of ours may send anything to it any more."""
+        for kind in Kind:
+            snapshot = self._feed.snapshot(kind)
+            if snapshot is None:
+                return False
+            resource = snapshot.of(EDS).resources.get(endpoint.service)
+            if resource is None:
+                continue
+            if (endpoint.address, endpoint.port) in self._addresses_of(resource):
+                return False
+            if not all(accepted(EDS, resource.name, resource.version) for accepted in self._clients.values()):
+                return False
+        return True
+
+    def _addresses_of(self, resource: Resource) -> frozenset[tuple[str, int]]:
+        known = self._addresses.get(resource.name)
+        if known is None or known[0] != resource.version:
+            assignment: Any = message_class(EDS.rpartition("/")[2]).FromString(resource.content)
+            sockets = (
+                member.endpoint.address.socket_address
+                for locality in assignment.endpoints
+                for member in locality.lb_endpoints
+            )
+            known = resource.version, frozenset((socket.address, socket.port_value) for socket in sockets)
+            self._addresses[resource.name] = known
+        return known[1]
