@@ -1,5 +1,6 @@
 """The other end of the daemon's socket: blocking, for the `weft` command and for tests."""
 
+import contextlib
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -63,10 +64,13 @@ class Client:
         return self._stream({"op": "down"}, timeout_s)
 
     def _ask(self, request: Mapping[str, object]) -> Mapping[str, Any]:
-        with self._connect(ANSWER_TIMEOUT_S) as connection, connection.makefile("rwb") as stream:
-            stream.write(messages.encode(request))
-            stream.flush()
-            line = stream.readline()
+        try:
+            with self._connect(ANSWER_TIMEOUT_S) as connection, connection.makefile("rwb") as stream:
+                stream.write(messages.encode(request))
+                stream.flush()
+                line = stream.readline()
+        except ConnectionError:
+            line = b""  # it was killed just now
         if not line:
             raise NotRunningError("the supervisor has just stopped")
         answer = messages.decode(line)
@@ -76,10 +80,11 @@ class Client:
 
     def _stream(self, request: Mapping[str, object], timeout_s: float | None) -> Iterator[Event]:
         with self._connect(timeout_s) as connection, connection.makefile("rwb") as stream:
-            stream.write(messages.encode(request))
-            stream.flush()
-            for line in stream:
-                yield messages.event_of(messages.decode(line))
+            with contextlib.suppress(ConnectionError):  # it was killed just now: nothing more will be said
+                stream.write(messages.encode(request))
+                stream.flush()
+                for line in stream:
+                    yield messages.event_of(messages.decode(line))
 
     def _connect(self, timeout_s: float | None) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -48,6 +48,9 @@ PER_PROCESS = (
 )
 """Variables the supervisor sets for each process; tolerated in the user's shell, where they have no effect."""
 
+INHERITED = ("PATH", "HOME", "LANG", "TZ", "PYTHONUNBUFFERED")
+"""What every child gets of this machine, whatever it is a child for."""
+
 PROFILES = ("local", "production")
 """What the edge gives away: reflection, a welcome and a port in clear, or nothing but the contracts' methods."""
 
@@ -136,7 +139,8 @@ def child_environ() -> dict[str, str]:
     """
     env = os.environ  # noqa: TID251 - the one door
     path = env.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
-    return {"PATH": path, "HOME": env.get("HOME", "/"), "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+    values = (path, env.get("HOME", "/"), "C.UTF-8", "UTC", "1")
+    return dict(zip(INHERITED, values, strict=True))
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:

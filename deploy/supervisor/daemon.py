@@ -1,33 +1,42 @@
 """The daemon: builds the stack of a desired state, runs it, and answers on a unix socket. One per data directory.
 
-It lives until it is told to stop, or until the first start fails; either way it stops everything it had started.
+It lives until it is told to stop, or until the first start fails; either way it stops everything it had started. When
+it is killed, everything runs on: a stand-by, which it keeps as long as it lives, takes its place and takes over what
+runs (`standby.py`, `record.py`).
 """
 
 import asyncio
+import itertools
 import json
+import os
 import random
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from deploy.supervisor import account, messages
+from deploy.supervisor import account, messages, process
+from deploy.supervisor.backoff import delay_s
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Event
-from deploy.supervisor.orphans import stop_orphans
+from deploy.supervisor.orphans import stop_strays, stop_survivors
 from deploy.supervisor.ports import Ports
 from deploy.supervisor.record import Record
 from deploy.supervisor.secrets import Secrets
 from deploy.supervisor.slot import Host
 from deploy.supervisor.stack import Stack
+from deploy.supervisor.standby import StandBy
+from deploy.supervisor.starvation import Lag
 from deploy.supervisor.supervisor import Supervisor
+from weft_protos import redaction
 
 log = structlog.get_logger()
 
@@ -44,12 +53,23 @@ FAREWELL_S = 3.0
 class Daemon:
     """The process behind `weft up`."""
 
-    def __init__(self, layout: Layout, desired: Desired, *, now: Callable[[], datetime], rng: random.Random) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        desired: Desired,
+        *,
+        now: Callable[[], datetime],
+        rng: random.Random,
+        takeovers: int = 0,
+    ) -> None:
+        """`takeovers`: how many supervisors died soon before this one; 0: somebody asked for it."""
         self._layout = layout
         self._desired = desired
         self._now = now
         self._rng = rng
         self._record = Record(layout.processes)
+        self._takeovers = takeovers
+        self._standby = StandBy(layout, self._record, takeovers=takeovers + 1, rng=rng)
         self._stack: Stack | None = None
         self._scaling = asyncio.Lock()
         self._supervisor: Supervisor | None = None
@@ -69,9 +89,12 @@ class Daemon:
             try:
                 return await self._start_and_wait()
             finally:
+                await self._standby.stop()  # first: nobody is to take over what is being stopped
                 if self._supervisor is not None:
                     self._emit(Event("stopping", seconds=self._elapsed()))
                     await self._supervisor.stop()
+                elif self._stop.is_set():
+                    await stop_survivors(self._record)  # what was not taken over yet
                 self._emit(Event("stopped", seconds=self._elapsed()))
 
     async def _start_and_wait(self) -> int:
@@ -108,17 +131,33 @@ class Daemon:
             await asyncio.gather(start, stop, return_exceptions=True)  # its error, if any, has been told above
 
     async def _start(self) -> None:
+        for failures in itertools.count(1):
+            try:
+                await self._start_once()
+            except (ConfigError, OSError) as error:
+                if not self._takeovers:
+                    raise
+                # What runs goes on without us; somebody may mend what is in the way.
+                log.error("takeover_failed", reason=str(error))
+                await asyncio.sleep(delay_s(failures, self._rng))
+            else:
+                return
+
+    async def _start_once(self) -> None:
         user = account.server_account()
         self._layout.prepare(user)
-        if stopped := await stop_orphans(self._record):
-            log.warning("orphans_stopped", names=stopped)
-        free = random.Random(self._rng.random()) if self._desired.free_ports else None
-        ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free)
-        secrets = Secrets(self._layout.secrets)
-        self._stack = Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
+        if not self._desired.ephemeral:
+            await self._standby.start()
+        if strays := await stop_strays(self._layout, self._record):
+            log.warning("strays_stopped", names=strays)
+        self._stack = self._make_stack(user)
         self._stack.certificate.ensure(now=self._now())
         parts = self._stack.parts()
         self._stack.write_secrets()
+        wanted = frozenset(part.name for part in parts)
+        if stopped := await stop_survivors(self._record, wanted=wanted):
+            log.warning("orphans_stopped", names=stopped)
+        resume = self._record.up
         host = Host(
             layout=self._layout,
             record=self._record,
@@ -126,19 +165,33 @@ class Daemon:
             emit=self._emit,
             now=self._now,
             rng=self._rng,
+            lag=Lag(),
             dies_with_us=self._desired.ephemeral,
+            lenient=resume or self._takeovers > 0,
         )
         self._supervisor = Supervisor(parts, host)
-        await self._supervisor.start()
+        await self._supervisor.start(resume=resume)
+        self._record.mark_up()
+
+    def _make_stack(self, user: account.Account | None) -> Stack:
+        free = random.Random(self._rng.random()) if self._desired.free_ports else None
+        kept = {port for entry in self._record.survivors() for port in entry.ports}
+        ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free, kept=kept)
+        secrets = Secrets(self._layout.secrets)
+        return Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
 
     async def _scale(self, supervisor: Supervisor, stack: Stack, request: Mapping[str, Any]) -> messages.Scaled:
         service, size = str(request["service"]), int(request["size"])
         async with self._scaling:
             desired = self._desired.resized(service, size)
             stack = stack.resized(desired)
-            scaled = await supervisor.change(stack.parts())
+            desired.write(self._layout.desired)  # before anything is done: whoever takes over finishes it
+            try:
+                scaled = await supervisor.change(stack.parts())
+            except RefusedError:
+                self._desired.write(self._layout.desired)
+                raise
             self._stack, self._desired = stack, desired
-            desired.write(self._layout.desired)
         log.info("scaled", service=service, size=size, started=scaled.started, stopped=scaled.stopped)
         return scaled
 
@@ -238,7 +291,7 @@ class Daemon:
             raise RefusedError("the mesh is only beginning to start")
         match request["op"]:
             case "status":
-                status = messages.Status(stack.gateway_url(), stack.urls(), supervisor.processes())
+                status = messages.Status(stack.gateway_url(), stack.urls(), supervisor.processes(), os.getpid())
                 return {"status": json.loads(status.to_json())}
             case "publishing":
                 return {"publishing": asdict(stack.publishing())}
@@ -270,3 +323,26 @@ class Daemon:
                     self._told.set()
         finally:
             self._subscribers.discard(queue)
+
+
+def run(layout: Layout, *, takeovers: int) -> int:
+    """Be the daemon of a data directory until it is told to stop; the exit code. The caller holds the lock."""
+    process.forbid_core_files()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redaction.clean,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+    async def live() -> int:
+        desired = Desired.read(layout.desired)
+        rng = random.Random()
+        return await Daemon(layout, desired, now=lambda: datetime.now(UTC), rng=rng, takeovers=takeovers).run()
+
+    return asyncio.run(live())

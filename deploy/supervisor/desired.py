@@ -101,8 +101,11 @@ class Desired:
 
     def write(self, path: Path) -> None:
         """Store at `path`."""
-        path.write_text(json.dumps({**asdict(self), "sizes": dict(self.sizes)}, indent=1))
-        path.chmod(0o600)
+        # At once: a supervisor that is killed here must not leave its successor half a state.
+        temporary = path.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps({**asdict(self), "sizes": dict(self.sizes)}, indent=1))
+        temporary.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> "Desired":

@@ -10,6 +10,7 @@ the daemon, a process of its own that it starts when none runs on the data direc
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,15 +24,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from deploy.supervisor import logfile, process
+from deploy.supervisor import lock, logfile, process, standby
 from deploy.supervisor.account import server_account
 from deploy.supervisor.client import Client
-from deploy.supervisor.config import PROJECT, Settings, child_environ
+from deploy.supervisor.config import PROJECT, Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
-from deploy.supervisor.orphans import stop_orphans
+from deploy.supervisor.orphans import stop_everything
 from deploy.supervisor.record import Record
 
 START_TIMEOUT_S = 240.0
@@ -93,14 +94,18 @@ class Mesh:
     def start(self, progress: Progress | None = None, *, timeout_s: float = START_TIMEOUT_S) -> Status:
         """Start it, or join a start that is under way, and wait until everything is ready.
 
-        Raises ConfigError or StartError; then, and when it is interrupted, nothing that was started runs any more.
+        Where processes of a supervisor that died still run, they are taken over, with the state that was desired then,
+        and this returns as soon as they are; `wait_ready` waits for what has to be started.
+
+        Raises ConfigError or StartError; then, and when it is interrupted, nothing that was started runs any more,
+        unless it was taken over.
         """
-        if not self.running():
-            self._spawn()
+        continued = not self.running() and self._spawn()
         try:
             self._follow(progress, timeout_s)
         except BaseException:  # an interrupt as well: whoever asked for the start no longer wants it
-            self.stop()
+            if not continued:
+                self.stop()
             raise
         return self.status()
 
@@ -114,15 +119,40 @@ class Mesh:
 
     def stop(self, progress: Progress | None = None) -> bool:
         """Stop everything, also what a daemon that died left behind, and wait; False when nothing ran."""
-        try:
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while True:
+            if self._told_to_stop(progress):
+                self._reap()
+                return True
+            # No daemon, or one that died and has a successor who does not answer yet: the lock knows.
+            if (stopped := self._stop_unsupervised()) is not None:
+                return stopped
+            if time.monotonic() > deadline:
+                raise NotRunningError(f"the supervisor of {self._layout.root} does not answer; it cannot be stopped")
+            threading.Event().wait(POLL_S)
+
+    def _told_to_stop(self, progress: Progress | None) -> bool:
+        """Tell the daemon to stop; whether it said that it has."""
+        last = ""
+        with contextlib.suppress(NotRunningError):
             for event in self._client.down(timeout_s=STOP_TIMEOUT_S):
+                last = event.event
                 if progress is not None:
                     progress(event)
-        except NotRunningError:
-            self._reap()
-            return bool(asyncio.run(stop_orphans(Record(self._layout.processes))))
-        self._reap()
-        return True
+        return last == "stopped"
+
+    def _stop_unsupervised(self) -> bool | None:
+        """Stop what runs without a supervisor; whether anything did. None where there is a supervisor."""
+        try:
+            with lock.held(self._layout.lock) as ours:
+                if not ours:
+                    return None
+                if self._daemon is not None:
+                    self._daemon.wait()  # the kernel has its lock back, so it is dead
+                    self._daemon = None
+                return bool(asyncio.run(stop_everything(self._layout, Record(self._layout.processes))))
+        except FileNotFoundError:
+            return False
 
     def status(self) -> Status:
         """What runs now. Raises NotRunningError, or RefusedError in the first moments of a start."""
@@ -170,11 +200,16 @@ class Mesh:
         """The last lines a part wrote."""
         return logfile.tail(self._layout.log_of(name), lines)
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> bool:
+        """Start a daemon; whether it takes over what runs."""
         if given := self._desired.given():
             given.read(now=datetime.now(UTC))
         self._layout.prepare(server_account())
-        self._desired.write(self._layout.desired)
+        with lock.held(self._layout.lock) as ours:
+            # Where somebody holds it, a stand-by is about to take over.
+            continued = not ours or (self._layout.desired.exists() and bool(Record(self._layout.processes).survivors()))
+            if not continued:
+                self._desired.write(self._layout.desired)
         argv: tuple[str, ...] = (sys.executable, "-m", "deploy.supervisor", "serve", str(self._layout.root))
         if self._ephemeral:
             argv = (process.SETPRIV, "--pdeathsig", "KILL", "--", *argv)
@@ -182,8 +217,7 @@ class Mesh:
         try:
             self._daemon = subprocess.Popen(
                 argv,
-                # It asks over gRPC and forks; its children exec at once, so gRPC has nothing to prepare for a fork.
-                env={**child_environ(), "GRPC_ENABLE_FORK_SUPPORT": "0"},
+                env=standby.environ(),
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -197,6 +231,7 @@ class Mesh:
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 raise StartError("supervisor", "does not come up", log=self.log_tail("supervisor"))
             threading.Event().wait(POLL_S)
+        return continued
 
     def _follow(self, progress: Progress | None, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -217,14 +252,12 @@ class Mesh:
         raise StartError("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
 
     def _reap(self) -> None:
-        """Wait for the daemon itself, which ends right after it has said goodbye."""
+        """Wait for the daemon itself, which ends right after it has said goodbye, whoever started it."""
         if self._daemon is not None:
             self._daemon.wait(STOP_TIMEOUT_S)
             self._daemon = None
+        with contextlib.suppress(FileNotFoundError), lock.held(self._layout.lock, timeout_s=STOP_TIMEOUT_S):
             return
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while self.running() and time.monotonic() < deadline:
-            threading.Event().wait(POLL_S)
 
 
 def _failure(event: Event) -> SupervisorError:

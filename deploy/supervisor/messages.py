@@ -45,6 +45,12 @@ class Process:
     restarts: int
     since: str
     role: str
+    quarantined: bool = False
+    """It has died again and again, and is tried rarely until it lives or somebody restarts it."""
+    reason: str = ""
+    """Why it ended last; empty where it never did."""
+    log: tuple[str, ...] = ()
+    """The last lines of a process that is down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class Status:
     gateway: str
     urls: Mapping[str, str | None]
     processes: tuple[Process, ...]
+    supervisor: int = 0
+    """Pid of the supervisor itself."""
 
     @property
     def ready(self) -> bool:
@@ -144,5 +152,6 @@ def certificate_of(message: Mapping[str, Any]) -> Certificate:
 
 def status_of(message: Mapping[str, Any]) -> Status:
     """A status that was sent."""
-    processes: Sequence[Mapping[str, Any]] = message["processes"]
-    return Status(message["gateway"], message["urls"], tuple(Process(**process) for process in processes))
+    found: Sequence[Mapping[str, Any]] = message["processes"]
+    processes = tuple(Process(**{**process, "log": tuple(process["log"])}) for process in found)
+    return Status(message["gateway"], message["urls"], processes, message["supervisor"])

@@ -156,38 +156,49 @@ class TestLogfile:
 
 class TestRecord:
     def entry(self, pid: int, start_time: int) -> Entry:
-        return Entry("orders-1", pid, start_time, stop_rank=1, stop_signal=15, grace_s=1.0)
+        return Entry(
+            name="orders-1",
+            pid=pid,
+            start_time=start_time,
+            digest="d",
+            ports=(21000,),
+            starts=1,
+            since="2026-01-01T00:00:00+00:00",
+            stop_rank=1,
+            stop_signal=15,
+            grace_s=1.0,
+        )
 
-    def test_a_process_that_outlived_its_supervisor_is_an_orphan(self, tmp_path: Path) -> None:
+    def test_a_process_that_outlived_its_supervisor_is_a_survivor(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())
         assert own is not None
         Record(tmp_path / "p.json").put(self.entry(os.getpid(), own))
 
-        assert ["orders-1"] == [entry.name for entry in Record(tmp_path / "p.json").orphans()]
+        assert ["orders-1"] == [entry.name for entry in Record(tmp_path / "p.json").survivors()]
 
-    def test_our_own_children_are_no_orphans(self, tmp_path: Path) -> None:
+    def test_our_own_children_are_no_survivors(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())
         assert own is not None
         record = Record(tmp_path / "p.json")
         record.put(self.entry(os.getpid(), own))
 
-        assert [] == record.orphans()
+        assert () == record.survivors()
 
     def test_a_pid_that_was_used_again_is_left_alone(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())
         assert own is not None
         Record(tmp_path / "p.json").put(self.entry(os.getpid(), own - 1))
 
-        assert [] == Record(tmp_path / "p.json").orphans()
+        assert () == Record(tmp_path / "p.json").survivors()
 
-    def test_a_process_that_ended_is_no_orphan(self, tmp_path: Path) -> None:
+    def test_a_process_that_ended_is_no_survivor(self, tmp_path: Path) -> None:
         child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
         start = procfs.start_time(child.pid)
         assert start is not None
         Record(tmp_path / "p.json").put(self.entry(child.pid, start))
         child.communicate()
 
-        assert [] == Record(tmp_path / "p.json").orphans()
+        assert () == Record(tmp_path / "p.json").survivors()
 
     def test_a_record_from_before_the_last_boot_is_void(self, tmp_path: Path) -> None:
         path = tmp_path / "p.json"
@@ -196,7 +207,7 @@ class TestRecord:
         Record(path).put(self.entry(os.getpid(), own))
         path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
 
-        assert [] == Record(path).orphans()
+        assert () == Record(path).survivors()
 
     def test_what_was_removed_is_forgotten(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())
@@ -205,4 +216,4 @@ class TestRecord:
         record.put(self.entry(os.getpid(), own))
         record.remove("orders-1")
 
-        assert [] == Record(tmp_path / "p.json").orphans()
+        assert () == Record(tmp_path / "p.json").survivors()

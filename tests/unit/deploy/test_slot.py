@@ -20,6 +20,7 @@ from deploy.supervisor.messages import Event
 from deploy.supervisor.part import Command, Kind, Part, Server, Task
 from deploy.supervisor.record import Record
 from deploy.supervisor.slot import Host, Slot
+from deploy.supervisor.starvation import Lag
 from deploy.supervisor.supervisor import Supervisor
 
 DEADLINE_S = 20.0
@@ -60,7 +61,7 @@ def web(folder: Path, *, port: int | None = None, source: str = SERVER, name: st
     )
 
 
-def host(folder: Path, events: list[Event]) -> Host:
+def host(folder: Path, events: list[Event], *, lenient: bool = False) -> Host:
     layout = Layout(folder)
     layout.prepare(None)
     return Host(
@@ -70,7 +71,9 @@ def host(folder: Path, events: list[Event]) -> Host:
         emit=events.append,
         now=lambda: datetime.now(UTC),
         rng=random.Random(1),
+        lag=Lag(),
         dies_with_us=True,
+        lenient=lenient,
     )
 
 
