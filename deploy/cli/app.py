@@ -20,6 +20,7 @@ for verb in (
     mesh.logs,
     mesh.scale,
     mesh.kill,
+    mesh.restart,
     explain.explain,
     jobs.token,
     jobs.replay,

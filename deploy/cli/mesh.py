@@ -1,4 +1,4 @@
-"""The verbs that start, show, resize and stop the mesh of this machine: up, down, status, logs, scale, kill.
+"""The verbs that start, show, resize and stop the mesh of this machine: up, down, status, logs, scale, kill, restart.
 
 Registered by app.py.
 """
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from deploy.supervisor import logfile
+from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.config import Settings
 from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
 from deploy.supervisor.errors import StartError
@@ -43,14 +44,14 @@ def up() -> None:
     except StartError as error:
         _explain(error, settings.data)
         raise typer.Exit(1) from error
+    if not status.ready:
+        status = mesh.wait_ready(timeout_s=RUNNING_TIMEOUT_S)
     if running:
-        if not status.ready:
-            status = mesh.wait_ready(timeout_s=RUNNING_TIMEOUT_S)
         print(f"already running: {len(status.processes)} processes, all ready")
-        for name in mesh.differences():
-            print(f"weft: {name} is another than the running mesh's; `weft down` first to change it", file=sys.stderr)
     else:
         print(f"all {len(status.processes)} processes ready after {time.monotonic() - began:.1f} s")
+    for name in mesh.differences():
+        print(f"weft: {name} is another than the running mesh's; `weft down` first to change it", file=sys.stderr)
     print(places(status, settings))
 
 
@@ -80,6 +81,8 @@ def status(
         print(found.to_json(indent=2))
         return
     print(_table(found, colour=sys.stdout.isatty()))
+    for line in (*_quarantine(found), *_sizes(found)):
+        print(line)
     print(places(found, settings))
 
 
@@ -121,23 +124,42 @@ def kill(
     print(f"sent {chosen.name} to {killed.name} (pid {killed.pid})")
 
 
+def restart(
+    name: Annotated[str, typer.Argument(help="A process, such as orders-1.")],
+) -> None:
+    """Stop one process in an orderly way, start it again, and wait until it is ready.
+
+    One that was given up for now, because it died again and again, is tried at once.
+
+    Example: weft restart orders-1
+    """
+    settings = Settings.from_environ()
+    began = time.monotonic()
+    Mesh(settings.data, settings=settings).restart(name)
+    print(f"{name} is ready again ({time.monotonic() - began:.1f} s)")
+
+
 def scale(
     service: Annotated[str, typer.Argument(help="A service, a worker, or `gateway`.")],
-    size: Annotated[int, typer.Argument(min=0, max=INSTANCES_MAX, help="So many instances.")],
+    size: Annotated[str, typer.Argument(help="So many instances, such as 3; or `auto`, or bounds for it such as 2-6.")],
 ) -> None:
     """Have more or fewer instances of something, while everything goes on.
 
-    Those that go are drained first, the last one first. It holds until the mesh is stopped.
+    Those that go are drained first, the last one first. It holds until the mesh is stopped. With `auto`, or bounds, the
+    load decides from now on how many there are.
 
-    Example: weft scale gateway 3
+    Example: weft scale gateway 3, weft scale orders auto, weft scale orders 2-6
     """
+    wanted = _size(size)
     if service not in SCALABLE:
         raise typer.BadParameter(f"{service} cannot be resized while the mesh runs; {', '.join(SCALABLE)} can")
     settings = Settings.from_environ()
     began = time.monotonic()
-    scaled = Mesh(settings.data, settings=settings).scale(service, size)
+    mesh = Mesh(settings.data, settings=settings)
+    scaled = mesh.scale(service, wanted) if isinstance(wanted, int) else mesh.scale_by_load(service, *wanted)
     changes = [(verb, names) for verb, names in (("started", scaled.started), ("stopped", scaled.stopped)) if names]
-    what = "; ".join(f"{verb} {', '.join(names)}" for verb, names in changes) or f"{service} has {size} already"
+    nothing = f"{service} has {size} already" if isinstance(wanted, int) else f"{service} is sized by its load now"
+    what = "; ".join(f"{verb} {', '.join(names)}" for verb, names in changes) or nothing
     print(f"{what} ({time.monotonic() - began:.1f} s)")
 
 
@@ -177,15 +199,31 @@ def _table(found: Status, *, colour: bool) -> str:
     for process in found.processes:
         pid = "-" if process.pid is None else str(process.pid)
         since = process.since.partition(".")[0]
-        rows.append(
-            (process.name, process.kind, process.state, pid, process.address, str(process.restarts), f"{since}Z")
-        )
+        state = "quarantined" if process.quarantined else process.state
+        rows.append((process.name, process.kind, state, pid, process.address, str(process.restarts), f"{since}Z"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if colour:
         tones = [GREEN if process.state == "ready" else RED for process in found.processes]
         lines = lines[:1] + [f"{tone}{line}{RESET}" for tone, line in zip(tones, lines[1:], strict=True)]
     return "\n".join(lines)
+
+
+def _quarantine(found: Status) -> list[str]:
+    """Why parts that are tried rarely are down, and what they said last."""
+    lines = []
+    for process in found.processes:
+        if process.quarantined:
+            lines.append(f"{process.name} died again and again, last: {process.reason}.")
+            lines.extend(f"  {process.name} | {line[:LINE_WIDTH]}" for line in process.log)
+            lines.append(f"  It is tried once a minute, and now with `weft restart {process.name}`.")
+    return lines
+
+
+def _sizes(found: Status) -> list[str]:
+    """What is sized by its load, in one line."""
+    auto = [f"{name} {size.desired} of {size.auto}" for name, size in found.sizes.items() if size.auto]
+    return [f"sized by load: {', '.join(auto)}"] if auto else []
 
 
 def _log_files(folder: Path, name: str) -> list[Path]:
@@ -202,6 +240,22 @@ def _log_files(folder: Path, name: str) -> list[Path]:
 
 def _log_line(path: Path, line: str, *, alone: bool) -> str:
     return line if alone else f"{path.stem:<{NAME_WIDTH}} {line}"
+
+
+def _size(text: str) -> int | tuple[Bounds | None]:
+    """A number, or the bounds between which the load decides; without any where the usual ones are meant."""
+    if text == "auto":
+        return (None,)
+    least, dash, most = text.partition("-")
+    numbers = (least, most) if dash else (least,)
+    if not all(number.isascii() and number.isdigit() and int(number) <= INSTANCES_MAX for number in numbers):
+        raise typer.BadParameter(f"{text} is no size; give 0 to {INSTANCES_MAX}, `auto`, or bounds such as 2-6")
+    if not dash:
+        return int(least)
+    try:
+        return (Bounds(int(least), int(most)),)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _signal(text: str) -> signal.Signals:

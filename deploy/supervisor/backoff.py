@@ -13,7 +13,7 @@ QUARANTINE_S = 60.0
 
 
 def delay_s(failures: int, rng: random.Random) -> float:
-    """Exponential with full jitter, for the `failures`-th death in a row: what died together is not started together."""
+    """Exponential with full jitter, for the `failures`-th death in a row: who died together starts apart."""
     if failures <= 0:
         return 0.0
     return rng.uniform(0.0, min(CEILING_S, FIRST_S * 2.0 ** min(failures - 1, 16)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.supervisor import messages
+from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.errors import NotRunningError, RefusedError
 from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
 
@@ -55,6 +56,12 @@ class Client:
         answer = self._ask({"op": "scale", "service": service, "size": size})
         return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
 
+    def scale_by_load(self, service: str, bounds: Bounds | None) -> Scaled:
+        """Let the load decide how many there are, within bounds; None: the usual ones. Raises RefusedError."""
+        within = None if bounds is None else [bounds.least, bounds.most]
+        answer = self._ask({"op": "scale", "service": service, "auto": within})
+        return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
+
     def events(self, *, timeout_s: float | None = None) -> Iterator[Event]:
         """Everything that happened since the daemon began, then what happens, until it ends."""
         return self._stream({"op": "events"}, timeout_s)
@@ -79,12 +86,13 @@ class Client:
         return answer
 
     def _stream(self, request: Mapping[str, object], timeout_s: float | None) -> Iterator[Event]:
-        with self._connect(timeout_s) as connection, connection.makefile("rwb") as stream:
-            with contextlib.suppress(ConnectionError):  # it was killed just now: nothing more will be said
-                stream.write(messages.encode(request))
-                stream.flush()
-                for line in stream:
-                    yield messages.event_of(messages.decode(line))
+        # A connection that is reset belongs to a supervisor that was killed just now: nothing more will be said.
+        ended = contextlib.suppress(ConnectionError)
+        with self._connect(timeout_s) as connection, connection.makefile("rwb") as stream, ended:
+            stream.write(messages.encode(request))
+            stream.flush()
+            for line in stream:
+                yield messages.event_of(messages.decode(line))
 
     def _connect(self, timeout_s: float | None) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 """The clone the code runs from."""
 
 KNOWN = (
+    "WEFT_AUTOSCALE",
     "WEFT_DATA",
     "WEFT_GATEWAY_PORT",
     "WEFT_GATEWAY_TLS_PORT",
@@ -83,6 +84,8 @@ class Settings:
     """Share of requests that are traced, decided at the head."""
     otlp_endpoint: str = ""
     """OTLP/gRPC endpoint that gets the spans instead of our own sink; empty = our own."""
+    autoscale: bool = True
+    """Whether services and workers are sized by their load, within the bounds of `desired.py`."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -121,6 +124,7 @@ class Settings:
             log_level=level,
             trace_ratio=_ratio(env, "WEFT_TRACE_RATIO", PRODUCTION_TRACE_RATIO if production else 1.0),
             otlp_endpoint=_collector(env),
+            autoscale=_switch(env, "WEFT_AUTOSCALE"),
         )
 
 
@@ -157,6 +161,13 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
         raise ConfigError(f"{name}={text} is not a port; give a number from 1 to 65535")
     return int(text)
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name) or "on"
+    if text not in ("on", "off"):
+        raise ConfigError(f"{name}={text} is neither on nor off")
+    return text == "on"
 
 
 def _collector(environ: Mapping[str, str]) -> str:

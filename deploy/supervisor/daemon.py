@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,11 +21,14 @@ from typing import Any
 import structlog
 
 from deploy.supervisor import account, messages, process
+from deploy.supervisor.autoscale import Bounds
+from deploy.supervisor.autoscaler import Autoscaler
 from deploy.supervisor.backoff import delay_s
-from deploy.supervisor.desired import Desired
+from deploy.supervisor.desired import SCALABLE, Desired
 from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
 from deploy.supervisor.layout import Layout
+from deploy.supervisor.load import Instance
 from deploy.supervisor.messages import Event
 from deploy.supervisor.orphans import stop_strays, stop_survivors
 from deploy.supervisor.ports import Ports
@@ -35,7 +38,7 @@ from deploy.supervisor.slot import Host
 from deploy.supervisor.stack import Stack
 from deploy.supervisor.standby import StandBy
 from deploy.supervisor.starvation import Lag
-from deploy.supervisor.supervisor import Supervisor
+from deploy.supervisor.supervisor import Supervisor, cancel
 from weft_protos import redaction
 
 log = structlog.get_logger()
@@ -72,6 +75,11 @@ class Daemon:
         self._standby = StandBy(layout, self._record, takeovers=takeovers + 1, rng=rng)
         self._stack: Stack | None = None
         self._scaling = asyncio.Lock()
+        self._autoscaler = Autoscaler(
+            wanted=lambda: {name: (self._desired.sizes[name], bounds) for name, bounds in self._desired.auto.items()},
+            instances=self._instances,
+            resize=self._follow_load,
+        )
         self._supervisor: Supervisor | None = None
         self._events: list[Event] = []
         self._subscribers: set[asyncio.Queue[Event | None]] = set()
@@ -109,12 +117,17 @@ class Daemon:
             log.info("mesh_up", seconds=round(self._elapsed(), 3))
             assert self._supervisor is not None
             assert self._stack is not None
-            keeping = asyncio.create_task(self._keep_certificate(self._stack.certificate))
+            keeping = [
+                asyncio.create_task(self._keep_certificate(self._stack.certificate), name="certificate"),
+                asyncio.create_task(self._autoscaler.run(), name="autoscaler"),
+            ]
+            for chore in keeping:
+                chore.add_done_callback(_tell_of_fault)
             broken = self._supervisor.broken
             try:
                 await asyncio.wait((stop, broken), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                keeping.cancel()
+                await cancel(keeping)
             if broken.done():
                 await broken
         except StartError as error:
@@ -180,20 +193,59 @@ class Daemon:
         secrets = Secrets(self._layout.secrets)
         return Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
 
-    async def _scale(self, supervisor: Supervisor, stack: Stack, request: Mapping[str, Any]) -> messages.Scaled:
-        service, size = str(request["service"]), int(request["size"])
+    async def _scale(self, request: Mapping[str, Any]) -> messages.Scaled:
+        service = str(request["service"])
+        self._autoscaler.hold(service)
+
+        def change(desired: Desired) -> Desired:
+            if "auto" not in request:
+                return desired.resized(service, int(request["size"]))
+            within = request["auto"]
+            return desired.sized_by_load(service, None if within is None else Bounds(*within))
+
+        return await self._change(change)
+
+    async def _follow_load(self, sizes: Mapping[str, int]) -> None:
+        await self._change(lambda desired: desired.following({n: s for n, s in sizes.items() if n in desired.auto}))
+
+    async def _change(self, change: Callable[[Desired], Desired]) -> messages.Scaled:
+        """Go over to another desired state, one at a time."""
         async with self._scaling:
-            desired = self._desired.resized(service, size)
-            stack = stack.resized(desired)
+            assert self._stack is not None
+            assert self._supervisor is not None
+            desired = change(self._desired)
+            stack = self._stack.resized(desired)
             desired.write(self._layout.desired)  # before anything is done: whoever takes over finishes it
             try:
-                scaled = await supervisor.change(stack.parts())
+                scaled = await self._supervisor.change(stack.parts())
             except RefusedError:
                 self._desired.write(self._layout.desired)
                 raise
             self._stack, self._desired = stack, desired
-        log.info("scaled", service=service, size=size, started=scaled.started, stopped=scaled.stopped)
+        log.info("scaled", sizes=dict(desired.sizes), started=scaled.started, stopped=scaled.stopped)
         return scaled
+
+    def _hold(self, supervisor: Supervisor, request: Mapping[str, Any]) -> None:
+        """What somebody kills or restarts by hand is not sent away at the same moment."""
+        for part in supervisor.processes():
+            if request["name"] in (part.name, "any"):
+                self._autoscaler.hold(part.service)
+
+    def _instances(self, service: str) -> Sequence[Instance]:
+        assert self._stack is not None
+        assert self._supervisor is not None
+        return [
+            Instance(part.name, part.pid, self._stack.metrics_port(part.name))
+            for part in self._supervisor.processes()
+            if part.service == service and part.pid is not None and part.state == "ready"
+        ]
+
+    def _sizes(self) -> Mapping[str, messages.Size]:
+        auto = {name: str(bounds) for name, bounds in self._desired.auto.items()}
+        return {
+            name: messages.Size(self._desired.sizes[name], auto.get(name, ""), self._autoscaler.load(name))
+            for name in SCALABLE
+        }
 
     async def _keep_certificate(self, kept: EdgeCertificate) -> None:
         """Renew the gateways' certificate before it ends, and take over what the user put in the place of theirs."""
@@ -291,18 +343,21 @@ class Daemon:
             raise RefusedError("the mesh is only beginning to start")
         match request["op"]:
             case "status":
-                status = messages.Status(stack.gateway_url(), stack.urls(), supervisor.processes(), os.getpid())
+                parts = supervisor.processes()
+                status = messages.Status(stack.gateway_url(), stack.urls(), parts, os.getpid(), self._sizes())
                 return {"status": json.loads(status.to_json())}
             case "publishing":
                 return {"publishing": asdict(stack.publishing())}
             case "renew-certificate":
                 return {"certificate": self._renew_certificate(stack.certificate)}
             case "kill":
+                self._hold(supervisor, request)
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":
+                self._hold(supervisor, request)
                 killed = await supervisor.restart(str(request["name"]))
             case "scale":
-                return asdict(await self._scale(supervisor, stack, request))
+                return asdict(await self._scale(request))
             case other:
                 raise RefusedError(f"no operation is called {other}")
         return {"name": killed.name, "pid": killed.pid}
@@ -323,6 +378,12 @@ class Daemon:
                     self._told.set()
         finally:
             self._subscribers.discard(queue)
+
+
+def _tell_of_fault(chore: "asyncio.Task[None]") -> None:
+    """A fault in what runs beside the parts ends that and nothing else."""
+    if not chore.cancelled() and (error := chore.exception()) is not None:
+        log.error("chore_failed", chore=chore.get_name(), exc_info=error)
 
 
 def run(layout: Layout, *, takeovers: int) -> int:

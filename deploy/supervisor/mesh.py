@@ -26,6 +26,7 @@ from typing import Literal
 
 from deploy.supervisor import lock, logfile, process, standby
 from deploy.supervisor.account import server_account
+from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.client import Client
 from deploy.supervisor.config import PROJECT, Settings
 from deploy.supervisor.desired import Desired
@@ -114,7 +115,8 @@ class Mesh:
 
         Sizes are none of them: those of a running mesh are changed by `scale`.
         """
-        running = {**asdict(Desired.read(self._layout.desired)), "sizes": dict(self._desired.sizes)}
+        sizes = {"sizes": dict(self._desired.sizes), "auto": asdict(self._desired)["auto"]}
+        running = {**asdict(Desired.read(self._layout.desired)), **sizes}
         return tuple(name for name, value in asdict(self._desired).items() if running[name] != value)
 
     def stop(self, progress: Progress | None = None) -> bool:
@@ -183,6 +185,10 @@ class Mesh:
         Those that go are drained first, the youngest first; returns when the new ones are ready and the old ones gone.
         """
         return self._client.scale(service, size)
+
+    def scale_by_load(self, service: str, bounds: Bounds | None = None) -> Scaled:
+        """Let the load decide how many there are, within bounds; None: the usual ones. Raises RefusedError."""
+        return self._client.scale_by_load(service, bounds)
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> Status:
         """Wait until every process is ready. Raises RefusedError when that takes longer."""

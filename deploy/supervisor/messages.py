@@ -8,7 +8,7 @@ answer    {"status": {...}} | {"publishing": {...}} | {"certificate": {...}} | {
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 EventKind = Literal["part", "up", "failed", "stopping", "stopped"]
@@ -54,6 +54,17 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """How many instances of a part are wanted."""
+
+    desired: int
+    auto: str = ""
+    """The bounds, `2-4`, within which its load decides; empty where somebody did."""
+    load: float | None = None
+    """What was measured last, in instances that would be busy all the time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What `weft status --json` prints."""
 
@@ -62,6 +73,8 @@ class Status:
     processes: tuple[Process, ...]
     supervisor: int = 0
     """Pid of the supervisor itself."""
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    """Of everything whose number can be changed."""
 
     @property
     def ready(self) -> bool:
@@ -154,4 +167,5 @@ def status_of(message: Mapping[str, Any]) -> Status:
     """A status that was sent."""
     found: Sequence[Mapping[str, Any]] = message["processes"]
     processes = tuple(Process(**{**process, "log": tuple(process["log"])}) for process in found)
-    return Status(message["gateway"], message["urls"], processes, message["supervisor"])
+    sizes = {name: Size(**size) for name, size in message["sizes"].items()}
+    return Status(message["gateway"], message["urls"], processes, message["supervisor"], sizes)

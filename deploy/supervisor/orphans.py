@@ -1,4 +1,4 @@
-"""Stops what a supervisor that died has left running and nobody wants any more. Used by the next one, and by `weft down`.
+"""Stops what a supervisor that died has left running and nobody wants. Used by the next one, and by `weft down`.
 
 Beside the record there is a second witness: whoever leads a session and writes into one of the mesh's log files was
 started for it. So a process that was spawned in the moment before its supervisor died, and never recorded, is found.

@@ -44,7 +44,7 @@ class Ports:
         is_free: Callable[[int], bool] = is_free,
         kept: Collection[int] = (),
     ) -> None:
-        """`rng` switches to free mode: no block, any free port. `kept`: ports that processes of the mesh itself have."""
+        """`rng` switches to free mode: no block, any free port. `kept`: ports that the mesh's own processes have."""
         self._path = path
         self._base = base
         self._rng = rng

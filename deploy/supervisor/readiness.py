@@ -14,7 +14,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, NoAnswerError
 
-
 LIVENESS = "liveness"
 """The name under which a process of ours says whether its work goes on."""
 _ALIVE = (

@@ -28,7 +28,7 @@ GRACE_S = 2.0
 
 
 def environ() -> dict[str, str]:
-    """The environment of a supervisor. It asks over gRPC and forks; its children exec at once, so gRPC prepares nothing."""
+    """A supervisor's own. It asks over gRPC and forks; its children exec at once, so gRPC need not prepare for that."""
     return {**child_environ(), "GRPC_ENABLE_FORK_SUPPORT": "0"}
 
 

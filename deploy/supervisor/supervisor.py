@@ -6,6 +6,7 @@ Owned by `daemon.py`. Invariant: when `stop()` has returned, no process that `st
 import asyncio
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import psycopg
 import structlog
@@ -108,9 +109,10 @@ class Supervisor:
         wanted = {part.name for part in parts}
         added = [part for part in parts if part.name not in self._done]
         removed = [name for name in self._done if name not in wanted]
-        self._slots.update((part.name, Slot(part, self._host)) for part in added if isinstance(part, Server))
+        strict = replace(self._host, lenient=False)  # whoever asked is told what does not start
+        self._slots.update((part.name, Slot(part, strict)) for part in added if isinstance(part, Server))
         for part in added:
-            self._done[part.name] = asyncio.create_task(self._bring_up(part), name=part.name)
+            self._done[part.name] = asyncio.create_task(self._bring_up(part, strict=True), name=part.name)
         try:
             await first_failure(self._done[part.name] for part in added)
         except StartError as error:
@@ -147,12 +149,12 @@ class Supervisor:
             raise RefusedError("no service instance and no worker runs at the moment")
         return self._host.rng.choice(names)
 
-    async def _bring_up(self, part: Part, *, in_order: bool = True) -> None:
+    async def _bring_up(self, part: Part, *, in_order: bool = True, strict: bool = False) -> None:
         for need in part.after if in_order else ():
             # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
             await asyncio.shield(self._done[need])
         if isinstance(part, Task):
-            await self._run_task(part)
+            await self._run_task(part, lenient=self._host.lenient and not strict)
             self._host.record.finish(part.name, part.digest())
             return
         slot = self._slots[part.name]
@@ -166,7 +168,7 @@ class Supervisor:
         if error is not None and not self.broken.done():
             self.broken.set_exception(error)
 
-    async def _run_task(self, task: Task) -> None:
+    async def _run_task(self, task: Task, *, lenient: bool) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         if self._host.record.finished(task.name, task.digest()):
@@ -175,7 +177,7 @@ class Supervisor:
             return
         path, since, reason = self._host.layout.log_of(task.name), 0, ""
         for failures in itertools.count():
-            if failures >= TASK_ATTEMPTS_MAX and not self._host.lenient:
+            if failures >= TASK_ATTEMPTS_MAX and not lenient:
                 break
             await asyncio.sleep(delay_s(failures, self._host.rng))
             logfile.rotate(path)

@@ -1,4 +1,4 @@
-"""A supervisor that is killed leaves everything running, and the next one takes it over: a real daemon, two real servers.
+"""A supervisor that is killed leaves everything running, and the next one takes it over. Real daemons, real servers.
 
 The servers are memcacheds, which cost nothing to start.
 """

@@ -134,7 +134,7 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "verb",
     [
-        *("up", "down", "status", "logs", "scale", "kill", "explain"),
+        *("up", "down", "status", "logs", "scale", "kill", "restart", "explain"),
         *("certificates show", "certificates renew"),
         *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
         *("keys list", "keys rotate", "keys revoke"),
@@ -159,10 +159,9 @@ def test_logs_of_a_service_are_those_of_its_instances(data: Path, capsys: pytest
 def test_the_status_object_has_the_promised_shape() -> None:
     found = json.loads(STATUS.to_json())
 
-    assert {"gateway", "urls", "processes"} == set(found)
-    assert ["name", "kind", "service", "pid", "address", "state", "restarts", "since", "role"] == list(
-        found["processes"][0]
-    )
+    assert {"gateway", "urls", "processes", "supervisor", "sizes"} == set(found)
+    promised = ["name", "kind", "service", "pid", "address", "state", "restarts", "since", "role"]
+    assert [*promised, "quarantined", "reason", "log"] == list(found["processes"][0])
 
 
 def test_a_status_survives_the_socket() -> None:

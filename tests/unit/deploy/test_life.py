@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 import pytest
 
 from deploy.supervisor import backoff
-from deploy.supervisor.life import DEATHS_MAX, DEATHS_WITHIN_S, MISSES_MAX, REFUSING_MAX_S, SILENCE_S, SOON_S, Life, State, Verdict
+from deploy.supervisor.life import (
+    DEATHS_MAX,
+    DEATHS_WITHIN_S,
+    MISSES_MAX,
+    REFUSING_MAX_S,
+    SILENCE_S,
+    SOON_S,
+    Life,
+    State,
+    Verdict,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
