@@ -199,7 +199,7 @@ def _table(found: Status, *, colour: bool) -> str:
     for process in found.processes:
         pid = "-" if process.pid is None else str(process.pid)
         since = process.since.partition(".")[0]
-        state = "quarantined" if process.quarantined else process.state
+        state = "quarantined" if process.quarantined and process.state != "ready" else process.state
         rows.append((process.name, process.kind, state, pid, process.address, str(process.restarts), f"{since}Z"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -213,7 +213,7 @@ def _quarantine(found: Status) -> list[str]:
     """Why parts that are tried rarely are down, and what they said last."""
     lines = []
     for process in found.processes:
-        if process.quarantined:
+        if process.quarantined and process.state != "ready":
             lines.append(f"{process.name} died again and again, last: {process.reason}.")
             lines.extend(f"  {process.name} | {line[:LINE_WIDTH]}" for line in process.log)
             lines.append(f"  It is tried once a minute, and now with `weft restart {process.name}`.")

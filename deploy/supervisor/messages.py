@@ -46,7 +46,7 @@ class Process:
     since: str
     role: str
     quarantined: bool = False
-    """It has died again and again, and is tried rarely until it lives or somebody restarts it."""
+    """It has died again and again, and is tried rarely until it has lived for a while or somebody restarts it."""
     reason: str = ""
     """Why it ended last; empty where it never did."""
     log: tuple[str, ...] = ()
