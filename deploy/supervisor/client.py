@@ -11,8 +11,8 @@ from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.errors import NotRunningError, RefusedError
 from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
 
-ANSWER_TIMEOUT_S = 120.0
-"""Longer than the longest thing that can be asked for, a restart."""
+ANSWER_TIMEOUT_S = 300.0
+"""Longer than what can be asked for takes: a restart, or so many instances more."""
 
 
 class Client:
@@ -78,6 +78,8 @@ class Client:
                 line = stream.readline()
         except ConnectionError:
             line = b""  # it was killed just now
+        except TimeoutError as error:
+            raise RefusedError("the supervisor has not answered yet; `weft status` shows how far it is") from error
         if not line:
             raise NotRunningError("the supervisor has just stopped")
         answer = messages.decode(line)

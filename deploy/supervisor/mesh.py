@@ -242,20 +242,31 @@ class Mesh:
     def _follow(self, progress: Progress | None, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         try:
-            for event in self._client.events(timeout_s=timeout_s):
+            while not self._is_up(progress, deadline):
+                # It was killed. A stand-by finishes what it began; a test's mesh has none.
+                silent = time.monotonic() + (0.0 if self._ephemeral else DAEMON_TIMEOUT_S)
+                while not self.running():
+                    if time.monotonic() > silent:
+                        raise StartError("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
+                    threading.Event().wait(POLL_S)
+        except TimeoutError as error:
+            raise StartError("mesh", f"is not up after {timeout_s:.0f} s") from error
+
+    def _is_up(self, progress: Progress | None, deadline: float) -> bool:
+        """Follow a daemon until the mesh is up, or it says no more. Raises StartError, ConfigError, TimeoutError."""
+        with contextlib.suppress(NotRunningError):
+            for event in self._client.events(timeout_s=max(0.0, deadline - time.monotonic())):
                 if progress is not None:
                     progress(event)
                 if event.event == "up":
-                    return
+                    return True
                 if event.event == "failed":
                     raise _failure(event)
                 if event.event == "stopped":
                     raise StartError("mesh", "was stopped by somebody else while it started")
                 if time.monotonic() > deadline:
                     raise TimeoutError
-        except TimeoutError as error:
-            raise StartError("mesh", f"is not up after {timeout_s:.0f} s") from error
-        raise StartError("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
+        return False
 
     def _reap(self) -> None:
         """Wait for the daemon itself, which ends right after it has said goodbye, whoever started it."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -117,6 +118,28 @@ def test_both_supervisors_killed_and_started_by_hand(mesh: Mesh, folder: Path) -
     with Mesh(folder, ports="free", only=NAMES, sizes={"orders": 7}) as again:
         assert pids(before) == pids(again.start())
         assert wanted == Layout(folder).desired.read_text()
+
+
+def test_a_supervisor_killed_while_the_mesh_starts_is_replaced_by_one_that_finishes(folder: Path) -> None:
+    # PostgreSQL makes its directory first, which takes a while.
+    with Mesh(folder, ports="free", only=("postgres-1", "memcached-1")) as mesh:
+        failures: list[BaseException] = []
+
+        def start() -> None:
+            try:
+                mesh.start()
+            except BaseException as error:  # noqa: BLE001 - told by the test
+                failures.append(error)
+
+        starting = threading.Thread(target=start)
+        starting.start()
+        eventually(lambda: answers(mesh.status) is not None)
+        eventually(lambda: STANDBY in Layout(folder).processes.read_text())
+        killed = kill_supervisor(mesh)
+        starting.join(120)
+
+        assert [] == failures
+        assert {"postgres-1", "memcached-1"} == set(pids(successor_of(mesh, killed)))
 
 
 def test_a_standby_that_is_killed_is_replaced(mesh: Mesh, folder: Path) -> None:
