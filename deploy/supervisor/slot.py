@@ -28,7 +28,7 @@ from deploy.supervisor.starvation import Lag
 log = structlog.get_logger()
 
 START_POLL_S = 0.05
-WATCH_INTERVAL_S = 0.75
+WATCH_INTERVAL_S = 0.6
 RETRY_INTERVAL_S = 0.1
 """Between probes once one was missed: three of them with their timeouts stay below five seconds."""
 FIRST_ATTEMPTS_MAX = 3
