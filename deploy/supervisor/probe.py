@@ -22,6 +22,10 @@ class NoAnswerError(Exception):
     """Nothing, or nothing sensible, came back in time."""
 
 
+class ClosedError(NoAnswerError):
+    """Nobody listens: it leaves, or never came. That is no silence."""
+
+
 class Probe(Protocol):
     """One question to one server."""
 

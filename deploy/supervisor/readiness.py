@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, NoAnswerError
+from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, ClosedError, NoAnswerError
 
 LIVENESS = "liveness"
 """The name under which a process of ours says whether its work goes on."""
@@ -38,6 +38,8 @@ async def exchange(port: int, request: bytes, *, reply_bytes: int) -> bytes:
                 writer.close()
     except asyncio.IncompleteReadError as error:
         return error.partial
+    except ConnectionRefusedError as error:
+        raise ClosedError(f"port {port}: {error}") from error
     except (OSError, TimeoutError) as error:
         raise NoAnswerError(f"port {port}: {error or 'no answer in time'}") from error
 
@@ -64,7 +66,8 @@ class Http:
         try:
             status = await asyncio.to_thread(http_get, self.port, self.path)
         except (OSError, http.client.HTTPException) as error:
-            raise NoAnswerError(f"GET http://{HOST}:{self.port}{self.path}: {error}") from error
+            kind = ClosedError if isinstance(error, ConnectionRefusedError) else NoAnswerError
+            raise kind(f"GET http://{HOST}:{self.port}{self.path}: {error}") from error
         return Answer.READY if status == 200 else Answer.REFUSING
 
     async def close(self) -> None:
@@ -162,7 +165,8 @@ class GrpcHealth:
             if error.code() in _ALIVE:
                 return True
             await self.close()
-            raise NoAnswerError(f"{self.address}: {error.code().name}") from error
+            kind = ClosedError if error.code() is grpc.StatusCode.UNAVAILABLE else NoAnswerError
+            raise kind(f"{self.address}: {error.code().name}") from error
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ from deploy.supervisor.layout import Layout
 from deploy.supervisor.life import Life, Verdict
 from deploy.supervisor.messages import Event
 from deploy.supervisor.part import Server
-from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, NoAnswerError
+from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, ClosedError, NoAnswerError
 from deploy.supervisor.record import Entry, Record
 from deploy.supervisor.starvation import Lag
 
@@ -76,6 +76,7 @@ class Slot:
         self._asked = False
         self._leaves_by = 0.0
         self._excuses = 0
+        self._closed_at = 0.0
         self._stopping = asyncio.Event()
         self._nudged = asyncio.Event()
 
@@ -124,7 +125,10 @@ class Slot:
         """Have a server that reads what is prepared for it go by another description of itself."""
         self.server = server
         if server.prepare is not None:
-            await server.prepare()
+            try:
+                await server.prepare()
+            except (OSError, SupervisorError) as error:
+                log.error("not_prepared", part=server.name, reason=str(error))  # it goes on with what it has
 
     def send(self, number: int) -> int | None:
         """Send a signal to the process and return its pid; None when there is none.
@@ -148,7 +152,7 @@ class Slot:
 
     async def _live_once(self) -> None:
         began = asyncio.get_running_loop().time()
-        self._asked, self._leaves_by = False, 0.0
+        self._asked, self._leaves_by, self._closed_at = False, 0.0, 0.0
         if await self._adopt():
             reason = await self._until_ready(began, release=False)
         else:
@@ -175,6 +179,8 @@ class Slot:
         self.life = self.life.adopted(child.pid, starts=entry.starts, since=since)
         self._host.record.put(entry)
         log.info("process_adopted", part=self.server.name, pid=child.pid)
+        if self.server.rereads:
+            await self.reread(self.server)
         return True
 
     async def _start_in_turn(self, began: float) -> str | None:
@@ -313,11 +319,15 @@ class Slot:
                 raise NoAnswerError("is held still")
             else:
                 answer = Answer.READY
-        except NoAnswerError:
-            if not self._excused(child.pid, asked, had):
+        except NoAnswerError as error:
+            closed = isinstance(error, ClosedError)
+            self._closed_at = (self._closed_at or asked) if closed else 0.0
+            # Who leaves stops to listen, and ends what it is at; it has as long for that as if we had asked.
+            leaves = closed and loop.time() - self._closed_at < self.server.grace_s
+            if not leaves and not self._excused(child.pid, asked, had):
                 self.life = self.life.missed(asked=asked)
             return
-        self._excuses = 0
+        self._excuses, self._closed_at = 0, 0.0
         if answer is Answer.READY:
             self.life = self.life.ready(at=loop.time(), now=self._host.now())
         else:

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,47 @@ class TestRecord:
         path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
 
         assert () == Record(path).survivors()
+
+    def test_what_a_successor_has_not_taken_over_yet_stays_on_record(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        first = Record(tmp_path / "p.json")
+        first.put(self.entry(os.getpid(), own))
+        first.put(replace(self.entry(os.getpid(), own), name="orders-2"))
+
+        second = Record(tmp_path / "p.json")
+        second.put(self.entry(os.getpid(), own))
+
+        assert ["orders-2"] == [entry.name for entry in second.survivors()]
+        assert ["orders-1", "orders-2"] == [entry.name for entry in Record(tmp_path / "p.json").survivors()]
+
+    def test_tasks_are_done_for_as_long_as_anything_of_the_mesh_runs(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        record = Record(tmp_path / "p.json")
+        record.put(self.entry(os.getpid(), own))
+        record.finish("migrate", "d1")
+        record.mark_up()
+
+        again = Record(tmp_path / "p.json")
+        assert (True, False, True) == (again.finished("migrate", "d1"), again.finished("migrate", "d2"), again.up)
+        again.remove("orders-1")
+        after = Record(tmp_path / "p.json")
+        assert (False, False) == (after.finished("migrate", "d1"), after.up)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1, "processes": [1]}', '{"processes": []}'])
+    def test_a_record_that_cannot_be_read_is_none(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "p.json").write_text(text)
+
+        assert () == Record(tmp_path / "p.json").survivors()
+
+    def test_a_disk_that_is_full_ends_nothing(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        record = Record(tmp_path / "gone" / "p.json")
+        record.put(self.entry(os.getpid(), own))
+
+        assert {os.getpid()} == record.pids()
 
     def test_what_was_removed_is_forgotten(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())

@@ -167,6 +167,53 @@ def test_a_process_that_says_it_does_no_work_any_more_is_as_good_as_silent(folde
     live(folder, replace(web(folder), probe=Honest()), scenario)
 
 
+def test_a_process_that_leaves_by_itself_has_time_to_end_what_it_is_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot, "WATCH_INTERVAL_S", 0.02)
+    monkeypatch.setattr(slot, "RETRY_INTERVAL_S", 0.02)
+    monkeypatch.setattr(life, "SILENCE_S", 0.0)
+    # It closes its port when told, and lives on until somebody lets it go.
+    leaving = """
+import os, signal, sys, threading
+
+def leave(*_):
+    server.socket.close()
+    while not os.path.exists(sys.argv[2]):
+        threading.Event().wait(0.01)
+    os._exit(0)
+
+class Server(http.server.HTTPServer):
+    pass
+
+server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+signal.signal(signal.SIGUSR1, leave)
+server.serve_forever()
+"""
+    source = SERVER.rpartition("http.server.HTTPServer(")[0] + leaving
+
+    async def scenario(one: Slot) -> None:
+        await one.ready_once
+        one.send(signal.SIGUSR1)
+        looks = 0
+
+        async def closed() -> None:
+            nonlocal looks
+            while looks < 20:
+                await asyncio.sleep(0.02)
+                looks += not await slot.accepts(one.server.ports[0])
+
+        await asyncio.wait_for(closed(), DEADLINE_S)
+        assert 0 == one.life.misses
+        (folder / "refuse").touch()
+        await until(lambda: one.life.starts == 2)
+        (folder / "refuse").unlink()
+
+    details = [event.detail for event in live(folder, web(folder, source=source), scenario) if event.detail]
+
+    assert ["ended with exit code 0"] == details
+
+
 def test_a_crash_loop_ends_in_quarantine_with_its_last_words_and_a_restart_ends_that(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
