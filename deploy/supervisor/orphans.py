@@ -17,10 +17,12 @@ GRACE_S = 10.0
 
 async def stop_strays(layout: Layout, record: Record) -> tuple[str, ...]:
     """Stop what runs for the mesh without being recorded; the names of the logs it writes."""
+    # Not every one: PostgreSQL's backends, for instance, lead sessions of their own.
+    known = set(procfs.tree(*record.pids()))
     found = {
         pid: path.stem
         for pid, path in procfs.session_leaders_writing_to(layout.log).items()
-        if path != layout.log_of("supervisor") and pid not in record.pids()
+        if path != layout.log_of("supervisor") and pid not in known
     }
     starts = {pid: start for pid in found if (start := procfs.start_time(pid)) is not None}
     await asyncio.gather(*(stop_foreign(pid, start, signal.SIGTERM, grace_s=GRACE_S) for pid, start in starts.items()))

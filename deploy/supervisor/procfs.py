@@ -79,14 +79,14 @@ def is_runnable(pid: int) -> bool:
     return False
 
 
-def tree(root: int) -> list[int]:
-    """`root` and its descendants."""
+def tree(*roots: int) -> list[int]:
+    """`roots` and their descendants."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
         fields = _stat(pid)
         if fields is not None:
             children.setdefault(int(fields[1]), []).append(pid)
-    found, frontier = [], [root]
+    found, frontier = [], list(roots)
     while frontier:
         pid = frontier.pop()
         found.append(pid)

@@ -1,9 +1,11 @@
 """What the supervisor keeps on disk: layout, secrets, log files, record of processes."""
 
+import asyncio
 import json
 import os
 import stat
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from deploy.supervisor import logfile, procfs
 from deploy.supervisor.account import Account
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.layout import MARKER, Layout
+from deploy.supervisor.orphans import stop_strays
 from deploy.supervisor.record import Entry, Record
 from deploy.supervisor.secrets import DATABASES, Secrets
+from tests.waiting import eventually
 
 
 def mode(path: Path) -> int:
@@ -259,3 +263,38 @@ class TestRecord:
         record.remove("orders-1")
 
         assert () == Record(tmp_path / "p.json").survivors()
+
+
+FAMILY = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], start_new_session=True)
+print(child.pid, file=sys.stderr, flush=True)
+child.wait()
+"""
+
+
+class TestStrays:
+    def test_what_a_known_process_started_is_no_stray_and_what_nobody_knows_is(self, folder: Path) -> None:
+        layout = Layout(folder)
+        layout.prepare(None)
+        log = layout.log_of("server-1")
+        output = logfile.open_for_append(log)
+        try:
+            parent = subprocess.Popen(
+                (sys.executable, "-S", "-c", FAMILY), stdout=output, stderr=output, start_new_session=True
+            )
+        finally:
+            os.close(output)
+        eventually(lambda: log.read_text().strip())
+        child, start = int(log.read_text()), procfs.start_time(parent.pid)
+        assert start is not None
+        record = Record(layout.processes)
+        record.put(replace(TestRecord().entry(parent.pid, start), name="server-1"))
+
+        assert () == asyncio.run(stop_strays(layout, record))
+        assert None not in {procfs.start_time(pid) for pid in (parent.pid, child)}
+
+        record.remove("server-1")
+        assert {"server-1"} == set(asyncio.run(stop_strays(layout, record)))
+        parent.wait(30)
+        eventually(lambda: procfs.start_time(child) is None)
