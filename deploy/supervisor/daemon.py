@@ -49,6 +49,8 @@ EVENTS_MAX = 2000
 """Events kept for whoever asks later; restarts of a long-lived mesh push out the oldest."""
 CERTIFICATE_EVERY_S = 5.0
 """How often the gateways' certificate is looked at."""
+EXIT_FAULT = 70
+"""EX_SOFTWARE of sysexits(3)."""
 FAREWELL_S = 3.0
 """How long a failed start waits for somebody to tell it to."""
 
@@ -96,6 +98,12 @@ class Daemon:
         async with self._listening():
             try:
                 return await self._start_and_wait()
+            except Exception:
+                if self._desired.ephemeral or not self._record.up:
+                    raise
+                # A fault of ours is no reason to stop what runs: the next supervisor takes it over.
+                log.exception("supervisor_failed")
+                os._exit(EXIT_FAULT)
             finally:
                 await self._standby.stop()  # first: nobody is to take over what is being stopped
                 if self._supervisor is not None:

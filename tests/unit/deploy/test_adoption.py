@@ -195,3 +195,42 @@ def test_stopping_while_nobody_supervises_leaves_nothing(mesh: Mesh, folder: Pat
 
     eventually(lambda: not procfs.session_leaders_writing_to(Layout(folder).log))
     assert not mesh.stop()
+
+
+FAULTY = """
+import asyncio, random, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from deploy.supervisor.config import Settings
+from deploy.supervisor.daemon import Daemon
+from deploy.supervisor.desired import Desired
+from deploy.supervisor.layout import Layout
+
+class Faulty(Daemon):
+    async def _start_and_wait(self):
+        if sys.argv[2] == "up":
+            self._record.mark_up()
+        raise ZeroDivisionError
+
+layout = Layout(Path(sys.argv[1]))
+
+async def run():
+    desired = Desired.of(Settings(data=layout.root))
+    return await Faulty(layout, desired, now=lambda: datetime.now(UTC), rng=random.Random(1)).run()
+
+sys.exit(asyncio.run(run()))
+"""
+
+
+@pytest.mark.parametrize(("mesh_is", "code"), [("up", 70), ("starting", 1)])
+def test_a_fault_of_the_supervisor_stops_nothing_that_was_up(folder: Path, mesh_is: str, code: int) -> None:
+    Layout(folder).prepare(None)
+
+    ended = subprocess.run(
+        (sys.executable, "-c", FAULTY, str(folder), mesh_is), capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert code == ended.returncode
+    assert "ZeroDivisionError" in ended.stdout + ended.stderr
+    # Whoever says goodbye stops; who fails while the mesh is up leaves its socket to the next one.
+    assert (mesh_is == "up") == Layout(folder).socket.exists()
