@@ -223,7 +223,10 @@ class Daemon:
             assert self._supervisor is not None
             desired = change(self._desired)
             stack = self._stack.resized(desired)
-            desired.write(self._layout.desired)  # before anything is done: whoever takes over finishes it
+            try:
+                desired.write(self._layout.desired)  # before anything is done: whoever takes over finishes it
+            except OSError as error:
+                raise RefusedError(f"what is desired cannot be written down, so nothing is changed: {error}") from error
             try:
                 scaled = await self._supervisor.change(stack.parts())
             except RefusedError:

@@ -255,7 +255,7 @@ class Mesh:
     def _is_up(self, progress: Progress | None, deadline: float) -> bool:
         """Follow a daemon until the mesh is up, or it says no more. Raises StartError, ConfigError, TimeoutError."""
         with contextlib.suppress(NotRunningError):
-            for event in self._client.events(timeout_s=max(0.0, deadline - time.monotonic())):
+            for event in self._client.events(timeout_s=max(POLL_S, deadline - time.monotonic())):
                 if progress is not None:
                     progress(event)
                 if event.event == "up":
