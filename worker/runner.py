@@ -34,6 +34,9 @@ from worker.errors import Outage, Overrun, Permanent, Transient
 
 TAKE_TIMEOUT_S: Final = 0.5
 
+#: Every wait of a handler is bounded, so one that takes longer is stuck: sixteen mails to a slow server take less.
+STUCK_S: Final = 300.0
+
 #: Longest a delivery is held through an outage: well below the 30 min after which brokers take it back by default.
 HOLD_S: Final = 600.0
 
@@ -113,6 +116,7 @@ class Runner:
         self._queue = queue
         self._batch_max = batch_max
         self._overruns = 0
+        self._turned = time.monotonic()
         self._stopping = threading.Event()
         self._stop_at = float("inf")
         self._thread = threading.Thread(target=self._run, name=f"runner-{queue}", daemon=True)
@@ -137,9 +141,14 @@ class Runner:
         """Whether the loop runs; outages are waited out and do not end it."""
         return self._thread.is_alive()
 
+    def turns(self) -> bool:
+        """Whether it has begun something not too long ago: looked for events, handled some, waited out an outage."""
+        return time.monotonic() - self._turned < STUCK_S
+
     def _run(self) -> None:
         while time.monotonic() < self._stop_at:
             stopping = self._stopping.is_set()
+            self._turned = time.monotonic()
             deliveries = self._source.take(self._batch_max, timeout_s=TAKE_TIMEOUT_S)
             settled = self.settle(deliveries) if deliveries else not stopping
             if stopping and not settled:
@@ -191,6 +200,7 @@ class Runner:
         events = [work.event for work in batch if work.event is not None]
         if not events:
             return
+        self._turned = time.monotonic()
         try:
             with trace.use_span(batch[0].span, record_exception=False, set_status_on_exception=False):
                 self._handler.handle(events)
@@ -250,6 +260,7 @@ class Runner:
                 step()
             except Outage as error:
                 failures += 1
+                self._turned = time.monotonic()
                 log.warning("worker_waits", queue=self._queue, reason=str(error), failures=failures)
             else:
                 if given_back:

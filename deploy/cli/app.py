@@ -21,6 +21,7 @@ for verb in (
     change.roll,
     change.scale,
     change.kill,
+    mesh.restart,
     explain.explain,
     jobs.token,
     jobs.replay,

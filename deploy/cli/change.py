@@ -25,6 +25,7 @@ from deploy.cli.load.run import RPS_MAX, UnderLoad, Wanted, lines
 from deploy.cli.load.tally import Seen
 from deploy.cli.replay import books
 from deploy.cli.replay.balance import Row
+from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
 from deploy.supervisor.errors import RefusedError
@@ -110,7 +111,7 @@ def roll(
 
 def scale(
     service: Annotated[str, typer.Argument(help="A service, a worker, or `gateway`.")],
-    size: Annotated[int, typer.Argument(min=0, max=INSTANCES_MAX, help="So many instances.")],
+    size: Annotated[str, typer.Argument(help="So many instances, such as 3; or `auto`, or bounds for it such as 2-6.")],
     rps: Rps = None,
     balance: Balance = False,
     seed: Seed = 1,
@@ -118,10 +119,12 @@ def scale(
 ) -> None:
     """Have more or fewer instances of something, while everything goes on.
 
-    Those that go are drained first, the last one first. It holds until the mesh is stopped.
+    Those that go are drained first, the last one first. It holds until the mesh is stopped. With `auto`, or bounds, the
+    load decides from now on how many there are.
 
-    Example: weft scale gateway 3 --under-load 100
+    Example: weft scale gateway 3 --under-load 100, weft scale orders auto, weft scale orders 2-6
     """
+    wanted = _size(size)
     if service not in SCALABLE:
         raise typer.BadParameter(f"{service} cannot be resized while the mesh runs; {', '.join(SCALABLE)} can")
     mesh = Mesh(Settings.from_environ().data)
@@ -129,7 +132,7 @@ def scale(
 
     def work(change: _Change) -> None:
         with change.step(service, f"to {size}") as told:
-            scaled = mesh.scale(service, size)
+            scaled = mesh.scale(service, wanted) if isinstance(wanted, int) else mesh.scale_by_load(service, *wanted)
             told |= {"started": list(scaled.started), "stopped": list(scaled.stopped)}
 
     _run(work, mesh=mesh, wanted=_wanted(rps, seed), balance=balance, as_json=json_)
@@ -247,6 +250,22 @@ def _guarded(work: Callable[[_Change], None], change: _Change) -> None:
         change.stopped = True
     except RefusedError as error:
         change.trouble.append(str(error))
+
+
+def _size(text: str) -> int | tuple[Bounds | None]:
+    """A number, or the bounds between which the load decides; without any where the usual ones are meant."""
+    if text == "auto":
+        return (None,)
+    least, dash, most = text.partition("-")
+    numbers = (least, most) if dash else (least,)
+    if not all(number.isascii() and number.isdigit() and int(number) <= INSTANCES_MAX for number in numbers):
+        raise typer.BadParameter(f"{text} is no size; give 0 to {INSTANCES_MAX}, `auto`, or bounds such as 2-6")
+    if not dash:
+        return int(least)
+    try:
+        return (Bounds(int(least), int(most)),)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _wanted(rps: float | None, seed: int, *, reconnect: bool = False) -> Wanted | None:

@@ -90,6 +90,10 @@ class Stack:
         """How other contracts are compiled and published for this mesh."""
         return Publishing(self._edge_arguments(), self._surroundings.environ())
 
+    def metrics_port(self, name: str) -> int:
+        """Where a process of ours exposes its metrics."""
+        return self._ports.get(f"{name}.metrics")
+
     def write_secrets(self) -> None:
         """Make or renew every credential file that processes read."""
         self._secrets.make_application_secrets()

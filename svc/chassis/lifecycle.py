@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 from prometheus_client import start_http_server
@@ -31,6 +31,7 @@ from lb.endpoint import Endpoint, service_name
 from svc.chassis import consumers, metrics, revocations, telemetry
 from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Settings, install_control_planes
+from svc.chassis.health import DeepChecks
 from svc.chassis.resources import DATABASE_CONNECTIONS, Resources
 from svc.chassis.server import Limits, Server, Service
 from svc.chassis.tokens import TokenVerifier
@@ -78,6 +79,15 @@ class Background(Protocol):
 
     def alive(self) -> bool:
         """Whether it still works. A dead one ends the process, and the supervisor starts a new one."""
+        ...
+
+
+@runtime_checkable
+class Turning(Protocol):
+    """A background that knows whether its loop turns; one that is stuck looks alive from outside."""
+
+    def turns(self) -> bool:
+        """Whether it has come by the beginning of its loop, or by a wait, not too long ago."""
         ...
 
 
@@ -164,6 +174,14 @@ class _Life:
         self.at_end("resources", self.resources.close)
         return work(self)
 
+    def check_dependencies(self) -> None:
+        """Report from now on whether what is in use answers."""
+        checks = DeepChecks()
+        for dependency, check in self.resources.checks().items():
+            checks.add(dependency, check)
+        self.at_end("deep-checks", checks.stop)
+        checks.start()
+
     def listen(self, server: Server) -> int:
         """Start a server; returns its port."""
         port = server.bind(self.settings.process.listen)
@@ -220,6 +238,7 @@ def serve(
         for task in resources.tasks:
             life.at_end(task.name, task.stop)
             task.start()
+        life.check_dependencies()
         port = life.listen(server)
         log.info("listening", address=settings.process.listen.host, port=port)
         while not life.stop.asked.is_set() and not verifier.wait_loaded(KEYS_EVERY_S):
@@ -279,7 +298,10 @@ def run_worker(
         for task in life.resources.tasks:
             life.at_end(task.name, task.stop)
             task.start()
+        life.check_dependencies()
         for background in backgrounds:
+            if isinstance(background, Turning):
+                server.liveness.add(type(background).__name__, background.turns)
             life.at_end(type(background).__name__, partial(background.stop, BACKGROUND_STOP_S))
             background.start()
         life.at_end("health", lambda: server.serving(False))

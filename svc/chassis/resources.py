@@ -5,7 +5,7 @@ registry, an e-mail worker no cache.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -49,6 +49,7 @@ class Resources:
         self.settings = settings
         self.name = name
         self.tasks: list[Task] = []
+        self._checks: dict[str, Callable[[], object]] = {}
         self._channels: dict[str, grpc.Channel] = {}
         self._lock = threading.Lock()
 
@@ -103,6 +104,22 @@ class Resources:
     def add_background(self, name: str, start: Callable[[], None], stop: Callable[[], None]) -> None:
         """Run something beside the calls: started before the first call, stopped after the last."""
         self.tasks.append(Task(name, start, stop))
+
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """For each dependency in use, a question that it answers when it works."""
+        opened = vars(self)
+        checks = dict(self._checks)
+        if (database := opened.get("database")) is not None:
+            checks["database"] = database.ping
+        if (cache := opened.get("cache")) is not None:
+            checks["cache"] = cache.ping
+        if (agent := opened.get("agent")) is not None:
+            checks["registry"] = lambda: agent.registered()
+        return checks
+
+    def add_check(self, dependency: str, check: Callable[[], object]) -> None:
+        """Ask this, too."""
+        self._checks[dependency] = check
 
     def close(self) -> None:
         """Close what has been opened: channels, cache, database, registry."""

@@ -27,6 +27,7 @@ from svc.chassis.config import Address
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
+from svc.chassis.health import LIVENESS, Liveness
 from svc.chassis.interceptors import ORDER, status
 from svc.chassis.workers import Workers
 from weft_protos import grounds, policy, redaction
@@ -291,6 +292,10 @@ class _Methods(grpc.GenericRpcHandler):
         return handlers[self._courier.read(handler_call_details.invocation_metadata, method=name, own=own)]
 
 
+def _answer(good: bool) -> Any:
+    return health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
+
+
 class Server:
     """Serves contract services and health. Made, bound, started, drained and stopped once."""
 
@@ -333,6 +338,8 @@ class Server:
         for descriptor, target in services:
             self._add(methods, descriptor, target, verifier)
         self._server.add_generic_rpc_handlers((methods,))
+        self.liveness = Liveness()
+        self.liveness.add("workers", self._workers.turn)
         self._health = health.HealthServicer()
         self._add_health()
         self.serving(False)
@@ -360,6 +367,8 @@ class Server:
 
     def _add_health(self) -> None:
         def check(request: Any, context: grpc.ServicerContext) -> Any:
+            if request.service == LIVENESS:
+                return health_pb2.HealthCheckResponse(status=_answer(self.liveness.goes_on()))
             return self._health.Check(request, context)
 
         def watch(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
@@ -390,9 +399,8 @@ class Server:
 
     def serving(self, ready: bool) -> None:
         """What health answers, for the process and for each of its services."""
-        answer = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in self._names:
-            self._health.set(name, answer)
+            self._health.set(name, _answer(ready))
 
     @property
     def waiting(self) -> int:

@@ -269,3 +269,22 @@ def test_a_log_of_an_unexpected_failure_names_nobody_the_event_is_about(
 
 def test_an_event_in_a_text_shows_neither_payload_nor_envelope() -> None:
     assert "ada@example.org" not in repr(event(user_created(email="ada@example.org")))
+
+
+def test_a_loop_turns_for_as_long_as_it_begins_something(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def stuck(_events: object) -> None:
+        entered.set()
+        leave.wait(30)
+
+    monkeypatch.setattr(scene.handler, "handle", stuck)
+    handling = threading.Thread(target=lambda: scene.runner.settle(deliveries(order_placed())))
+    handling.start()
+    assert entered.wait(10)
+
+    assert scene.runner.turns()
+    monkeypatch.setattr(runner, "STUCK_S", 0.0)
+    assert not scene.runner.turns()
+    leave.set()
+    handling.join(30)
