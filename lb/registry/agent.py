@@ -6,10 +6,11 @@ documents, and never lets trouble with etcd reach the caller: only `leave` and `
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import structlog
 
@@ -46,7 +47,6 @@ class Agent:
         self._watchers: dict[bytes, list[Callable[[bytes], None]]] = {}
         self._known: dict[bytes, bytes] = {}
         self._registered = threading.Event()
-        self._leave_asked = False
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="registry-agent", daemon=True)
@@ -58,25 +58,15 @@ class Agent:
 
     def register(self, endpoint: Endpoint) -> None:
         """Keep the endpoint registered from now on."""
-        key = endpoint_key(endpoint.service, endpoint.instance)
-        self._soon(lambda: self._registrar.announce(key, encode(endpoint)))
+        key, goodbye = endpoint_key(endpoint.service, endpoint.instance), encode(replace(endpoint, leaving=True))
+        self._soon(lambda: self._registrar.announce(key, encode(endpoint), goodbye=goodbye))
 
     def leave(self, timeout: float) -> bool:
-        """Take the endpoint out of the registry at once, for good. False where etcd did not confirm it in time.
+        """Have nobody sent to the endpoint any more, for good. False where etcd did not confirm it in time.
 
-        Without confirmation the key ends with its lease.
+        Without confirmation it is known as lost once its lease has ended.
         """
-        if not self._thread.is_alive():
-            return False
-        self._leave_asked = True
-        future: Future[None] = asyncio.run_coroutine_threadsafe(self._registrar.leave(), self._loop)
-        try:
-            future.result(timeout)
-        except FutureTimeoutError:
-            log.warning("leave_not_confirmed", timeout_s=timeout)
-            future.cancel()
-            return False
-        return True
+        return self._wait_for(self._registrar.leave, timeout)
 
     def publish(self, name: str, value: bytes) -> None:
         """Keep a document published from now on. Raises ValueError for a name that cannot be a key."""
@@ -103,8 +93,7 @@ class Agent:
         if not self._thread.is_alive():
             return
         began = self._loop.time()
-        if not self._leave_asked:
-            self.leave(timeout / 2)
+        self._wait_for(self._registrar.end, timeout / 2)
         self._soon(self._stopping.set)
         self._thread.join(max(0.0, timeout - (self._loop.time() - began)))
         if self._thread.is_alive():
@@ -113,6 +102,18 @@ class Agent:
     def registered(self) -> bool:
         """True while the endpoint is known to be in the registry."""
         return self._registered.is_set()
+
+    def _wait_for(self, work: Callable[[], Coroutine[Any, Any, None]], timeout: float) -> bool:
+        if not self._thread.is_alive():
+            return False
+        future: Future[None] = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        try:
+            future.result(timeout)
+        except FutureTimeoutError:
+            log.warning("leave_not_confirmed", timeout_s=timeout)
+            future.cancel()
+            return False
+        return True
 
     def _soon(self, action: Callable[[], None]) -> None:
         if not self._loop.is_closed():

@@ -26,6 +26,8 @@ CONTROL_PLANES: Final = b"/weft/status/control-plane/"
 EDGE: Final = ServiceName("edge")
 
 _ENDPOINT_BYTES_MAX: Final = 4096
+#: As much of a key as a log line shows.
+_SHOWN_MAX: Final = 200
 _DOCUMENT_NAME: Final = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _HISTORY_DIGITS: Final = 10
@@ -74,11 +76,27 @@ def encode(endpoint: Endpoint) -> bytes:
         address=endpoint.address,
         port=endpoint.port,
         version=endpoint.version,
+        leaving=endpoint.leaving,
     )
     if endpoint.start_time is not None:
         message.start_time.FromDatetime(endpoint.start_time.astimezone(UTC))
     text = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
     return text.encode()
+
+
+def shown(key: bytes) -> str:
+    """A key as logs show it: whoever wrote it chose its length and its bytes."""
+    return key[:_SHOWN_MAX].decode(errors="replace")
+
+
+def says_goodbye(value: bytes) -> bool:
+    """Whether an endpoint's value says that the instance leaves. False for what is no endpoint."""
+    message = registry_pb2.Endpoint()
+    try:
+        json_format.Parse(value[:_ENDPOINT_BYTES_MAX].decode(), message, ignore_unknown_fields=True)
+    except (json_format.ParseError, ValueError, RecursionError):
+        return False
+    return bool(message.leaving)
 
 
 def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
@@ -104,6 +122,7 @@ def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
             port=message.port,
             version=message.version,
             start_time=start,
+            leaving=message.leaving,
         )
     except (ValueError, OverflowError) as error:
         raise EntryRefusedError("bad_value", f"{key!r}: {error}") from error
