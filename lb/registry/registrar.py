@@ -158,6 +158,7 @@ class Registrar:
                 await client.commit([ExpectLease(key, self._lease)], [last])
         self._leased.clear()
         self._stored.clear()
+        self._report()
         self._left.set()
         if self._ending:
             if self._lease:

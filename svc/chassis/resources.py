@@ -97,7 +97,7 @@ class Resources:
         """The process's one channel to another service of the mesh; it connects with the first call."""
         with self._lock:
             if service not in self._channels:
-                self._channels[service] = channels.open(service)
+                self._channels[service] = channels.open(service, state=self.settings.xds.state)
             return self._channels[service]
 
     def add_background(self, name: str, start: Callable[[], None], stop: Callable[[], None]) -> None:
