@@ -184,7 +184,9 @@ def test_a_value_is_replaced_as_a_whole_and_by_its_owner_alone_readable(tmp_path
     assert 0o600 == (tmp_path / "state" / "keys").stat().st_mode & 0o777
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: b"x" + raw, lambda raw: raw + b"x", lambda _: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[:-1], lambda raw: b"x" + raw, lambda raw: raw + b"x", lambda _: b""]
+)
 def test_a_damaged_value_is_none(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     place = LastGood(tmp_path)
     place.write("keys", b"content")
