@@ -38,14 +38,13 @@ class EtcdMember:
         """Start it where it is not running; it is not waited for."""
         if self._process is None:
             command, account = self._part.command, self._account
+            # Not by Popen itself: to change the user it would fork, and among gRPC's threads such a child may crash.
+            switch = [f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"] if account else []
             self._process = subprocess.Popen(
-                command.argv,
+                ["setpriv", *switch, "--", *command.argv],
                 env=dict(command.env),
                 cwd=command.cwd,
                 stderr=subprocess.DEVNULL,
-                user=account.uid if account else None,
-                group=account.gid if account else None,
-                extra_groups=[] if account else None,
             )
 
     def restart(self) -> None:
