@@ -2,6 +2,9 @@
 
 The chassis of every service and worker owns one Agent. It keeps the instance registered, publishes and follows
 documents, and never lets trouble with etcd reach the caller: only `leave` and `stop` wait, and only so long.
+
+Documents that are watched are kept on disk. A process that starts while etcd is silent gets them as they were last: its
+endpoint is still known to others, who call it at the address it always had.
 """
 
 import asyncio
@@ -16,8 +19,10 @@ import structlog
 
 from lb.config import EtcdSettings
 from lb.endpoint import Endpoint
+from lb.lastgood import LastGood
 from lb.registry.directory import Directory
 from lb.registry.etcd import Dialer, KeyRange, Record
+from lb.registry.keeper import PATIENCE_S
 from lb.registry.keys import DOCUMENTS, document_key, encode, endpoint_key
 from lb.registry.registrar import Registrar
 
@@ -34,18 +39,25 @@ class Agent:
         self,
         settings: EtcdSettings,
         *,
+        last_good: LastGood | None = None,
+        patience_s: float = PATIENCE_S,
         on_registration: Callable[[bool], None] | None = None,
         on_renewal: Callable[[str], None] | None = None,
     ) -> None:
-        """`on_registration` is told each change; `on_renewal` each outcome: `ok`, `lost` or `failed`.
+        """`last_good` keeps documents; it is asked when etcd has been silent for `patience_s`.
 
-        Both are called in the agent's thread and must not block.
+        `on_registration` is told each change; `on_renewal` each outcome: `ok`, `lost` or `failed`.
+
+        These two are called in the agent's thread and must not block.
         """
         self._settings = settings
         self._on_registration = on_registration or (lambda registered: None)
         self._on_renewal = on_renewal or (lambda outcome: None)
         self._watchers: dict[bytes, list[Callable[[bytes], None]]] = {}
         self._known: dict[bytes, bytes] = {}
+        self._last_good = last_good
+        self._patience_s = patience_s
+        self._recalling = False
         self._registered = threading.Event()
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -83,7 +95,9 @@ class Agent:
 
         def add() -> None:
             self._watchers.setdefault(key, []).append(callback)
-            if key in self._known:
+            if self._recalling:
+                self._recall(key)
+            elif key in self._known:
                 self._tell(callback, key)
 
         self._soon(add)
@@ -130,13 +144,38 @@ class Agent:
     async def _work(self) -> None:
         # Documents and registration have connections of their own: neither waits for the other's trouble.
         documents = Directory(Dialer(self._settings), KeyRange.prefix(DOCUMENTS), on_change=self._documents_changed)
-        tasks = [asyncio.ensure_future(self._registrar.run()), asyncio.ensure_future(documents.run())]
+        work = (self._registrar.run(), documents.run(), self._be_patient(documents))
+        tasks = [asyncio.ensure_future(each) for each in work]
         await self._stopping.wait()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=_CLOSING_S)
 
+    async def _be_patient(self, documents: Directory) -> None:
+        """Tell watchers what was good last where etcd does not tell them anything."""
+        await asyncio.sleep(self._patience_s)
+        self._recalling = not documents.loaded and self._last_good is not None
+        for key in tuple(self._watchers) if self._recalling else ():
+            self._recall(key)
+
+    def _recall(self, key: bytes) -> None:
+        value = None if self._last_good is None else self._last_good.read(_file_of(key))
+        if value is not None and key not in self._known:
+            log.warning("document_recalled", key=key.decode())
+            self._known[key] = value
+        for callback in self._watchers[key] if key in self._known else ():
+            self._tell(callback, key)
+
+    def _keep(self, key: bytes) -> None:
+        if self._last_good is None:
+            return
+        try:
+            self._last_good.write(_file_of(key), self._known[key])
+        except OSError as error:  # the copy is old then; nothing else is worse for it
+            log.error("last_good_not_kept", reason=error.strerror)
+
     def _documents_changed(self, records: Mapping[bytes, Record]) -> None:
+        self._recalling = False
         changed = {key for key, record in records.items() if self._known.get(key) != record.value}
         for key in changed:
             self._known[key] = records[key].value
@@ -144,6 +183,8 @@ class Agent:
         for key, callbacks in self._watchers.items():
             for callback in callbacks if key in changed else ():
                 self._tell(callback, key)
+            if key in changed:
+                self._keep(key)
 
     def _tell(self, callback: Callable[[bytes], None], key: bytes) -> None:
         try:
@@ -158,3 +199,7 @@ class Agent:
             self._registered.clear()
         log.info("registration_changed", registered=registered)
         self._on_registration(registered)
+
+
+def _file_of(key: bytes) -> str:
+    return "document." + key.removeprefix(DOCUMENTS).decode()

@@ -16,6 +16,7 @@ from opentelemetry.trace import Tracer
 
 from lb import channel as channels
 from lb.config import EtcdSettings
+from lb.lastgood import LastGood
 from lb.registry.agent import Agent
 from svc.chassis import metrics, telemetry
 from svc.chassis.cache import Cache
@@ -76,6 +77,7 @@ class Resources:
                 user=None if password is None else etcd.etcd_user,
                 password=password,
             ),
+            last_good=None if self.settings.xds.state is None else LastGood(self.settings.xds.state),
             on_registration=lambda registered: state.set(1 if registered else 0),
             on_renewal=lambda outcome: metrics.LEASE_RENEWALS.labels(outcome=outcome).inc(),
         )

@@ -4,12 +4,14 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lb.config import EtcdSettings
 from lb.errors import EtcdRefusedError, EtcdUnavailableError, RevisionCompactedError
+from lb.lastgood import LastGood
 from lb.registry.agent import Agent
 from lb.registry.directory import Directory
 from lb.registry.etcd import Client, Dialer, KeyRange, Put
@@ -80,6 +82,29 @@ def test_a_watch_that_fell_silent_is_found_out_by_the_next_list(
 
     follow.until(lambda seen: seen == [b"1"])
     eventually(lambda: etcd_process.watches > 1)
+
+
+def test_a_process_that_starts_while_etcd_is_away_knows_the_documents_of_last_time_until_etcd_is_back(
+    etcd: str, etcd_process: FakeEtcd, agents: Callable[..., Agent], tmp_path: Path
+) -> None:
+    first: list[bytes] = []
+    before = agents(last_good=LastGood(tmp_path))
+    before.watch("jwks", first.append)
+    put(etcd, "jwks", b"one")
+    eventually(lambda: (tmp_path / "document.jwks").is_file())
+    etcd_process.kill()
+    seen: list[tuple[str, bytes]] = []
+    agent = agents(last_good=LastGood(tmp_path), patience_s=0.2)
+    agent.watch("revocations", lambda value: seen.append(("revocations", value)))
+    agent.watch("jwks", lambda value: seen.append(("jwks", value)))
+    eventually(lambda: seen == [("jwks", b"one")], lambda: seen)
+    agent.watch("jwks", lambda value: seen.append(("late", value)))
+    eventually(lambda: ("late", b"one") in seen, lambda: seen)
+    etcd_process.restart()
+    put(etcd, "jwks", b"two")
+
+    eventually(lambda: {("jwks", b"two"), ("late", b"two")} <= set(seen), lambda: seen)
+    eventually(lambda: first == [b"one", b"two"], lambda: first)
 
 
 def documents_of(settings: EtcdSettings) -> Callable[[Following], Directory]:
