@@ -50,7 +50,7 @@ class Endpoints:
             dialer, KeyRange.prefix(ENDPOINTS), on_change=self._changed, on_trouble=self._distrust
         )
         self._records: Mapping[bytes, Record] = {}
-        self._registered: dict[bytes, Endpoint] = {}
+        self._registered: Mapping[bytes, Endpoint] = {}
         self._announced: tuple[Endpoint, ...] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -78,6 +78,7 @@ class Endpoints:
 
     def reconsider(self) -> None:
         """The services that are known have changed."""
+        self._entries.reconsider()
         if self._announced is not None:
             self._take()
 
@@ -98,7 +99,8 @@ class Endpoints:
 
     def _settle(self) -> None:
         self._timer = None
-        announced = tuple(sorted(self._retention.settle(self._registered, _now()).values(), key=_order))
+        settled = self._retention.settle(self._registered, _now())
+        announced = tuple(settled[key] for key in sorted(settled))
         held = self._retention.held()
         metrics.held(endpoint.service for endpoint in held.values())
         if announced != self._announced:

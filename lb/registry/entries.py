@@ -39,7 +39,10 @@ class Entries:
         self._on_refused = on_refused
         self._records: dict[bytes, Record] = {}
         self._endpoints: dict[bytes, Endpoint] = {}
+        self._at: dict[tuple[str, int], set[bytes]] = {}
+        """Who has registered at an address."""
         self._broken: dict[bytes, str] = {}
+        self._admitted: dict[bytes, Endpoint] = {}
         self._refused: dict[bytes, str] = {}
 
     @property
@@ -47,26 +50,28 @@ class Entries:
         """The reason for each key that is refused now."""
         return self._refused
 
-    def take(self, records: Mapping[bytes, Record]) -> dict[bytes, Endpoint]:
-        """Everything that may be used of what lies there now."""
-        for key in self._records.keys() - records.keys():
+    def take(self, records: Mapping[bytes, Record]) -> Mapping[bytes, Endpoint]:
+        """Everything that may be used of what lies there now: as it is until this is called again."""
+        changed = {key for key, record in records.items() if self._records.get(key) is not record}
+        changed = {key for key in changed if self._records.get(key) != records[key]}
+        gone = self._records.keys() - records.keys()
+        affected = {key for key in changed | gone for key in self._neighbours(key)}
+        for key in gone:
             del self._records[key]
-            self._endpoints.pop(key, None)
             self._broken.pop(key, None)
-        again: set[bytes] = set()
-        for key, record in records.items():
-            before = self._records.get(key)
-            if before is not record and before != record:
-                again.add(key)
-                self._records[key] = record
-                self._read(key, record)
-        refused = dict(self._broken)
-        admitted = self._admitted(refused)
-        for key, reason in refused.items():
-            if key in again or self._refused.get(key) != reason:
-                self._on_refused(key, reason)
-        self._refused = refused
-        return admitted
+            self._place(key, None)
+        for key in changed:
+            self._records[key] = records[key]
+            self._read(key, records[key])
+            affected.update(self._neighbours(key))
+        for key in affected:
+            self._judge(key, again=key in changed)
+        return self._admitted
+
+    def reconsider(self) -> None:
+        """The services that are known have changed."""
+        for key in self._records:
+            self._judge(key, again=False)
 
     def _read(self, key: bytes, record: Record) -> None:
         try:
@@ -77,33 +82,58 @@ class Entries:
             self._broken[key] = error.reason
         else:
             self._broken.pop(key, None)
+            self._place(key, endpoint)
+
+    def _place(self, key: bytes, endpoint: Endpoint | None) -> None:
+        """Put a key's endpoint at its address, and nowhere else."""
+        before = self._endpoints.pop(key, None)
+        if before is not None:
+            there = self._at[before.address, before.port]
+            there.discard(key)
+            if not there:
+                del self._at[before.address, before.port]
+        if endpoint is not None:
             self._endpoints[key] = endpoint
+            self._at.setdefault((endpoint.address, endpoint.port), set()).add(key)
+
+    def _neighbours(self, key: bytes) -> set[bytes]:
+        """All keys at this one's address, itself included."""
+        endpoint = self._endpoints.get(key)
+        return {key} if endpoint is None else {key, *self._at[endpoint.address, endpoint.port]}
+
+    def _judge(self, key: bytes, *, again: bool) -> None:
+        """Admit a key's endpoint or not, and say why not. `again`: even if that has been said."""
+        endpoint = self._endpoints.get(key)
+        reason = self._objection(key, endpoint) if endpoint is not None else None
+        if endpoint is None or reason is not None:
+            self._admitted.pop(key, None)
+        else:
+            self._admitted[key] = endpoint
+        reason = self._broken.get(key, reason)
+        if endpoint is not None and endpoint.leaving and reason == "duplicate_address":
+            reason = None  # its place has been taken already: nothing to complain of
+        if reason is None:
+            self._refused.pop(key, None)
+        else:
+            if again or self._refused.get(key) != reason:
+                self._on_refused(key, reason)
+            self._refused[key] = reason
+
+    def _objection(self, key: bytes, endpoint: Endpoint) -> str | None:
+        if endpoint.service == EDGE:
+            return None  # counted, never connected to: its address is the far end of a stream
+        if not self._known(endpoint.service):
+            return "unknown_service"
+        # Who has registered last has the address now; the others ended without having been missed yet.
+        rivals = [each for each in self._at[endpoint.address, endpoint.port] if self._rival(each)]
+        newest = max(rivals, key=lambda each: (self._records[each].mod_revision, each))
+        return None if newest == key else "duplicate_address"
+
+    def _rival(self, key: bytes) -> bool:
+        endpoint = self._endpoints[key]
+        return endpoint.service != EDGE and self._known(endpoint.service)
 
     def _inside(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
         plain = ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
         return any(plain in network for network in self._networks)
-
-    def _admitted(self, refused: dict[bytes, str]) -> dict[bytes, Endpoint]:
-        """Endpoints of services that are known, one for each address; the others are added to `refused`."""
-        admitted: dict[bytes, Endpoint] = {}
-        holders: dict[tuple[str, int], bytes] = {}
-        for key, endpoint in self._endpoints.items():
-            if endpoint.service == EDGE:
-                admitted[key] = endpoint  # counted, never connected to: its address is the far end of a stream
-                continue
-            if not self._known(endpoint.service):
-                refused[key] = "unknown_service"
-                continue
-            # Who has registered last has the address now; the other one ended without having been missed yet.
-            other = holders.setdefault((endpoint.address, endpoint.port), key)
-            if other != key:
-                older = min(other, key, key=lambda each: self._records[each].mod_revision)
-                holders[endpoint.address, endpoint.port] = key if older == other else other
-                admitted.pop(older, None)
-                if not self._endpoints[older].leaving:
-                    refused[older] = "duplicate_address"
-                if older == key:
-                    continue
-            admitted[key] = endpoint
-        return admitted

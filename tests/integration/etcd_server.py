@@ -30,10 +30,6 @@ class EtcdMember:
     def address(self) -> str:
         return f"127.0.0.1:{self._part.ports[0]}"
 
-    @property
-    def running(self) -> bool:
-        return self._process is not None
-
     def start(self) -> None:
         """Start it where it is not running; it is not waited for."""
         if self._process is None:
@@ -131,8 +127,6 @@ class EtcdCluster:
         for member in self.members:
             member.kill()
 
-    stop = kill
-
     def wipe(self) -> None:
         """Kill all of them and start them without their data: another history, and maybe the same ports."""
         self.kill()
@@ -144,11 +138,6 @@ class EtcdCluster:
         """Who leads now."""
         eventually(lambda: any(member.leads() for member in self.members))
         return next(member for member in self.members if member.leads())
-
-    def follower(self) -> EtcdMember:
-        """One that does not lead."""
-        self.leader()
-        return next(member for member in self.members if not member.leads())
 
 
 def layout_of(folder: Path, account: Account | None) -> Layout:

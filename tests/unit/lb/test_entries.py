@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lb.config import EtcdSettings
 from lb.endpoint import Endpoint
@@ -54,6 +56,9 @@ class Told:
 
     def names(self) -> list[str]:
         return sorted(f"{e.service}/{e.instance}:{e.port}" for e in self._entries.take(self.registry.records).values())
+
+    def reconsider(self) -> None:
+        self._entries.reconsider()
 
     @property
     def now(self) -> list[str]:
@@ -112,6 +117,40 @@ def test_of_two_at_one_address_the_later_one_has_it() -> None:
     told.registry.put("orders", "orders-1", port=1)
     assert ["orders/orders-1:1", "orders/orders-2:2"] == told.names()
     assert [("orders/orders-1", "duplicate_address"), ("catalog/catalog-1", "duplicate_address")] == told.refused
+    del told.registry.records[endpoint_key("orders", "orders-1")]
+    assert ["catalog/catalog-1:1", "orders/orders-2:2"] == told.names()
+    assert [] == told.now
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["orders", "catalog", "edge"]),
+        st.integers(1, 3),
+        st.sampled_from(["put", "put", "garbage", "foreign", "leave", "delete"]),
+        st.integers(1, 4),
+    ),
+    max_size=30,
+)
+
+
+@given(CHANGES)
+def test_one_change_after_the_other_leads_where_all_at_once_do(changes: list[tuple[str, int, str, int]]) -> None:
+    told = Told(known=lambda service: service == "orders")
+    for service, number, what, port in changes:
+        key = endpoint_key(service, f"{service}-{number}")
+        how = {"garbage": {"value": b"x"}, "foreign": {"address": "8.8.8.8"}, "leave": {"leaving": True}}.get(what, {})
+        # A good value that is damaged later stays, which who comes later cannot know: only new keys are damaged here.
+        if what == "delete":
+            told.registry.records.pop(key, None)
+        elif what in ("put", "leave") or key not in told.registry.records:
+            told.registry.put(service, f"{service}-{number}", port=port, **how)
+        told.names()
+    once = Told(known=lambda service: service == "orders")
+    once.registry = told.registry
+
+    assert (once.names(), once.now) == (told.names(), told.now)
+    addresses = [name.rpartition(":")[2] for name in told.names() if not name.startswith("edge")]
+    assert len(addresses) == len(set(addresses))
 
 
 def test_an_instance_that_leaves_gives_its_address_away_without_a_word() -> None:
@@ -137,6 +176,7 @@ def test_a_service_is_used_as_soon_as_it_is_known() -> None:
     told.registry.put("orders", "orders-1", port=1)
     assert [] == told.names()
     known.add("orders")
+    told.reconsider()
 
     assert ["orders/orders-1:1"] == told.names()
     assert [] == told.now
