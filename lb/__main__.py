@@ -5,6 +5,7 @@ The only module that joins registry and xDS: what follows etcd is wired to what 
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -37,6 +38,7 @@ from lb.xds import bundle, metrics
 from lb.xds.clients import Clients
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
+from lb.xds.resources import checked_keys
 from lb.xds.server import Server
 from lb.xds.types import EDS, Kind
 from weft_protos import redaction
@@ -385,7 +387,9 @@ def _following(settings: ControlPlaneSettings, feed: Feed, clients: Clients) -> 
         for record in records.values():  # none: the keys that are known stay good
             told["keys"] = record.value
             feed.set_keys(record.value)
-            keeper.keys(record.value)
+            with contextlib.suppress(ValueError):  # damaged: the feed has said so
+                checked_keys(record.value)
+                keeper.keys(record.value)
 
     entries = Entries(
         networks=settings.networks or PRIVATE,
