@@ -146,14 +146,14 @@ async def _published(registry: Registry, bundle: Path, compiled: float) -> Took:
 
 
 def _etcd(stand: Stand) -> Registry:
-    port, peer_port = free_port(), free_port()
+    member = etcd.Member("etcd-1", free_port(), free_port())
     layout = Layout(stand.folder / "mesh")
     layout.prepare(None)
-    layout.private(layout.home("etcd-1"), None)
-    command = etcd.server("etcd-1", layout, None, client_port=port, peer_port=peer_port).command
+    layout.private(layout.home(member.name), None)
+    command = etcd.server(member, layout, None, cluster=[member]).command
     stand.start(command.argv, core=every_core(), environ=command.env, stderr=subprocess.DEVNULL)
-    stand.ready(f"http://{HOST}:{port}/health", "etcd did not answer")
-    return Registry(f"{HOST}:{port}")
+    stand.ready(f"http://{HOST}:{member.client_port}/health", "etcd did not answer")
+    return Registry(f"{HOST}:{member.client_port}")
 
 
 def _mesh(stand: Stand, registry: Registry, edge: Edge) -> None:

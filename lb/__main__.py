@@ -5,14 +5,15 @@ The only module that joins registry and xDS: what follows etcd is wired to what 
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from prometheus_client import start_http_server
@@ -20,13 +21,15 @@ from prometheus_client import start_http_server
 from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
 from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
+from lb.lastgood import LastGood
 from lb.registry.backoff import Backoff
-from lb.registry.departure import leaving
 from lb.registry.directory import Directory
 from lb.registry.documents import documents
-from lb.registry.endpoints import Endpoints, registered
+from lb.registry.endpoints import Endpoints, refusals, registered
+from lb.registry.entries import PRIVATE, Entries
 from lb.registry.etcd import Client, Dialer, KeyRange, Record
-from lb.registry.keys import CURRENT, LEAVING, document_key, encode, endpoint_key, left_key
+from lb.registry.keeper import Keeper, Source
+from lb.registry.keys import CURRENT, document_key, encode, endpoint_key, left_key
 from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
 from lb.registry.registrar import Registrar
 from lb.registry.statuses import StatusKeeper, settled, statuses
@@ -36,7 +39,9 @@ from lb.xds.clients import Clients
 from lb.xds.departures import Departures
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
+from lb.xds.resources import checked_keys
 from lb.xds.server import Server
+from lb.xds.types import EDS, Kind
 from weft_protos import redaction
 from weft_protos.usage import DOCUMENT_PREFIX
 
@@ -60,7 +65,8 @@ examples:
   python -m lb proxies --wait 5f2c...
 
 The environment says where etcd is: WEFT_ETCD, WEFT_ETCD_USER, WEFT_SECRETS (file etcd.password).
-The control plane also reads WEFT_INSTANCE, WEFT_LISTEN, WEFT_METRICS_PORT and WEFT_LOG_LEVEL.
+The control plane also reads WEFT_INSTANCE, WEFT_LISTEN, WEFT_METRICS_PORT, WEFT_LOG_LEVEL, WEFT_STATE (directory of
+what was good last) and WEFT_NETWORKS (where instances may be).
 """
 
 
@@ -326,35 +332,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
     departures = _departures(feed, registrar, settings.instance)
     server = Server(feed, gateways, clients, departures)
 
-    def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
-        taken = bundle.parse(manifest, pieces)
-        feed.set_bundle(taken)
-        clients.serving(taken.digest)
-
-    def refuse_bundle(digest: str, problems: Sequence[str]) -> None:
-        metrics.REFUSED.labels(source="bundle").inc()
-        clients.refused(digest, problems)
-
-    followers = (
-        Follower(
-            Dialer(settings.etcd),
-            pieces_of=bundle.pieces_of,
-            on_bundle=take_bundle,
-            on_refused=refuse_bundle,
-        ).run(),
-        Endpoints(
-            Dialer(settings.etcd),
-            on_change=departures.announce,
-            on_refused=lambda reason: metrics.REGISTRY_REFUSED.labels(reason=reason).inc(),
-        ).run(),
-        Directory(
-            Dialer(settings.etcd),
-            KeyRange(document_key(_KEYS_DOCUMENT)),
-            on_change=lambda records: _take_keys(feed, records),
-        ).run(),
-        _following(Dialer(settings.etcd), departures).run(),
-        registrar.run(),
-    )
+    followers = (*_following(settings, feed, clients, departures), registrar.run())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -384,6 +362,72 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
     return 0
 
 
+def _following(
+    settings: ControlPlaneSettings, feed: Feed, clients: Clients, departures: Departures
+) -> tuple[Coroutine[Any, Any, Any], ...]:
+    """What keeps the feed up to date: from the registry, or, while that is silent, from what was good last."""
+    keeper = Keeper(None if settings.state is None else LastGood(settings.state))
+    told: dict[str, bytes] = {}
+    known: set[str] = set()
+
+    def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
+        taken = bundle.parse(manifest, pieces)
+        feed.set_bundle(taken)
+        clients.serving(taken.digest)
+        keeper.bundle(manifest, pieces)
+        known.clear()
+        known.update(each.name for kind in Kind for each in taken.references[kind] if each.type_url == EDS)
+        endpoints.reconsider()
+
+    def refuse_bundle(digest: str, problems: Sequence[str]) -> None:
+        metrics.REFUSED.labels(source="bundle").inc()
+        clients.refused(digest, problems)
+
+    def take_endpoints(found: tuple[Endpoint, ...]) -> None:
+        feed.set_endpoints(found)
+        keeper.endpoints(found)
+
+    def take_keys(records: Mapping[bytes, Record]) -> None:
+        for record in records.values():  # none: the keys that are known stay good
+            told["keys"] = record.value
+            feed.set_keys(record.value)
+            with contextlib.suppress(ValueError):  # damaged: the feed has said so
+                checked_keys(record.value)
+                keeper.keys(record.value)
+
+    entries = Entries(
+        networks=settings.networks or PRIVATE,
+        known=lambda service: not known or service in known,
+        on_refused=refusals(lambda reason: metrics.REGISTRY_REFUSED.labels(reason=reason).inc()),
+    )
+    follower = Follower(
+        Dialer(settings.etcd), pieces_of=bundle.pieces_of, on_bundle=take_bundle, on_refused=refuse_bundle
+    )
+    endpoints = Endpoints(
+        Dialer(settings.etcd), on_change=take_endpoints, on_leaving=departures.follow, entries=entries
+    )
+    keys = Directory(Dialer(settings.etcd), KeyRange(document_key(_KEYS_DOCUMENT)), on_change=take_keys)
+
+    last_bundle, last_keys = keeper.last_bundle(), keeper.last_keys()
+    endpoints.remember(keeper.last_endpoints())
+    sources = [Source(lambda: endpoints.loaded, endpoints.announce_remembered)]
+    if last_keys is not None:
+        sources.append(Source(lambda: "keys" in told, lambda: feed.set_keys(last_keys)))
+    if last_bundle is not None:
+        follower.remember(*last_bundle)
+        sources.append(Source(lambda: follower.loaded, lambda: _recall_bundle(take_bundle, *last_bundle)))
+    return follower.run(), endpoints.run(), keys.run(), keeper.run(sources)
+
+
+def _recall_bundle(
+    take: Callable[[bytes, Mapping[str, bytes]], None], manifest: bytes, pieces: Mapping[str, bytes]
+) -> None:
+    try:
+        take(manifest, pieces)
+    except BundleRefusedError as error:
+        log.error("bundle_refused", digest="last good", problems=list(error.problems)[:10])
+
+
 async def _serve_when_loaded(feed: Feed, server: Server) -> None:
     loaded = asyncio.Event()
     unsubscribe = feed.subscribe(loaded.set)
@@ -392,11 +436,6 @@ async def _serve_when_loaded(feed: Feed, server: Server) -> None:
     unsubscribe()
     await server.set_serving()
     log.info("control_plane_serving")
-
-
-def _take_keys(feed: Feed, records: Mapping[bytes, Record]) -> None:
-    for record in records.values():  # none: the keys that are known stay good
-        feed.set_keys(record.value)
 
 
 def _key(endpoint: Endpoint) -> bytes:
@@ -412,10 +451,6 @@ def _departures(feed: Feed, registrar: Registrar, control_plane: str) -> Departu
         answer=lambda leaver, value: registrar.announce(key(leaver), value),
         withdraw=lambda leaver: registrar.withdraw(key(leaver)),
     )
-
-
-def _following(dialer: Dialer, departures: Departures) -> Directory:
-    return Directory(dialer, KeyRange.prefix(LEAVING), on_change=lambda records: departures.follow(leaving(records)))
 
 
 def _log_to_stderr(level: str) -> None:

@@ -35,6 +35,8 @@ class Endpoint:
     port: int
     version: str = ""
     start_time: datetime | None = None
+    leaving: bool = False
+    """It has said that it is about to end: nobody is sent there any more."""
 
     def __post_init__(self) -> None:
         service_name(self.service)

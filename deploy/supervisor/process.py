@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from deploy.supervisor import logfile, procfs
+from deploy.supervisor.account import Account
 from deploy.supervisor.part import Command
 
 SETPRIV = "/usr/bin/setpriv"
@@ -105,15 +106,11 @@ def forbid_core_files() -> None:
 
 
 def spawn(command: Command, *, log: Path, dies_with_us: bool) -> Child:
-    """Start a process. Raises OSError when the program cannot be executed."""
-    argv = command.argv
-    if dies_with_us:
-        argv = (SETPRIV, "--pdeathsig", "KILL", "--", *argv)
+    """Start a process. Raises OSError when nothing can be executed."""
     output = logfile.open_for_append(log)
-    account = command.account
     try:
         process = subprocess.Popen(
-            argv,
+            (*become(command.account, dies_with_us=dies_with_us), *command.argv),
             env=dict(command.env),
             cwd=command.cwd,
             stdin=subprocess.DEVNULL,
@@ -121,13 +118,21 @@ def spawn(command: Command, *, log: Path, dies_with_us: bool) -> Child:
             stderr=output,
             start_new_session=True,
             umask=0o077,
-            user=None if account is None else account.uid,
-            group=None if account is None else account.gid,
-            extra_groups=None if account is None else [],
         )
     finally:
         os.close(output)
     return Child(process.pid, pidfd=os.pidfd_open(process.pid), process=process)
+
+
+def become(account: Account | None, *, dies_with_us: bool = False) -> tuple[str, ...]:
+    """What to put before a program's arguments: it changes the user and arranges for its end, and then is the program.
+
+    Popen must not change the user itself: for that it would fork instead of vfork, and run gRPC's fork handlers beside
+    the threads of the probes' channels; a child that crashes there never gets as far as the program.
+    """
+    user = () if account is None else (f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups")
+    switches = (*user, *(("--pdeathsig=KILL",) if dies_with_us else ()))
+    return (SETPRIV, *switches, "--") if switches else ()
 
 
 async def run(command: Command, *, log: Path, timeout_s: float, dies_with_us: bool) -> int | None:

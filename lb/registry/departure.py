@@ -1,22 +1,21 @@
 """An instance's way out of the registry: asked to go, it waits until no client has it any more.
 
-The endpoint's key makes place for one below `/weft/leaving/`; `lb.xds.departures` answers it in each control plane that
-lives. Those that have told etcd of themselves within their lease are waited for, and nobody else.
+Its entry says goodbye, under its lease; `lb.xds.departures` answers that in each control plane that lives. Those that
+have told etcd of themselves within their lease are waited for, and nobody else.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from lb.endpoint import Endpoint
-from lb.errors import EntryRefusedError, EtcdError
+from lb.errors import EtcdError
 from lb.registry.backoff import MINIMUM_S
-from lb.registry.etcd import Client, Dialer, KeyRange, Record
-from lb.registry.keys import CONTROL_PLANES, ENDPOINTS, decode_leaving, endpoint_key, leaving_key, left_key
+from lb.registry.etcd import Client, Dialer, KeyRange
+from lb.registry.keys import CONTROL_PLANES, ENDPOINTS, endpoint_key, left_key, says_goodbye
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +27,7 @@ class Departure:
     """How an instance left."""
 
     confirmed: bool
-    """Etcd has it that the endpoint is gone."""
+    """Etcd has it that the instance leaves."""
     unanswered: tuple[str, ...] = ()
     """Control planes that did not say in time that all their clients know."""
     alone: bool = False
@@ -40,24 +39,10 @@ class Departure:
         return self.confirmed and not self.unanswered
 
 
-def leaving(records: Mapping[bytes, Record]) -> Mapping[Endpoint, bytes]:
-    """Who leaves, and what each has written, of the records below `/weft/leaving/`. What is refused is left out."""
-    found: dict[Endpoint, bytes] = {}
-    for key, record in records.items():
-        try:
-            found[decode_leaving(key, record.value, lease=record.lease)] = record.value
-        except EntryRefusedError as error:
-            log.warning("registry_entry_refused", key=key.decode(errors="replace"), reason=error.reason)
-    return found
-
-
 async def departed(
-    dialer: Dialer, endpoint: Endpoint, value: bytes, *, confirm_s: float, acknowledge_s: float
+    dialer: Dialer, endpoint: Endpoint, goodbye: bytes, *, confirm_s: float, acknowledge_s: float
 ) -> Departure:
-    """Wait until the endpoint is gone from etcd, `confirm_s` at most, and from all clients, `acknowledge_s` at most.
-
-    `value`: what was written below `/weft/leaving/`.
-    """
+    """Wait until etcd has the goodbye, `confirm_s` at most, and no client the endpoint, `acknowledge_s` at most."""
     began = asyncio.get_running_loop().time()
     seen = Departure(confirmed=False)
     with contextlib.suppress(TimeoutError):
@@ -66,7 +51,7 @@ async def departed(
                 try:
                     async with dialer.session() as client:
                         while not seen.complete:
-                            seen = await _look(client, endpoint, value)
+                            seen = await _look(client, endpoint, goodbye)
                             if seen.confirmed:
                                 limit.reschedule(began + acknowledge_s)
                             if not seen.complete:
@@ -78,19 +63,18 @@ async def departed(
     return seen
 
 
-async def _look(client: Client, endpoint: Endpoint, value: bytes) -> Departure:
-    asked = await client.get(leaving_key(endpoint.service, endpoint.instance))
-    kept = await client.get(endpoint_key(endpoint.service, endpoint.instance))
-    if asked is None or asked.value != value or (kept is not None and kept.value == value):
+async def _look(client: Client, endpoint: Endpoint, goodbye: bytes) -> Departure:
+    entry = await client.get(endpoint_key(endpoint.service, endpoint.instance))
+    if entry is None or entry.value != goodbye:
         return Departure(confirmed=False)
-    others = await client.list(KeyRange.prefix(ENDPOINTS + f"{endpoint.service}/".encode()), keys_only=True)
-    if not others.records:
+    service = await client.list(KeyRange.prefix(ENDPOINTS + f"{endpoint.service}/".encode()))
+    if all(says_goodbye(record.value) for record in service.records):
         return Departure(confirmed=True, alone=True)
     begin = left_key(endpoint.service, endpoint.instance)
     answers = {
         record.key.removeprefix(begin)
         for record in (await client.list(KeyRange.prefix(begin))).records
-        if record.value == value
+        if record.value == goodbye
     }
     living = await client.list(KeyRange.prefix(CONTROL_PLANES), keys_only=True)
     silent = {record.key.removeprefix(CONTROL_PLANES) for record in living.records} - answers

@@ -21,13 +21,14 @@ CURRENT: Final = b"/weft/xds/current"
 HISTORY: Final = b"/weft/xds/history/"
 
 CONTROL_PLANES: Final = b"/weft/status/control-plane/"
-LEAVING: Final = b"/weft/leaving/"
 LEFT: Final = b"/weft/left/"
 
 #: The gateways' own cluster, kept by the control planes they are connected to.
 EDGE: Final = ServiceName("edge")
 
 _ENDPOINT_BYTES_MAX: Final = 4096
+#: As much of a key as a log line shows.
+_SHOWN_MAX: Final = 200
 _DOCUMENT_NAME: Final = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _HISTORY_DIGITS: Final = 10
@@ -38,13 +39,11 @@ def endpoint_key(service: str, instance: str) -> bytes:
     return ENDPOINTS + f"{service}/{instance}".encode()
 
 
-def leaving_key(service: str, instance: str) -> bytes:
-    """Key under which an instance that leaves asks to be told when no client has it any more."""
-    return LEAVING + f"{service}/{instance}".encode()
-
-
 def left_key(service: str, instance: str, control_plane: str = "") -> bytes:
-    """Key of a control plane's answer to that; without one, what the keys of all answers begin with."""
+    """Key of a control plane's answer to an instance's goodbye: its clients do not have it any more.
+
+    Without a control plane: what the keys of all answers begin with.
+    """
     return LEFT + f"{service}/{instance}/{control_plane}".encode()
 
 
@@ -67,11 +66,6 @@ def blob_key(digest: str) -> bytes:
     return BLOBS + digest.encode()
 
 
-def decode_leaving(key: bytes, value: bytes, *, lease: int) -> Endpoint:
-    """Read whom an instance that leaves takes along. Raises EntryRefusedError."""
-    return decode(ENDPOINTS + key.removeprefix(LEAVING), value, lease=lease)
-
-
 def history_key(number: int) -> bytes:
     """Key of one entry of the history of published manifests."""
     return HISTORY + str(number).zfill(_HISTORY_DIGITS).encode()
@@ -91,11 +85,27 @@ def encode(endpoint: Endpoint) -> bytes:
         address=endpoint.address,
         port=endpoint.port,
         version=endpoint.version,
+        leaving=endpoint.leaving,
     )
     if endpoint.start_time is not None:
         message.start_time.FromDatetime(endpoint.start_time.astimezone(UTC))
     text = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
     return text.encode()
+
+
+def shown(key: bytes) -> str:
+    """A key as logs show it: whoever wrote it chose its length and its bytes."""
+    return key[:_SHOWN_MAX].decode(errors="replace")
+
+
+def says_goodbye(value: bytes) -> bool:
+    """Whether an endpoint's value says that the instance leaves. False for what is no endpoint."""
+    message = registry_pb2.Endpoint()
+    try:
+        json_format.Parse(value[:_ENDPOINT_BYTES_MAX].decode(), message, ignore_unknown_fields=True)
+    except (json_format.ParseError, ValueError, RecursionError):
+        return False
+    return bool(message.leaving)
 
 
 def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
@@ -121,6 +131,7 @@ def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
             port=message.port,
             version=message.version,
             start_time=start,
+            leaving=message.leaving,
         )
     except (ValueError, OverflowError) as error:
         raise EntryRefusedError("bad_value", f"{key!r}: {error}") from error

@@ -1,11 +1,10 @@
 """Tells instances that leave when no client of this control plane has them any more.
 
-An instance takes its endpoint out of the registry and puts a key below `/weft/leaving/` in its place. Each control
-plane answers below `/weft/left/` once it serves the cluster without that address and every connected client that asked
-for the cluster has accepted what is served. Then, and not after some time, the instance may stop.
+An instance says goodbye in its entry of the registry. Each control plane answers below `/weft/left/` once it serves the
+cluster without that address and every connected client that asked for the cluster has accepted what is served. Then,
+and not after some time, the instance may stop.
 
-An instance that leaves is announced no more even while etcd is not trusted and whoever vanishes from it is kept: it has
-said so itself. Only where it is the last of its service it stays with the others' rules.
+That a goodbye is believed at once is `Retention`'s doing. The last one of a service stays announced: no answer is due.
 
 A client that refuses, hangs or is slow is waited for: how long is the instance's to say. Whoever is connected to no
 control plane cannot be told anything, and is not waited for. All methods belong to one event loop; while nobody leaves,
@@ -13,7 +12,7 @@ nothing is done.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -40,27 +39,19 @@ class Departures:
     def __init__(
         self, feed: Feed, *, answer: Callable[[Endpoint, bytes], None], withdraw: Callable[[Endpoint], None]
     ) -> None:
-        """`answer` repeats what an instance wrote when it asked, `withdraw` takes that back when it is gone."""
+        """`answer` repeats an instance's goodbye, `withdraw` takes that back when it is gone."""
         self._feed = feed
         self._answer = answer
         self._withdraw = withdraw
-        self._alive: tuple[Endpoint, ...] | None = None
-        self._announced: tuple[Endpoint, ...] | None = None
         self._leaving: dict[Endpoint, bytes] = {}
         self._answered: dict[Endpoint, bytes] = {}
         self._clients: dict[object, Accepted] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._addresses: dict[str, tuple[str, frozenset[tuple[str, int]]]] = {}
 
-    def announce(self, endpoints: Iterable[Endpoint]) -> None:
-        """Have the clients go by these endpoints, less those that leave."""
-        self._alive = tuple(endpoints)
-        self._publish()
-
     def follow(self, leaving: Mapping[Endpoint, bytes]) -> None:
-        """Take over who leaves, and what each has written: all of them."""
+        """Take over who leaves, and the words each has said: all of them."""
         self._leaving = dict(leaving)
-        self._publish()
         for endpoint in self._answered.keys() - leaving.keys():
             del self._answered[endpoint]
             self._withdraw(endpoint)
@@ -75,16 +66,6 @@ class Departures:
             yield
         finally:
             del self._clients[token]
-
-    def _publish(self) -> None:
-        if self._alive is None:
-            return
-        stay = tuple(endpoint for endpoint in self._alive if endpoint not in self._leaving)
-        served = {endpoint.service for endpoint in stay}
-        announced = tuple(each for each in self._alive if each not in self._leaving or each.service not in served)
-        if announced != self._announced:
-            self._announced = announced
-            self._feed.set_endpoints(announced)
 
     def _look(self) -> None:
         if self._timer is not None:

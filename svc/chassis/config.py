@@ -104,6 +104,8 @@ class Xds(_Concern):
 
     xds: Addresses
     """Control planes, tried in this order."""
+    state: Path | None = None
+    """Directory of what was good last, for a start while none of them answers."""
 
 
 class CacheSettings(_Concern):

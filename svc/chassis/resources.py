@@ -16,6 +16,7 @@ from opentelemetry.trace import Tracer
 
 from lb import channel as channels
 from lb.config import EtcdSettings
+from lb.lastgood import LastGood
 from lb.registry.agent import Agent
 from svc.chassis import metrics, telemetry
 from svc.chassis.cache import Cache
@@ -77,6 +78,7 @@ class Resources:
                 user=None if password is None else etcd.etcd_user,
                 password=password,
             ),
+            last_good=None if self.settings.xds.state is None else LastGood(self.settings.xds.state),
             on_registration=lambda registered: state.set(1 if registered else 0),
             on_renewal=lambda outcome: metrics.LEASE_RENEWALS.labels(outcome=outcome).inc(),
         )
@@ -98,7 +100,7 @@ class Resources:
         """The process's one channel to another service of the mesh; it connects with the first call."""
         with self._lock:
             if service not in self._channels:
-                self._channels[service] = channels.open(service)
+                self._channels[service] = channels.open(service, state=self.settings.xds.state)
             return self._channels[service]
 
     def add_background(self, name: str, start: Callable[[], None], stop: Callable[[], None]) -> None:

@@ -93,10 +93,10 @@ class ControlPlane:
 class Client:
     """The process of xds_client.py."""
 
-    def __init__(self, control_planes: str, service: str = "orders") -> None:
+    def __init__(self, control_planes: str, service: str = "orders", state: Path | None = None) -> None:
         script = Path(__file__).with_name("xds_client.py")
         self._process = subprocess.Popen(
-            [sys.executable, str(script), control_planes, service],
+            [sys.executable, str(script), control_planes, service, *([str(state)] if state else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -154,8 +154,8 @@ def control_plane() -> Iterator[ControlPlane]:
 def client_of(control_plane: ControlPlane) -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
-    def start(*control_planes: str) -> Client:
-        clients.append(Client(",".join(control_planes or (control_plane.address,))))
+    def start(*control_planes: str, state: Path | None = None) -> Client:
+        clients.append(Client(",".join(control_planes or (control_plane.address,)), state=state))
         return clients[-1]
 
     yield start

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from google.protobuf.message import Message
 from lb.config import EtcdSettings
 from lb.registry import publication
 from lb.registry.agent import Agent
-from lb.registry.departure import Departure, leaving
-from lb.registry.etcd import KeyRange, Put, Record
-from lb.registry.keys import LEFT, encode, leaving_key, left_key, status_key
+from lb.registry.departure import Departure
+from lb.registry.etcd import KeyRange, Put
+from lb.registry.keys import LEFT, encode, endpoint_key, left_key, status_key
 from lb.xds.types import CDS, EDS
 from tests.unit.lb import sample
 from tests.unit.lb.ads import STREAM, answer_of
@@ -25,11 +26,12 @@ from tests.unit.lb.conftest import DEADLINE_S, Client, ControlPlane, eventually
 from tests.unit.lb.fake_etcd import FakeEtcd
 from tests.unit.lb.registry_suite import ask, names
 from tests.waiting import free_port
-from weft_protos.xds import envoy, message_class
+from weft_protos.xds import envoy
 
 ROOT = Path(__file__).resolve().parents[3]
 
 ONE, TWO = sample.endpoint("orders-1", 4711), sample.endpoint("orders-2", 4712)
+GOODBYE = encode(replace(ONE, leaving=True))
 
 
 class Gateway:
@@ -152,36 +154,6 @@ def test_the_answer_goes_when_the_instance_is_gone(
     assert {} == control_plane.answers
 
 
-def test_who_leaves_is_announced_no_more_whatever_the_registry_holds_unless_nobody_else_is_there(
-    control_plane: ControlPlane, gateway: Callable[..., Gateway]
-) -> None:
-    other = gateway()
-    other.subscribe()
-    announce = control_plane.departures.announce
-    control_plane.feeding(lambda _: announce([ONE, TWO]))
-    leaves(control_plane)  # the registry still has both: etcd was in trouble a moment ago
-    other.accept(other.answered())
-    eventually(lambda: [ONE] == list(control_plane.answers))
-
-    control_plane.feeding(lambda _: announce([ONE]))
-
-    answer = other.answered()
-    [assignment] = [message_class(EDS.rpartition("/")[2]).FromString(each.value) for each in answer.resources]
-    assert [4711] == [
-        member.endpoint.address.socket_address.port_value
-        for locality in assignment.endpoints
-        for member in locality.lb_endpoints
-    ]
-
-
-def test_entries_that_no_process_keeps_or_nobody_understands_are_left_out() -> None:
-    key, value = leaving_key("orders", "orders-1"), encode(ONE)
-    other = leaving_key("orders", "orders-2")
-
-    assert {ONE: value} == leaving({key: Record(key, value, 1, 7), other: Record(other, value, 1, 7)})
-    assert {} == leaving({key: Record(key, value, 1, 0)})
-
-
 @pytest.fixture
 def etcd_process() -> Iterator[FakeEtcd]:
     running = FakeEtcd()
@@ -254,15 +226,14 @@ def test_an_instance_has_left_when_every_living_control_plane_says_so(
     waiting = departing(leaver, acknowledge_s=DEADLINE_S)
     eventually(lambda: ["orders/orders-2:4712"] == names(etcd))
     assert not leaver.registered()
-    put(etcd, left_key("orders", "orders-1", "control-plane-1"), encode(ONE))
+    put(etcd, left_key("orders", "orders-1", "control-plane-1"), GOODBYE)
     put(etcd, left_key("orders", "orders-1", "control-plane-2"), b"said to an earlier process of that name")
-    eventually(lambda: ask(etcd, lambda client: client.get(leaving_key("orders", "orders-1"))) is not None)
     assert [] == waiting.outcome
-    put(etcd, left_key("orders", "orders-1", "control-plane-2"), encode(ONE))
+    put(etcd, left_key("orders", "orders-1", "control-plane-2"), GOODBYE)
 
     assert Departure(confirmed=True) == waiting.ended()
     leaver.stop(5.0)
-    assert None is ask(etcd, lambda client: client.get(leaving_key("orders", "orders-1")))
+    assert None is ask(etcd, lambda client: client.get(endpoint_key("orders", "orders-1")))
 
 
 def test_a_control_plane_that_never_answers_is_named_when_the_time_is_up(
