@@ -316,7 +316,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
     feed = Feed()
     registrar = Registrar(Dialer(settings.etcd))
     keeper = StatusKeeper(registrar, settings.instance)
-    clients = Clients(settings.instance, on_change=lambda: keeper.changed(clients.status))
+    clients = Clients(settings.instance, on_change=lambda soon: keeper.changed(clients.status, soon=soon))
     gateways = Gateways(
         arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
         departed=lambda endpoint: registrar.withdraw(_key(endpoint)),

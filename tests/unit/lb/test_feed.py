@@ -126,7 +126,9 @@ def test_versions_follow_the_content_and_nothing_else() -> None:
 
 
 def test_endpoints_have_what_grpc_asks_for() -> None:
-    resources = {each.name: each for each in assignments([sample.endpoint("orders-1", 4711)], ["orders", "catalog"])}
+    resources = {
+        each.name: each for each in assignments([sample.endpoint("orders-1", 4711)], ["orders", "catalog", "edge"])
+    }
     message: Any = message_class("envoy.config.endpoint.v3.ClusterLoadAssignment")
     orders = message.FromString(resources["orders"].content)
     (locality,) = orders.endpoints

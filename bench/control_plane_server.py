@@ -1,0 +1,89 @@
+"""Weft's control plane as `bench.control_plane` puts it under load: the real server over the real feed, without etcd.
+
+`python -m bench.control_plane_server SERVICES ENDPOINTS` prints the ports of ADS and of its control socket. A line there
+(`SERVICE PORT`) moves the first endpoint of a service to another port, as a new set of all endpoints tells the feed.
+"""
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from bench.stand import HOST
+from lb.endpoint import Endpoint, ServiceName
+from lb.xds import bundle
+from lb.xds.clients import Clients
+from lb.xds.feed import Feed
+from lb.xds.gateways import Gateways
+from lb.xds.server import Server
+from lb.xds.types import CDS
+from weft_protos.xds import envoy
+
+_PORT: Final = 8080
+_FIRST_PORT: Final = 10_000
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until killed."""
+    services, members = map(int, arguments)
+    asyncio.run(_serve(services, members))
+
+
+async def _serve(services: int, members: int) -> None:
+    endpoints = [[endpoint(index, number) for number in range(members)] for index in range(services)]
+    for index in range(services):
+        endpoints[index][0] = moved(index, 0)
+    feed = Feed()
+    feed.set_endpoints(each for of_service in endpoints for each in of_service)
+    feed.set_bundle(clusters(services))
+    gateways = Gateways(arrived=lambda _: None, departed=lambda _: None)
+    server = Server(feed, gateways, Clients("control-plane-1"))
+    ads = await server.start(f"{HOST}:0")
+
+    async def controlled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            index, port = map(int, line.split())
+            endpoints[index][0] = moved(index, port)
+            feed.set_endpoints(each for of_service in endpoints for each in of_service)
+        writer.close()
+
+    control = await asyncio.start_server(controlled, HOST, 0)
+    print(ads, control.sockets[0].getsockname()[1], flush=True)
+    await control.serve_forever()
+
+
+def clusters(services: int) -> bundle.Bundle:
+    """A bundle of nothing but a cluster for each service."""
+    rows, pieces = [], {}
+    for index in range(services):
+        name = service(index)
+        config = {"ads": {}, "resource_api_version": "V3"}
+        message = envoy(
+            "config.cluster.v3.Cluster", name=name, type="EDS", eds_cluster_config={"eds_config": config}
+        )
+        content = message.SerializeToString(deterministic=True)
+        digest = hashlib.sha256(content).hexdigest()
+        pieces[digest] = content
+        rows.append({"audience": "all", "type_url": CDS, "name": name, "sha256": digest})
+    return bundle.parse(json.dumps({"format": 1, "resources": rows}).encode(), pieces)
+
+
+def endpoint(index: int, number: int) -> Endpoint:
+    """An instance of a service that never moves."""
+    return Endpoint(service(index), f"i{number}", f"10.{index >> 8}.{index & 255}.{number + 1}", _PORT)
+
+
+def moved(index: int, port: int) -> Endpoint:
+    """The first instance of a service, where it is after a change."""
+    return Endpoint(service(index), "i0", "10.255.255.254", _FIRST_PORT + port)
+
+
+def service(index: int) -> ServiceName:
+    """Name of a service."""
+    return ServiceName(f"service-{index}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
