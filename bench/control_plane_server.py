@@ -1,7 +1,7 @@
 """Weft's control plane as `bench.control_plane` puts it under load: the real server over the real feed, without etcd.
 
-`python -m bench.control_plane_server SERVICES ENDPOINTS` prints the ports of ADS and of its control socket. A line there
-(`SERVICE PORT`) moves the first endpoint of a service to another port, as a new set of all endpoints tells the feed.
+`python -m bench.control_plane_server SERVICES ENDPOINTS` prints the ports of ADS and of its control socket. A line
+there (`SERVICE PORT`) moves the first endpoint of a service to another port: the feed is told of all endpoints anew.
 """
 
 import asyncio
@@ -60,9 +60,7 @@ def clusters(services: int) -> bundle.Bundle:
     for index in range(services):
         name = service(index)
         config = {"ads": {}, "resource_api_version": "V3"}
-        message = envoy(
-            "config.cluster.v3.Cluster", name=name, type="EDS", eds_cluster_config={"eds_config": config}
-        )
+        message = envoy("config.cluster.v3.Cluster", name=name, type="EDS", eds_cluster_config={"eds_config": config})
         content = message.SerializeToString(deterministic=True)
         digest = hashlib.sha256(content).hexdigest()
         pieces[digest] = content

@@ -56,8 +56,9 @@ class Clients:
         self._instance = instance
         self._on_change = on_change
         self._streams: dict[_Key, set[Reporting]] = {}
+        self._known: set[Reporting] = set()
         self._refusing: set[Reporting] = set()
-        self._moved: set[_Key] = set()
+        self._moved: set[Reporting] = set()
         self._states: dict[_Key, ClientState] = {}
         self._bundle = ""
         self._refused = ""
@@ -67,7 +68,7 @@ class Clients:
         """A bundle was taken. To be said before anything is awaited, so that no stream counts as settled under it."""
         self._bundle, self._refused, self._problems = digest, "", ()
         # Whom the bundle says nothing new to has accepted it.
-        self._moved |= self._streams.keys()
+        self._moved |= self._known
         metrics.BUNDLE_REFUSED.set(0)
         self._on_change(True)
 
@@ -80,9 +81,10 @@ class Clients:
 
     def report(self, stream: Reporting, *, soon: bool) -> None:
         """A stream has moved on; `soon`: by more than endpoints, which nobody waits for."""
-        key = _key(stream)
-        self._streams.setdefault(key, set()).add(stream)
-        self._moved.add(key)
+        if stream not in self._known:
+            self._known.add(stream)
+            self._streams.setdefault(_key(stream), set()).add(stream)
+        self._moved.add(stream)
         if stream.refusing != (stream in self._refusing):
             self._refusing ^= {stream}
             self._count(stream.node.kind)
@@ -91,13 +93,13 @@ class Clients:
 
     def gone(self, stream: Reporting) -> None:
         """The stream has ended. Nothing happens where it never reported."""
-        key = _key(stream)
-        streams = self._streams.get(key, set())
-        if stream not in streams:
+        if stream not in self._known:
             return
-        streams.discard(stream)
-        self._moved.add(key)
-        if not streams:
+        self._known.discard(stream)
+        self._moved.add(stream)
+        key = _key(stream)
+        self._streams[key].discard(stream)
+        if not self._streams[key]:
             del self._streams[key]
         if stream in self._refusing:
             self._refusing.discard(stream)
@@ -106,7 +108,7 @@ class Clients:
 
     def status(self) -> ControlPlaneStatus:
         """Everything, by node."""
-        for key in self._moved:
+        for key in set(map(_key, self._moved)):
             streams = self._streams.get(key)
             if streams:
                 before = self._states.get(key)

@@ -6,7 +6,7 @@ A stream is a machine without I/O. The server tells it of requests (`receive`) a
 at names that something was said of, so that a change costs nothing where nobody subscribes to it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -65,6 +65,9 @@ class Refusals:
 
     def __bool__(self) -> bool:
         return bool(self._by_name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._by_name))
 
     def refuse(self, names: Iterable[str], nack: Nack) -> None:
         """A response with these names was refused; one without any is remembered, too."""

@@ -87,16 +87,13 @@ class DeltaStream:
         self._responses = 0
         self.unsent = False
         """Something was said that `due` has not looked at yet."""
+        self.refusing = False
+        """The client holds on to something older than what it was sent."""
 
     @property
     def settled(self) -> bool:
         """True when nothing is under way to the client."""
         return not self.unsent and not any(each.unanswered for each in self._subscriptions.values())
-
-    @property
-    def refusing(self) -> bool:
-        """True while the client holds on to something older than what it was sent."""
-        return any(each.refused for each in self._subscriptions.values())
 
     def receive(self, request: DeltaRequest) -> Nack | None:
         """Take a request into account; returns the refusal it carries, if any. Raises ProtocolError."""
@@ -180,7 +177,7 @@ class DeltaStream:
                 dropped = subscription.held.keys() - subscription.names
                 for each in dropped:
                     del subscription.held[each]
-                subscription.refused.forget(dropped)
+                self._forget(subscription, dropped)
             elif name in subscription.names:
                 subscription.names.discard(name)
                 if subscription.wildcard:
@@ -189,7 +186,7 @@ class DeltaStream:
                     subscription.open.add(name)
                 else:
                     subscription.held.pop(name, None)
-                    subscription.refused.forget((name,))
+                    self._forget(subscription, (name,))
         self._watch.remove(type_url, names)
         self.unsent = True
 
@@ -199,7 +196,13 @@ class DeltaStream:
             return None
         nack = Nack(request.type_url, sent.version, request.error)
         subscription.refused.refuse(sent.names, nack)
+        self.refusing = True
         return nack
+
+    def _forget(self, subscription: _Subscription, names: Iterable[str]) -> None:
+        if self.refusing:
+            subscription.refused.forget(names)
+            self.refusing = any(each.refused for each in self._subscriptions.values())
 
     def _warm(self, clusters: Iterable[Resource]) -> None:
         """Owe the endpoints of every cluster that comes or changes: Envoy builds it anew and waits for them."""
@@ -249,5 +252,5 @@ class DeltaStream:
         subscription.unanswered[nonce] = _Sent(there.version, names)
         if len(subscription.unanswered) > UNANSWERED_MAX:
             del subscription.unanswered[next(iter(subscription.unanswered))]
-        subscription.refused.forget(names)
+        self._forget(subscription, names)
         return DeltaResponse(type_url, there.version, nonce, news, removed)

@@ -8,6 +8,8 @@ for every kind of client, so they are made once, and only those of services that
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 from lb.endpoint import Endpoint
@@ -52,10 +54,10 @@ def assigned_clusters(bundle: Bundle) -> frozenset[str]:
 
 
 def by_service(endpoints: Iterable[Endpoint]) -> dict[str, list[Endpoint]]:
-    """The endpoints of each service that has any."""
+    """The endpoints of each service that has any. Fastest where those of a service stand together."""
     found: dict[str, list[Endpoint]] = {}
-    for endpoint in endpoints:
-        found.setdefault(endpoint.service, []).append(endpoint)
+    for service, together in groupby(endpoints, key=attrgetter("service")):
+        found.setdefault(service, []).extend(together)
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import grpc
 import structlog
 
 from lb.errors import ProtocolError
@@ -100,7 +101,8 @@ class Session:
             self._end(departing=departing())
 
     async def _read(self, requests: AsyncIterator[bytes]) -> None:
-        async for content in requests:
+        # Cheaper than to iterate over `requests`, which is the same.
+        while (content := await self._context.read()) is not grpc.aio.EOF:
             request, node = self._variant.decode(content)
             if self._node is None:
                 if node is None:
@@ -118,12 +120,11 @@ class Session:
         if snapshot is None:
             return
         due = self._machine.due(snapshot)
-        for response in due:
-            self._moved(response.type_url)
-            await self._context.write(self._variant.encode(response))
-            metrics.PUSHES_OF[response.type_url].inc()
         if not due:
             self._moved(EDS)
+        for response in due:
+            await self._context.write(self._variant.encode(response))
+            metrics.PUSHES_OF[response.type_url].inc()
 
     def _changed(self, type_url: str, names: Any) -> None:
         # Marked at once, not when the stream comes to it: until then nobody may take the client for up to date.

@@ -72,18 +72,16 @@ class Stream:
         self._watch = watch
         self._subscriptions: dict[str, _Subscription] = {}
         self._responses = 0
+        self._unanswered = 0
         self.unsent = False
         """Something was said that `due` has not looked at yet."""
+        self.refusing = False
+        """The client holds on to something older than what it was sent."""
 
     @property
     def settled(self) -> bool:
         """True when nothing is under way to the client."""
-        return not self.unsent and all(each.answered for each in self._subscriptions.values())
-
-    @property
-    def refusing(self) -> bool:
-        """True while the client holds on to something older than what it was sent."""
-        return any(each.refused for each in self._subscriptions.values())
+        return not self.unsent and not self._unanswered
 
     def receive(self, request: Request) -> Nack | None:
         """Take a request into account; returns the refusal it carries, if any. Raises ProtocolError."""
@@ -101,14 +99,17 @@ class Stream:
             return None
         if request.names != subscription.asked:
             self._subscribe(subscription, request)
-        if request.error is None:
-            # Names may change before the response is answered: only its own version says that it was accepted.
-            if request.version == subscription.version:
-                subscription.answered = True
+        # Names may change before the response is answered: only its own version says that it was accepted.
+        if request.error is None and request.version != subscription.version:
             return None
-        subscription.answered = True
+        if not subscription.answered:
+            subscription.answered = True
+            self._unanswered -= 1
+        if request.error is None:
+            return None
         nack = Nack(request.type_url, subscription.version, request.error)
         subscription.refused.refuse(subscription.carried, nack)
+        self.refusing = True
         return nack
 
     def changed(self, type_url: str, names: Iterable[str]) -> None:
@@ -179,6 +180,7 @@ class Stream:
             # What is no longer wanted counts as not sent: subscribing again brings it again.
             subscription.sent = {name: sent for name, sent in subscription.sent.items() if name in names}
             subscription.refused.forget(gone)
+            self.refusing = any(each.refused for each in self._subscriptions.values())
         if gone and request.type_url in WHOLE:
             subscription.everything = True
         self.unsent = True
@@ -245,11 +247,12 @@ class Stream:
         subscription.nonce = str(self._responses)
         subscription.version = snapshot.of(type_url).version
         subscription.carried = tuple(resource.name for resource in resources)
-        subscription.answered = False
-        if type_url in WHOLE:
-            subscription.refused = Refusals()
-        else:
-            subscription.refused.forget(subscription.carried)
+        if subscription.answered:
+            subscription.answered = False
+            self._unanswered += 1
+        if self.refusing:
+            subscription.refused.forget(subscription.refused if type_url in WHOLE else subscription.carried)
+            self.refusing = any(each.refused for each in self._subscriptions.values())
         return Response(type_url, subscription.version, subscription.nonce, resources)
 
 
