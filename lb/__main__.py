@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -29,7 +30,7 @@ from lb.registry.keys import CURRENT, document_key, encode, endpoint_key
 from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
 from lb.registry.registrar import Registrar
 from lb.registry.statuses import StatusKeeper, settled, statuses
-from lb.status import ControlPlaneStatus, Verdict
+from lb.status import ControlPlaneStatus, Verdict, document
 from lb.xds import bundle, metrics
 from lb.xds.clients import Clients
 from lb.xds.feed import Feed
@@ -219,7 +220,7 @@ def _proxies(options: argparse.Namespace) -> int:
     settings = EtcdSettings.from_environ()
     if wanted is None:
         found = asyncio.run(_with_etcd(settings, statuses, timeout_s=options.timeout))
-        print(json.dumps([asdict(status) for status in found]) if options.json else _table(found))
+        print(json.dumps(document(found, datetime.now(UTC))) if options.json else _table(found))
         return 0
 
     async def work(client: Client) -> Verdict:
@@ -242,9 +243,8 @@ def _table(found: Sequence[ControlPlaneStatus]) -> str:
         refused = f", refused {status.refused_bundle[:12]}" if status.refused_bundle else ""
         lines.append(f"{status.instance} serves {status.bundle[:12] or 'nothing'}{refused}")
         for client in status.clients:
-            answers = [f"refused {each.type}: {each.detail}" for each in client.refusals]
-            state = "; ".join(answers) or ("accepted" if client.settled else "waiting")
-            lines.append(f"  {client.node:<22} {client.kind:<6} {state}")
+            words = "; ".join(f"refused {each.type}: {each.detail}" for each in client.refusals)
+            lines.append(f"  {client.node:<22} {client.kind:<6} {client.state:<6} {words}".rstrip())
     return "\n".join(lines)
 
 

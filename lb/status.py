@@ -5,7 +5,7 @@ up to date when it has accepted everything that the control plane's bundle says 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -103,6 +103,20 @@ def rows(statuses: Iterable[ControlPlaneStatus], now: datetime) -> list[dict[str
     ]
     order = ("NACKED", "STALE", "SYNCED")
     return sorted(found, key=lambda row: (order.index(str(row["state"])), str(row["node"]), str(row["control_plane"])))
+
+
+def document(statuses: Sequence[ControlPlaneStatus], now: datetime) -> dict[str, Any]:
+    """What `python -m lb proxies --json` prints: every control plane, and every client at each of them."""
+    control_planes = [
+        {
+            "instance": status.instance,
+            "version": status.bundle,
+            "refused_version": status.refused_bundle,
+            "problems": list(status.problems),
+        }
+        for status in statuses
+    ]
+    return {"control_planes": control_planes, "clients": rows(statuses, now)}
 
 
 def encode(status: ControlPlaneStatus) -> bytes:

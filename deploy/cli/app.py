@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import bench, certificates, contracts, explain, jobs, keys, mesh
+from deploy.cli import bench, certificates, contracts, explain, jobs, keys, mesh, proxies
 
 app = typer.Typer(
     name="weft",
@@ -20,6 +20,7 @@ for verb in (
     mesh.logs,
     mesh.scale,
     mesh.kill,
+    proxies.proxies,
     explain.explain,
     jobs.token,
     jobs.replay,
