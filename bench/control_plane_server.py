@@ -13,7 +13,7 @@ from typing import Final
 
 from bench.stand import HOST
 from lb.endpoint import Endpoint, ServiceName
-from lb.xds import bundle
+from lb.xds import bundle, collector
 from lb.xds.clients import Clients
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
@@ -46,10 +46,11 @@ async def _serve(services: int, members: int) -> None:
         while line := await reader.readline():
             index, port = map(int, line.split())
             endpoints[index][0] = moved(index, port)
-            feed.set_endpoints(each for of_service in endpoints for each in of_service)
+            feed.set_endpoints([each for of_service in endpoints for each in of_service])
         writer.close()
 
     control = await asyncio.start_server(controlled, HOST, 0)
+    collector.calm()
     print(ads, control.sockets[0].getsockname()[1], flush=True)
     await control.serve_forever()
 

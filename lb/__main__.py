@@ -31,7 +31,7 @@ from lb.registry.publication import Follower, Published, RolledBack, load, publi
 from lb.registry.registrar import Registrar
 from lb.registry.statuses import StatusKeeper, settled, statuses
 from lb.status import ControlPlaneStatus, Verdict, document
-from lb.xds import bundle, metrics
+from lb.xds import bundle, collector, metrics
 from lb.xds.clients import Clients
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
@@ -386,6 +386,7 @@ async def _serve_when_loaded(feed: Feed, server: Server) -> None:
     if not feed.loaded:
         await loaded.wait()
     unsubscribe()
+    collector.calm()
     await server.set_serving()
     log.info("control_plane_serving")
 

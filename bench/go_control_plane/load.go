@@ -30,65 +30,82 @@ type target struct {
 }
 
 type loader struct {
-	current   atomic.Pointer[target]
-	starting  sync.WaitGroup
-	responses atomic.Int64
-	resources atomic.Int64
-	bytes     atomic.Int64
+	subscribers []int
+	current     atomic.Pointer[target]
+	starting    sync.WaitGroup
+	responses   atomic.Int64
+	bytes       atomic.Int64
 }
 
-// load opens the clients, says "ready", waits for a line, makes the changes one after the other, each once all clients
-// that subscribe to its service have the one before, and prints what came of it.
+// load opens the clients and says "ready". For each line "FIRST COUNT" it makes so many changes, one after the other,
+// each once all clients that subscribe to its service have the one before, and prints what came of it.
 func load(ads, control string, sizes []int) {
-	services, changes, gateways, callers, share := sizes[0], sizes[2], sizes[3], sizes[4], sizes[5]
-	run := &loader{}
-	subscribers := make([]int, services)
+	services, gateways, callers, share := sizes[0], sizes[1], sizes[2], sizes[3]
+	run := &loader{subscribers: make([]int, services)}
 	for number := range gateways + callers {
-		names := make([]string, 0, services)
-		for offset := range services {
-			// A gateway knows every service; a caller one in `share` of them.
-			if index := (number + offset*share) % services; number < gateways || offset < services/share {
-				if number < gateways {
-					index = offset
-				}
-				names = append(names, service(index))
-				subscribers[index]++
-			}
+		names := followed(number, services, share)
+		if number < gateways {
+			names = followed(number, services, 1)
+		}
+		for _, index := range names {
+			run.subscribers[index]++
 		}
 		run.starting.Add(1)
-		go run.client(ads, number, names, number < gateways)
+		go run.client(ads, number, named(names), number < gateways)
 	}
 	run.starting.Wait()
-	fmt.Println("ready")
-	bufio.NewScanner(os.Stdin).Scan()
 	connection, err := net.Dial("tcp", control)
 	fail(err)
+	fmt.Println("ready")
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		var first, count int
+		_, err := fmt.Sscan(lines.Text(), &first, &count)
+		fail(err)
+		run.series(connection, first, count)
+	}
+}
+
+// followed are the services that a client asks for: one in `share` of them.
+func followed(number, services, share int) []int {
+	found := make([]int, 0, services/share)
+	for offset := range services / share {
+		found = append(found, (number+offset*share)%services)
+	}
+	return found
+}
+
+func named(indices []int) []string {
+	names := make([]string, len(indices))
+	for position, index := range indices {
+		names[position] = service(index)
+	}
+	return names
+}
+
+func (run *loader) series(control net.Conn, first, count int) {
 	run.responses.Store(0)
-	run.resources.Store(0)
 	run.bytes.Store(0)
-	took := make([]float64, 0, changes)
+	took := make([]float64, 0, count)
 	deliveries := 0
-	for number := range changes {
-		index := number * 7 % services
+	for number := first; number < first+count; number++ {
+		index := number * 7 % len(run.subscribers)
 		next := &target{name: service(index), port: uint32(10001 + number), done: make(chan struct{})}
-		next.waiting.Store(int64(subscribers[index]))
+		next.waiting.Store(int64(run.subscribers[index]))
 		run.current.Store(next)
 		began := time.Now()
-		_, err := fmt.Fprintf(connection, "%d %d\n", index, 1+number)
+		_, err := fmt.Fprintf(control, "%d %d\n", index, 1+number)
 		fail(err)
 		select {
 		case <-next.done:
-		case <-time.After(30 * time.Second):
+		case <-time.After(60 * time.Second):
 			fail(fmt.Errorf("change %d did not reach %d clients", number, next.waiting.Load()))
 		}
 		took = append(took, float64(time.Since(began).Microseconds())/1000)
-		deliveries += subscribers[index]
+		deliveries += run.subscribers[index]
 	}
 	fail(json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"took_ms": took, "deliveries": deliveries,
-		"responses": run.responses.Load(), "resources": run.resources.Load(), "bytes": run.bytes.Load(),
+		"took_ms": took, "deliveries": deliveries, "responses": run.responses.Load(), "bytes": run.bytes.Load(),
 	}))
-	bufio.NewScanner(os.Stdin).Scan()
 }
 
 func (run *loader) client(ads string, number int, names []string, delta bool) {
@@ -118,7 +135,7 @@ func (run *loader) stream(
 		for _, each := range answer.Resources {
 			run.took(each)
 		}
-		run.count(answer, len(answer.Resources))
+		run.count(answer)
 		known = run.started(known, len(answer.Resources), len(names))
 		request = &discovery.DiscoveryRequest{
 			TypeUrl: resource.EndpointType, ResourceNames: names,
@@ -138,7 +155,7 @@ func (run *loader) deltaStream(
 		for _, each := range answer.Resources {
 			run.took(each.Resource)
 		}
-		run.count(answer, len(answer.Resources))
+		run.count(answer)
 		known = run.started(known, len(answer.Resources), len(names))
 		request = &discovery.DeltaDiscoveryRequest{TypeUrl: resource.EndpointType, ResponseNonce: answer.Nonce}
 	}
@@ -152,9 +169,8 @@ func (run *loader) started(known, more, wanted int) int {
 	return known + more
 }
 
-func (run *loader) count(answer proto.Message, resources int) {
+func (run *loader) count(answer proto.Message) {
 	run.responses.Add(1)
-	run.resources.Add(int64(resources))
 	run.bytes.Add(int64(proto.Size(answer)))
 }
 

@@ -2,7 +2,7 @@
 // side. One binary, so that a run builds once.
 //
 //	go_control_plane serve linear|snapshot SERVICES ENDPOINTS
-//	go_control_plane load ADS CONTROL SERVICES ENDPOINTS CHANGES GATEWAYS CALLERS SHARE
+//	go_control_plane load ADS CONTROL SERVICES GATEWAYS CALLERS SHARE
 package main
 
 import (
@@ -19,7 +19,7 @@ func main() {
 	case "serve":
 		serve(arguments[0], numbers(arguments[1:], 2))
 	case "load":
-		load(arguments[0], arguments[1], numbers(arguments[2:], 6))
+		load(arguments[0], arguments[1], numbers(arguments[2:], 4))
 	default:
 		fail(fmt.Errorf("%q is neither serve nor load", os.Args[1]))
 	}

@@ -8,8 +8,6 @@ for every kind of client, so they are made once, and only those of services that
 
 import json
 from collections.abc import Iterable, Mapping
-from itertools import groupby
-from operator import attrgetter
 from typing import Any, Final
 
 from lb.endpoint import Endpoint
@@ -54,10 +52,14 @@ def assigned_clusters(bundle: Bundle) -> frozenset[str]:
 
 
 def by_service(endpoints: Iterable[Endpoint]) -> dict[str, list[Endpoint]]:
-    """The endpoints of each service that has any. Fastest where those of a service stand together."""
+    """The endpoints of each service that has any."""
     found: dict[str, list[Endpoint]] = {}
-    for service, together in groupby(endpoints, key=attrgetter("service")):
-        found.setdefault(service, []).extend(together)
+    for endpoint in endpoints:
+        # Ten thousand of these are gone through at each change of one: no call, and no list made in vain.
+        if endpoint.service in found:
+            found[endpoint.service].append(endpoint)
+        else:
+            found[endpoint.service] = [endpoint]
     return found
 
 
