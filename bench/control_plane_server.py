@@ -8,8 +8,8 @@ import asyncio
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from bench.stand import HOST
 from lb.endpoint import Endpoint, ServiceName
@@ -18,8 +18,7 @@ from lb.xds.clients import Clients
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
-from lb.xds.types import CDS
-from weft_protos.xds import envoy
+from weft_protos.xds import envoy, type_url
 
 _PORT: Final = 8080
 _FIRST_PORT: Final = 10_000
@@ -37,7 +36,7 @@ async def _serve(services: int, members: int) -> None:
         endpoints[index][0] = moved(index, 0)
     feed = Feed()
     feed.set_endpoints(each for of_service in endpoints for each in of_service)
-    feed.set_bundle(clusters(services))
+    feed.set_bundle(bundle.parse(*manifest_of(clusters(services))))
     gateways = Gateways(arrived=lambda _: None, departed=lambda _: None)
     server = Server(feed, gateways, Clients("control-plane-1"))
     ads = await server.start(f"{HOST}:0")
@@ -55,18 +54,33 @@ async def _serve(services: int, members: int) -> None:
     await control.serve_forever()
 
 
-def clusters(services: int) -> bundle.Bundle:
-    """A bundle of nothing but a cluster for each service."""
+def clusters(services: int) -> list[tuple[str, Any]]:
+    """A cluster for each service, and who receives it."""
+    config = {"ads": {}, "resource_api_version": "V3"}
+    return [
+        (
+            "all",
+            envoy(
+                "config.cluster.v3.Cluster",
+                name=service(index),
+                type="EDS",
+                connect_timeout="1s",
+                eds_cluster_config={"eds_config": config},
+            ),
+        )
+        for index in range(services)
+    ]
+
+
+def manifest_of(resources: Iterable[tuple[str, Any]]) -> tuple[bytes, dict[str, bytes]]:
+    """Resources as a compiled bundle: its manifest and its pieces."""
     rows, pieces = [], {}
-    for index in range(services):
-        name = service(index)
-        config = {"ads": {}, "resource_api_version": "V3"}
-        message = envoy("config.cluster.v3.Cluster", name=name, type="EDS", eds_cluster_config={"eds_config": config})
+    for audience, message in resources:
         content = message.SerializeToString(deterministic=True)
         digest = hashlib.sha256(content).hexdigest()
         pieces[digest] = content
-        rows.append({"audience": "all", "type_url": CDS, "name": name, "sha256": digest})
-    return bundle.parse(json.dumps({"format": 1, "resources": rows}).encode(), pieces)
+        rows.append({"audience": audience, "type_url": type_url(message), "name": message.name, "sha256": digest})
+    return json.dumps({"format": 1, "resources": rows}).encode(), pieces
 
 
 def endpoint(index: int, number: int) -> Endpoint:
