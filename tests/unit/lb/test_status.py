@@ -1,5 +1,6 @@
 """Who has accepted a bundle: the verdict on what control planes say, and what they say of real streams."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from lb import status
 from lb.config import EtcdSettings
 from lb.registry.etcd import Dialer, Put
 from lb.registry.keys import status_key
-from lb.registry.statuses import settled, statuses
+from lb.registry.statuses import COALESCE_S, IDLE_S, StatusKeeper, settled, statuses
 from lb.status import ClientState, ControlPlaneStatus, Refusal
 from lb.xds.clients import CLIENTS_MAX, Clients
 from lb.xds.conversation import Nack, Progress
@@ -258,6 +259,47 @@ def test_a_client_that_refuses_is_seen_until_it_accepts(
     control_plane.feeding(lambda feed: feed.set_bundle(sample.bundle()))
     eventually(lambda: known()[0].settled and not known()[0].refusals, known)
     assert 0.0 == refusing("grpc")
+
+
+def test_what_nobody_waits_for_is_stored_later_and_what_did_not_change_never() -> None:
+    stored: list[bytes] = []
+    reads: list[float] = []
+
+    class Announcing:
+        def announce(self, key: bytes, value: bytes) -> None:
+            stored.append(value)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        keeper = StatusKeeper(Announcing(), "control-plane-1")  # type: ignore[arg-type]
+
+        def reading(bundle: str) -> Callable[[], ControlPlaneStatus]:
+            def read() -> ControlPlaneStatus:
+                reads.append(loop.time())
+                return replace(SERVING, bundle=bundle)
+
+            return read
+
+        async def after(count: int, began: float) -> float:
+            while len(reads) < count:
+                await asyncio.sleep(0.005)
+            return reads[count - 1] - began
+
+        began = loop.time()
+        keeper.changed(reading(NEW), soon=False)
+        assert await after(1, began) >= IDLE_S
+        began = loop.time()
+        keeper.changed(reading(OLD), soon=False)
+        keeper.changed(reading(OLD), soon=True)
+        keeper.changed(reading(OLD), soon=False)
+        assert await after(2, began) >= COALESCE_S
+        keeper.changed(reading(OLD))
+        await after(3, began)
+        keeper.changed(reading(NEW))
+        await after(4, began)
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+    assert [NEW, OLD, NEW] == [status.decode(each).bundle for each in stored]
 
 
 def test_whoever_publishes_waits_for_the_verdict() -> None:
