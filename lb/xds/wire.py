@@ -99,7 +99,8 @@ def _node(message: Any) -> Node | None:
     node = message.node
     told = node.metadata.fields["kind"].string_value if "kind" in node.metadata.fields else ""
     is_envoy = told == Kind.ENVOY.value or (not told and node.user_agent_name == "envoy")
-    return Node(node.id, node.cluster, Kind.ENVOY if is_envoy else Kind.GRPC, _agent(node)[:_AGENT_LENGTH_MAX])
+    kind = Kind.ENVOY if is_envoy else Kind.GRPC
+    return Node(node.id, node.cluster, kind, agent=_agent(node)[:_AGENT_LENGTH_MAX])
 
 
 def _agent(node: Any) -> str:

@@ -142,7 +142,7 @@ def test_a_stale_acceptance_is_none() -> None:
 def test_streams_of_one_node_are_one_client() -> None:
     changes: list[bool] = []
     clients = Clients("control-plane-1", on_change=changes.append)
-    node = Node("orders-1", "orders", Kind.GRPC, "gRPC C-core 1.85.1")
+    node = Node("orders-1", "orders", Kind.GRPC, agent="gRPC C-core 1.85.1")
     refused = Progress(refused=(Nack(CDS, "v", "no"),))
     one, two = Reported(node), Reported(node, refused)
     clients.serving(NEW)
@@ -210,7 +210,7 @@ def test_a_status_stays_small_and_tells_of_those_in_trouble() -> None:
     for number in range(CLIENTS_MAX):
         clients.report(Reported(Node(f"{number:0200}", "", Kind.GRPC)), soon=True)
     refusing_ones = [
-        Reported(Node(f"z{number:0200}", "", Kind.GRPC, "a" * 60), Progress((), nacks), since=datetime.now(UTC))
+        Reported(Node(f"z{number:0200}", "", Kind.GRPC, agent="a" * 60), Progress((), nacks), since=datetime.now(UTC))
         for number in range(CLIENTS_MAX)
     ]
     for each in refusing_ones:
