@@ -174,10 +174,9 @@ class DeltaStream:
         for name in names:
             if name == WILDCARD:
                 subscription.wildcard = subscription.everything = False
-                dropped = subscription.held.keys() - subscription.names
-                for each in dropped:
+                for each in subscription.held.keys() - subscription.names:
                     del subscription.held[each]
-                self._forget(subscription, dropped)
+                self._forget(subscription, [each for each in subscription.refused if each not in subscription.names])
             elif name in subscription.names:
                 subscription.names.discard(name)
                 if subscription.wildcard:

@@ -179,8 +179,7 @@ class Stream:
         if not wildcard:
             # What is no longer wanted counts as not sent: subscribing again brings it again.
             subscription.sent = {name: sent for name, sent in subscription.sent.items() if name in names}
-            subscription.refused.forget(gone)
-            self.refusing = any(each.refused for each in self._subscriptions.values())
+            self._forget(subscription, [name for name in subscription.refused if name not in names])
         if gone and request.type_url in WHOLE:
             subscription.everything = True
         self.unsent = True
@@ -226,7 +225,10 @@ class Stream:
         news: list[Resource] = []
         for name in sorted(looked_at):
             resource = there.get(name)
-            if resource is None or not (subscription.wildcard or name in subscription.names):
+            if resource is None:
+                self._forget(subscription, (name,))
+                continue
+            if not (subscription.wildcard or name in subscription.names):
                 continue
             if _differs(subscription.sent.get(name), resource):
                 news.append(resource)
@@ -250,10 +252,13 @@ class Stream:
         if subscription.answered:
             subscription.answered = False
             self._unanswered += 1
-        if self.refusing:
-            subscription.refused.forget(subscription.refused if type_url in WHOLE else subscription.carried)
-            self.refusing = any(each.refused for each in self._subscriptions.values())
+        self._forget(subscription, subscription.refused if type_url in WHOLE else subscription.carried)
         return Response(type_url, subscription.version, subscription.nonce, resources)
+
+    def _forget(self, subscription: _Subscription, names: Iterable[str]) -> None:
+        if self.refusing:
+            subscription.refused.forget(names)
+            self.refusing = any(each.refused for each in self._subscriptions.values())
 
 
 def _differs(sent: Resource | None, resource: Resource) -> bool:

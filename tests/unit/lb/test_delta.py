@@ -223,16 +223,13 @@ class Incremental(Conversation):
             self.held[type_url] = {name: v for name, v in self.held[type_url].items() if self.wants(type_url, name)}
             self.given[type_url] = dict(self.held[type_url])
             self.refused[type_url] = set()
-            # Without a name there would be all names: where the client wants none, it asks for one that never is.
-            self.stream.receive(
-                DeltaRequest(type_url, subscribe=tuple(names or {"none"}), held=dict(self.held[type_url]))
-            )
+            self.stream.receive(DeltaRequest(type_url, subscribe=tuple(names), held=dict(self.held[type_url])))
 
     def ask(self, type_url: str, names: frozenset[str]) -> None:
         before = self.names.get(type_url)
         self.names[type_url] = names
         if before is None:
-            self.stream.receive(DeltaRequest(type_url, subscribe=tuple(names or {"none"})))
+            self.stream.receive(DeltaRequest(type_url, subscribe=tuple(names)))
             return
         gone = before - names
         for name in tuple(self.held[type_url]):
@@ -241,7 +238,7 @@ class Incremental(Conversation):
         for kept in (self.given[type_url], dict.fromkeys(self.refused[type_url], "")):
             for name in tuple(kept):
                 # Given back under all names: it is answered for.
-                if name in gone or not self.wants(type_url, name):
+                if name and (name in gone or not self.wants(type_url, name)):
                     self.given[type_url].pop(name, None)
                     self.refused[type_url].discard(name)
         self.stream.receive(DeltaRequest(type_url, subscribe=tuple(names - before), unsubscribe=tuple(gone)))
@@ -278,7 +275,7 @@ class Whole(Conversation):
         self.refused = {type_url: set() for type_url in TYPES}
         for type_url, names in self.names.items():
             self.held[type_url] = {name: v for name, v in self.held[type_url].items() if self.wants(type_url, name)}
-            self.stream.receive(Request(type_url, version="old", nonce="99", names=self._said(names)))
+            self.stream.receive(Request(type_url, version="old", nonce="99", names=tuple(names)))
         self._nonces: dict[str, tuple[str, str]] = {}
 
     def ask(self, type_url: str, names: frozenset[str]) -> None:
@@ -287,9 +284,9 @@ class Whole(Conversation):
             for name in tuple(kept):
                 if not self.wants(type_url, name):
                     kept.pop(name)
-        self.refused[type_url] = {name for name in self.refused[type_url] if self.wants(type_url, name)}
+        self.refused[type_url] = {name for name in self.refused[type_url] if not name or self.wants(type_url, name)}
         version, nonce = self._nonces.get(type_url, ("", ""))
-        self.stream.receive(Request(type_url, version=version, nonce=nonce, names=self._said(names)))
+        self.stream.receive(Request(type_url, version=version, nonce=nonce, names=tuple(names)))
 
     def take(self, now: Snapshot, *, refuse: bool) -> None:
         warmed: set[str] = set()
@@ -314,21 +311,19 @@ class Whole(Conversation):
                     of,
                     version="old" if refuse else response.version,
                     nonce=response.nonce,
-                    names=self._said(self.names[of]),
+                    names=tuple(self.names[of]),
                     error="no" if refuse else None,
                 )
             )
-
-    @staticmethod
-    def _said(names: frozenset[str]) -> tuple[str, ...]:
-        return tuple(names or {"none"})
 
 
 NAMES = st.sampled_from("abcd")
 SNAPSHOTS = st.builds(
     lambda *of: snapshot(dict(zip(TYPES, of, strict=True))), *[st.dictionaries(NAMES, st.sampled_from("123"))] * 4
 )
-QUESTIONS = st.tuples(st.sampled_from(TYPES), st.frozensets(st.sampled_from(["a", "b", "c", "d", WILDCARD])))
+#: No name at all would mean all of them: who wants nothing asks for what never is.
+WANTED = st.frozensets(st.sampled_from(["a", "b", "c", "d", WILDCARD])).map(lambda names: names or frozenset({"none"}))
+QUESTIONS = st.tuples(st.sampled_from(TYPES), WANTED)
 STEPS = st.lists(
     st.one_of(SNAPSHOTS, QUESTIONS, st.sampled_from(["accept", "refuse", "reconnect"])), min_size=1, max_size=20
 )
