@@ -109,6 +109,8 @@ class DeltaStream:
         if request.subscribe or request.unsubscribe:
             self._subscribe(request.type_url, subscription, request.subscribe)
             self._unsubscribe(request.type_url, subscription, request.unsubscribe)
+            if len(subscription.names) > NAMES_MAX:
+                raise ProtocolError(f"more than {NAMES_MAX} resource names on one stream")
         return self._answered(subscription, request)
 
     def changed(self, type_url: str, names: Iterable[str]) -> None:

@@ -190,6 +190,15 @@ def test_too_many_names_end_the_stream(where: str) -> None:
         DeltaStream().receive(request)
 
 
+def test_too_many_names_little_by_little_end_the_stream_as_well() -> None:
+    stream = DeltaStream()
+    stream.receive(DeltaRequest(EDS, subscribe=tuple(map(str, range(NAMES_MAX)))))
+    stream.receive(DeltaRequest(EDS, subscribe=("one more",), unsubscribe=("0",)))
+
+    with pytest.raises(ProtocolError):
+        stream.receive(DeltaRequest(EDS, subscribe=("another",)))
+
+
 @dataclass
 class Conversation:
     """A client that keeps what it accepted and checks that it is sent nothing twice; its stream, which is told of
