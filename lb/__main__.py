@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -33,8 +34,8 @@ from lb.registry.keys import CURRENT, document_key, encode, endpoint_key, left_k
 from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
 from lb.registry.registrar import Registrar
 from lb.registry.statuses import StatusKeeper, settled, statuses
-from lb.status import ControlPlaneStatus, Verdict
-from lb.xds import bundle, metrics
+from lb.status import ControlPlaneStatus, Verdict, document
+from lb.xds import bundle, collector, metrics
 from lb.xds.clients import Clients
 from lb.xds.departures import Departures
 from lb.xds.feed import Feed
@@ -227,7 +228,7 @@ def _proxies(options: argparse.Namespace) -> int:
     settings = EtcdSettings.from_environ()
     if wanted is None:
         found = asyncio.run(_with_etcd(settings, statuses, timeout_s=options.timeout))
-        print(json.dumps([asdict(status) for status in found]) if options.json else _table(found))
+        print(json.dumps(document(found, datetime.now(UTC))) if options.json else _table(found))
         return 0
 
     async def work(client: Client) -> Verdict:
@@ -250,9 +251,8 @@ def _table(found: Sequence[ControlPlaneStatus]) -> str:
         refused = f", refused {status.refused_bundle[:12]}" if status.refused_bundle else ""
         lines.append(f"{status.instance} serves {status.bundle[:12] or 'nothing'}{refused}")
         for client in status.clients:
-            answers = [f"refused {each.type}: {each.detail}" for each in client.refusals]
-            state = "; ".join(answers) or ("accepted" if client.settled else "waiting")
-            lines.append(f"  {client.node:<22} {client.kind:<6} {state}")
+            words = "; ".join(f"refused {each.type}: {each.detail}" for each in client.refusals)
+            lines.append(f"  {client.node:<22} {client.kind:<6} {client.state:<6} {words}".rstrip())
     return "\n".join(lines)
 
 
@@ -324,7 +324,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
     feed = Feed()
     registrar = Registrar(Dialer(settings.etcd))
     keeper = StatusKeeper(registrar, settings.instance)
-    clients = Clients(settings.instance, on_change=lambda: keeper.changed(clients.status))
+    clients = Clients(settings.instance, on_change=lambda soon: keeper.changed(clients.status, soon=soon))
     gateways = Gateways(
         arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
         departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
@@ -434,6 +434,7 @@ async def _serve_when_loaded(feed: Feed, server: Server) -> None:
     if not feed.loaded:
         await loaded.wait()
     unsubscribe()
+    collector.calm()
     await server.set_serving()
     log.info("control_plane_serving")
 

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 PATIENCE_S: Final = 2.0
 
 
-class _Spare:
+class Spare:
     """A channel that is closed when it is no longer wanted and the last call on it has ended."""
 
     def __init__(self, channel: grpc.Channel) -> None:
@@ -41,7 +41,7 @@ class _Spare:
             self._calls -= 1
             idle = not self._wanted and self._calls == 0
         if idle:
-            self.channel.close()
+            self._close()
 
     def retire(self) -> None:
         """It is no longer wanted."""
@@ -49,7 +49,11 @@ class _Spare:
             wanted, self._wanted = self._wanted, False
             idle = wanted and self._calls == 0
         if idle:
-            self.channel.close()
+            self._close()
+
+    def _close(self) -> None:
+        # Not here: a call ends in the thread that carries the channel's events, and closing waits for that one.
+        threading.Thread(target=self.channel.close, name="spare-channel-closes", daemon=True).start()
 
 
 class FallbackChannel(grpc.Channel):
@@ -66,14 +70,14 @@ class FallbackChannel(grpc.Channel):
         self._settled = False
         self._failed = False
         self._patient_until: float | None = None
-        self._spare: _Spare | None = None
+        self._spare: Spare | None = None
 
     @property
     def settled(self) -> bool:
         """True once the first choice has been ready."""
         return self._settled
 
-    def choose(self, timeout: float | None) -> _Spare | None:
+    def choose(self, timeout: float | None) -> Spare | None:
         """The spare that a call has to take, which must be ended with the call; None: the first choice.
 
         Waits until that is known, not longer than the call may take.
@@ -93,7 +97,7 @@ class FallbackChannel(grpc.Channel):
                 channel = self._open_spare()
                 if channel is None:
                     return None
-                self._spare = _Spare(channel)
+                self._spare = Spare(channel)
                 log.warning("channel_falls_back", failed=self._failed)
             return self._spare if self._spare.begin() else None
 

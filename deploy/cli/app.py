@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import bench, certificates, change, contracts, explain, jobs, keys, mesh
+from deploy.cli import bench, certificates, change, contracts, explain, jobs, keys, mesh, proxies
 
 app = typer.Typer(
     name="weft",
@@ -22,6 +22,7 @@ for verb in (
     change.scale,
     change.kill,
     mesh.restart,
+    proxies.proxies,
     explain.explain,
     jobs.token,
     jobs.replay,

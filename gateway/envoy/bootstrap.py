@@ -77,7 +77,7 @@ def build(settings: Settings) -> Any:
         cluster_manager={"local_cluster_name": names.EDGE},
         dynamic_resources={
             "ads_config": {
-                "api_type": "GRPC",
+                "api_type": "DELTA_GRPC",
                 "transport_api_version": "V3",
                 "grpc_services": [{"envoy_grpc": {"cluster_name": names.XDS}}],
                 "set_node_on_first_message_only": True,

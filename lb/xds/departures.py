@@ -14,23 +14,20 @@ nothing is done.
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from lb.endpoint import Endpoint
 from lb.xds.feed import Feed
-from lb.xds.snapshot import Resource
-from lb.xds.types import EDS, Kind
-from weft_protos.xds import message_class
 
 log = structlog.get_logger(__name__)
 
 #: Between two looks at the clients while somebody leaves: a small part of what an acknowledgement takes.
 LOOK_S: Final = 0.02
 
-#: Whether a client goes by this version of a resource (type, name, version), or never asked for it.
-Accepted = Callable[[str, str, str], bool]
+#: Whether a client has accepted a service's endpoints as they are served, or never asked for them.
+GoesBy = Callable[[str], bool]
 
 
 class Departures:
@@ -45,9 +42,8 @@ class Departures:
         self._withdraw = withdraw
         self._leaving: dict[Endpoint, bytes] = {}
         self._answered: dict[Endpoint, bytes] = {}
-        self._clients: dict[object, Accepted] = {}
+        self._clients: dict[object, GoesBy] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._addresses: dict[str, tuple[str, frozenset[tuple[str, int]]]] = {}
 
     def follow(self, leaving: Mapping[Endpoint, bytes]) -> None:
         """Take over who leaves, and the words each has said: all of them."""
@@ -58,10 +54,10 @@ class Departures:
         self._look()
 
     @contextmanager
-    def watching(self, accepted: Accepted) -> Iterator[None]:
+    def watching(self, goes_by: GoesBy) -> Iterator[None]:
         """A stream that counts for as long as the context lasts."""
         token = object()
-        self._clients[token] = accepted
+        self._clients[token] = goes_by
         try:
             yield
         finally:
@@ -79,33 +75,9 @@ class Departures:
                 log.info("departure_acknowledged", endpoint=endpoint.instance)
         if self._answered != self._leaving:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
-        else:
-            self._addresses.clear()
 
     def _gone(self, endpoint: Endpoint) -> bool:
         """Whether no client of ours may send anything to it any more."""
-        for kind in Kind:
-            snapshot = self._feed.snapshot(kind)
-            if snapshot is None:
-                return False
-            resource = snapshot.of(EDS).resources.get(endpoint.service)
-            if resource is None:
-                continue
-            if (endpoint.address, endpoint.port) in self._addresses_of(resource):
-                return False
-            if not all(accepted(EDS, resource.name, resource.version) for accepted in self._clients.values()):
-                return False
-        return True
-
-    def _addresses_of(self, resource: Resource) -> frozenset[tuple[str, int]]:
-        known = self._addresses.get(resource.name)
-        if known is None or known[0] != resource.version:
-            assignment: Any = message_class(EDS.rpartition("/")[2]).FromString(resource.content)
-            sockets = (
-                member.endpoint.address.socket_address
-                for locality in assignment.endpoints
-                for member in locality.lb_endpoints
-            )
-            known = resource.version, frozenset((socket.address, socket.port_value) for socket in sockets)
-            self._addresses[resource.name] = known
-        return known[1]
+        if not self._feed.loaded or self._feed.announces(endpoint):
+            return False
+        return all(goes_by(endpoint.service) for goes_by in self._clients.values())

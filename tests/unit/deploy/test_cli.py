@@ -47,6 +47,8 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["explain", "0" * 32], 3, "no mesh runs here"),
         (["explain", "--as", "orders.fly", "PlaceOrder"], 2, "no contract names the scope 'orders.fly'; known are"),
         (["explain", "--as", "", "Nothing"], 2, "no contract has a method 'Nothing'"),
+        (["proxies"], 3, "no mesh runs here"),
+        (["proxies", "--json", "--watch"], 2, "--watch shows a table"),
         (["status"], 3, "no mesh runs here"),
         (["status", "--json"], 3, "no mesh runs here"),
         (["kill", "any"], 3, "no mesh runs here"),

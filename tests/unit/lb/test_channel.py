@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from lb import channel
 from lb.endpoint import Endpoint, ServiceName
-from lb.fallback import FallbackChannel
+from lb.fallback import FallbackChannel, Spare
 from lb.lastgood import ENDPOINTS, LastGood, endpoints_from_bytes, endpoints_to_bytes
 from tests.unit.lb import sample
 from tests.unit.lb.conftest import DEADLINE_S, Client, ControlPlane, eventually
@@ -143,7 +144,30 @@ def closed(one: grpc.Channel) -> bool:
         one.unary_unary(WHO)(b"", timeout=DEADLINE_S)
     except ValueError:  # what gRPC says of a call on a closed channel
         return True
+    except grpc.RpcError:  # it is closing
+        return False
     return False
+
+
+def test_who_ends_the_last_call_on_the_spare_does_not_wait_for_it_to_close() -> None:
+    """Calls end in the thread that a channel waits for when it closes."""
+    closing, told = threading.Event(), threading.Event()
+
+    class Waiting:
+        def close(self) -> None:
+            closing.set()
+            assert told.wait(DEADLINE_S)
+
+    spare = Spare(cast(grpc.Channel, Waiting()))
+    assert spare.begin()
+    spare.retire()
+    assert not closing.is_set()
+
+    spare.end()
+
+    assert closing.wait(DEADLINE_S)
+    told.set()
+    assert not spare.begin()
 
 
 def test_a_call_never_waits_longer_for_the_choice_than_it_may_take() -> None:
