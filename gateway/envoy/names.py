@@ -21,6 +21,7 @@ CLAIMS: Final = "weft.claims"
 RBAC: Final = "envoy.filters.http.rbac"
 SUBJECT_LIMIT: Final = "rl_sub"
 RETRY_THROTTLE: Final = "weft.retry_throttle"
+LOAD_REPORT: Final = "weft.load_report"
 ROUTER: Final = "envoy.filters.http.router"
 
 # Metadata.

@@ -56,6 +56,8 @@ def build(policies: PolicySet, edge: Edge) -> Any:
                 "typed_per_filter_config": {names.JWT: jwt.required(), names.CORS: cors.for_virtual_host(policies)},
                 # Marks of the gateway's own refusals; a service that sends one must not be believed.
                 "response_headers_to_remove": [*names.MARKS],
+                # Read by the throttle of hedges; clients do not see it.
+                "include_attempt_count_in_response": True,
             }
         ],
     )
@@ -106,6 +108,7 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
             "timeout": "0s" if timeout is None else timeout,
             "idle_timeout": STREAM_IDLE if streams else None,
             "retry_policy": _retry(rpc),
+            "hedge_policy": None if rpc.policy.hedging_delay is None else {"hedge_on_per_try_timeout": True},
             # Critical calls have connections and circuit breakers of their own.
             "priority": "HIGH" if rpc.policy.criticality == "critical" else None,
         },
@@ -155,6 +158,8 @@ def _retry(rpc: Rpc) -> dict[str, Any] | None:
     return {
         "retry_on": RETRY_ON,
         "num_retries": rpc.policy.max_attempts - 1,
+        # With the hedge policy of the route it ends no attempt: it is when the next one is sent beside it.
+        "per_try_timeout": rpc.policy.hedging_delay,
         "retry_back_off": RETRY_BACK_OFF,
         "retry_host_predicate": [elsewhere],
         "host_selection_retry_max_attempts": HOST_ATTEMPTS,

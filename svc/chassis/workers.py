@@ -15,6 +15,7 @@ from typing import Any, Final
 from svc.chassis.admission import Admission
 from svc.chassis.clock import SystemClock
 from svc.chassis.criticality import Criticality
+from svc.chassis.load import Meter
 
 #: A refusal takes a fraction of a millisecond; the second thread is for one that waits for its caller's bytes.
 REFUSERS: Final = 2
@@ -64,8 +65,12 @@ def _deadline(arguments: tuple[Any, ...]) -> float:
 class Workers:
     """A fixed number of threads for calls of every class."""
 
-    def __init__(self, threads: int, *, places: int, name: str) -> None:
-        """At most `places` calls wait for a thread. `name` begins the threads' names. Nothing runs until `start`."""
+    def __init__(self, threads: int, *, places: int, name: str, meter: Meter) -> None:
+        """At most `places` calls wait for a thread. `name` begins the threads' names. Nothing runs until `start`.
+
+        `meter` is told of every call that is let in, and of its end.
+        """
+        self._meter = meter
         self._admission: Admission[_Work] = Admission(threads=threads, places=places)
         self._lock = threading.Lock()
         self._closed = False
@@ -119,10 +124,13 @@ class Workers:
             if self._closed:
                 raise RuntimeError("the server has stopped")
             refused = self._admission.offer(work, level, now=time.monotonic(), until=until)
-        for each in refused:
-            self._refusers.submit(each.run)
         if work not in refused:
+            self._meter.arrived()
             self._tokens.put(None)
+        for each in refused:
+            if each is not work:
+                self._meter.left()
+            self._refusers.submit(each.run)
 
     def _serve(self) -> None:
         while True:
@@ -134,10 +142,12 @@ class Workers:
             if closed:
                 return
             for each in late:
+                self._meter.left()
                 self._refusers.submit(each.run)
             if work is None:
                 continue
             work.run()
+            self._meter.left()
             with self._lock:
                 self._admission.served(time.monotonic() - began)
             del work

@@ -16,6 +16,7 @@ from gateway.envoy.filters import (
     grpc_web,
     header_strip,
     jwt,
+    load_report,
     rbac,
     refusal,
     retry_throttle,
@@ -115,6 +116,11 @@ CHAIN: Final = (
         names.RETRY_THROTTLE,
         retry_throttle.build,
         "after all that refuse, so that it sees what services answer, and nothing but calls that reach one",
+    ),
+    Link(
+        names.LOAD_REPORT,
+        load_report.build,
+        "next to the router, which has read the reports: no other filter copies one into its answer",
     ),
     Link(
         names.ROUTER,

@@ -4,37 +4,47 @@
 --
 -- An instance that is killed costs nothing: its calls are answered by another one. In an outage of all instances the
 -- retries of a few calls are spent, and the rest fail at once.
--- SERVICE, TOKENS_MAX, COST and REFUND are set above.
+--
+-- Hedges have a bucket of their own: each attempt beyond the first costs ten, each call that needed none gives one back,
+-- and while no more than half is left, calls are not hedged. They keep their retries.
+-- SERVICE, HEDGED, TOKENS_MAX, HEDGES_MAX, COST and REFUND are set above.
 
 local left = {}
--- How many services have less than TOKENS_MAX left. While none has, a call that ends well changes nothing, and nothing is
--- looked up for it: that is nearly every call.
+-- How many buckets are not full. While all are, a call that ends well at once changes nothing, and nothing is looked up
+-- for it: that is nearly every call.
 local hurt = 0
 
--- The service whose retries count, nil where the contract allows none.
-local function service_of(handle)
-  return handle:metadata():get(SERVICE)
+local function add(bucket, most, tokens)
+  local before = left[bucket] or most
+  local now = math.max(0, math.min(most, before + tokens))
+  left[bucket] = now
+  if before == most and now < most then hurt = hurt + 1 end
+  if before < most and now == most then hurt = hurt - 1 end
+end
+
+local function spent(bucket, most)
+  return bucket ~= nil and (left[bucket] or most) * 2 <= most
 end
 
 local function limit(handle)
   if hurt == 0 then return end
-  local service = service_of(handle)
-  if service ~= nil and (left[service] or TOKENS_MAX) * 2 <= TOKENS_MAX then
-    handle:headers():replace("x-envoy-max-retries", "0")
-  end
+  local route, headers = handle:metadata(), handle:headers()
+  if spent(route:get(SERVICE), TOKENS_MAX) then headers:replace("x-envoy-max-retries", "0") end
+  if spent(route:get(HEDGED), HEDGES_MAX) then headers:replace("x-envoy-upstream-rq-per-try-timeout-ms", "0") end
 end
 
 local function count(handle)
   local headers = handle:headers()
   local failed = headers:get("grpc-status") == "14" or headers:get(":status") == "503"
-  if not failed and hurt == 0 then return end
-  local service = service_of(handle)
-  if service == nil then return end
-  local before = left[service] or TOKENS_MAX
-  local now = failed and math.max(0, before - COST) or math.min(TOKENS_MAX, before + REFUND)
-  left[service] = now
-  if before == TOKENS_MAX and now < TOKENS_MAX then hurt = hurt + 1 end
-  if before < TOKENS_MAX and now == TOKENS_MAX then hurt = hurt - 1 end
+  local attempts = headers:get("x-envoy-attempt-count") or "1"
+  if hurt == 0 and not failed and attempts == "1" then return end
+  local route = handle:metadata()
+  local service, hedged = route:get(SERVICE), route:get(HEDGED)
+  if service ~= nil then add(service, TOKENS_MAX, failed and -COST or REFUND) end
+  if hedged ~= nil then
+    local more = (tonumber(attempts) or 1) - 1
+    add(hedged, HEDGES_MAX, more > 0 and -COST * more or REFUND)
+  end
 end
 
 -- An error here costs the throttle, not the call.

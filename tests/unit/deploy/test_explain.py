@@ -211,5 +211,5 @@ def test_the_contract_is_asked_without_a_call(
     assert (rule, verdict == "allowed") == (said["decision"]["rule"], said["decision"]["allowed"])
     assert shown[0].startswith(f"{verdict}  {PLACE} ")
     assert ["rule", rule.split(" ")[0], rule.split(" ")[1], said["decision"]["contract"]] == shown[1].split()
-    assert ["limit", "timeout", "retry", "cache", "overload"] == [line.split()[0] for line in shown[2:]]
+    assert ["limit", "timeout", "retry", "hedging", "cache", "overload"] == [line.split()[0] for line in shown[2:]]
     assert "cache    -" == shown[-2]
