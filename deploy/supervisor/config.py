@@ -45,6 +45,7 @@ PER_PROCESS = (
     "WEFT_SMTP",
     "WEFT_STORE",
     "WEFT_XDS",
+    "WEFT_ZONE",
 )
 """Variables the supervisor sets for each process; tolerated in the user's shell, where they have no effect."""
 

@@ -74,6 +74,7 @@ def encode(endpoint: Endpoint) -> bytes:
         address=endpoint.address,
         port=endpoint.port,
         version=endpoint.version,
+        zone=endpoint.zone,
     )
     if endpoint.start_time is not None:
         message.start_time.FromDatetime(endpoint.start_time.astimezone(UTC))
@@ -104,6 +105,7 @@ def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
             port=message.port,
             version=message.version,
             start_time=start,
+            zone=message.zone,
         )
     except (ValueError, OverflowError) as error:
         raise EntryRefusedError("bad_value", f"{key!r}: {error}") from error

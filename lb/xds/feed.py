@@ -13,7 +13,7 @@ from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, SnapshotRefusedError
 from lb.xds import metrics
 from lb.xds.bundle import Bundle
-from lb.xds.resources import checked_keys, snapshots
+from lb.xds.resources import checked_keys, seen_from, snapshots
 from lb.xds.snapshot import Snapshot
 from lb.xds.types import ORDER, Kind, short
 
@@ -28,6 +28,7 @@ class Feed:
         self._endpoints: tuple[Endpoint, ...] | None = None
         self._keys: str | None = None
         self._snapshots: Mapping[Kind, Snapshot] = {}
+        self._views: dict[tuple[Kind, str], Snapshot] = {}
         self._listeners: dict[object, Callable[[], None]] = {}
 
     @property
@@ -35,9 +36,14 @@ class Feed:
         """True once there is something to serve."""
         return bool(self._snapshots)
 
-    def snapshot(self, kind: Kind) -> Snapshot | None:
-        """What clients of a kind are served now; None: nothing is known yet, so nothing may be answered."""
-        return self._snapshots.get(kind)
+    def snapshot(self, kind: Kind, zone: str = "") -> Snapshot | None:
+        """What clients of a kind in a zone are served now; None: nothing is known yet, so nothing may be answered."""
+        shared = self._snapshots.get(kind)
+        if shared is None or not any(endpoint.zone == zone for endpoint in self._endpoints or ()):
+            return shared
+        if (kind, zone) not in self._views:
+            self._views[kind, zone] = seen_from(zone, shared, self._endpoints or ())
+        return self._views[kind, zone]
 
     def set_bundle(self, bundle: Bundle) -> None:
         """Serve another bundle. Raises BundleRefusedError where a live client could not take the change."""
@@ -91,6 +97,7 @@ class Feed:
             return False
         if new != self._snapshots:
             self._snapshots = new
+            self._views.clear()
             for type_url in ORDER:
                 count = len({name for kind in Kind for name in new[kind].of(type_url).resources})
                 metrics.RESOURCES.labels(type=short(type_url)).set(count)

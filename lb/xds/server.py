@@ -136,7 +136,7 @@ class _Session:
     async def _write_due(self) -> None:
         if self._node is None:
             return
-        snapshot = self._feed.snapshot(self._node.kind)
+        snapshot = self._feed.snapshot(self._node.kind, self._node.zone)
         if snapshot is None:
             return
         due = self._machine.due(snapshot)

@@ -54,6 +54,14 @@ class Snapshot:
         """The resources of a type; empty where there are none."""
         return self.types.get(type_url, _EMPTY)
 
+    def replaced(self, type_url: str, resources: Mapping[str, Resource]) -> "Snapshot":
+        """The same, with other content for some resources of a type that it has."""
+        if not resources:
+            return self
+        merged = {**self.of(type_url).resources, **resources}
+        changed = TypeSet(_version(merged), MappingProxyType(merged))
+        return Snapshot(MappingProxyType({**self.types, type_url: changed}))
+
 
 def build(
     resources: Iterable[Resource], references: Iterable[Reference], *, withheld: frozenset[tuple[str, str]]

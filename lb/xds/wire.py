@@ -32,6 +32,8 @@ class Node:
     id: str
     cluster: str
     kind: Kind
+    zone: str = ""
+    """Where it runs; empty where it does not say."""
 
 
 def decode(content: bytes) -> tuple[Request, Node | None]:
@@ -75,4 +77,4 @@ def _field(tag: bytes, content: bytes) -> bytes:
 def _node(node: Any) -> Node:
     told = node.metadata.fields["kind"].string_value if "kind" in node.metadata.fields else ""
     is_envoy = told == Kind.ENVOY.value or (not told and node.user_agent_name == "envoy")
-    return Node(id=node.id, cluster=node.cluster, kind=Kind.ENVOY if is_envoy else Kind.GRPC)
+    return Node(id=node.id, cluster=node.cluster, kind=Kind.ENVOY if is_envoy else Kind.GRPC, zone=node.locality.zone)
