@@ -11,7 +11,7 @@ from bench import report
 from bench.report import Claim
 
 #: In this order.
-BENCHES: Final = ("strict_json", "publish", "gateway_hop", "json_gateway", "overload")
+BENCHES: Final = ("strict_json", "publish", "gateway_hop", "json_gateway", "overload", "slow_instance")
 
 
 def main() -> int:

@@ -1,14 +1,10 @@
 """Hedged calls and instances that hang, at a real Envoy: who is answered, and how many attempts that may cost."""
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +16,7 @@ from tests.waiting import eventually
 from .one_route import Backend, Gateway, code
 from .one_route import backend as backend
 from .one_route import gateway as gateway
+from .stoppable import answering
 
 HEDGED, UNHEDGED = "GetProduct", "GetSales"
 AT_ONCE = 20
@@ -101,21 +98,6 @@ def test_hedges_stay_within_the_retry_budget(gateway: Gateway, slow: Backend) ->
     assert AT_ONCE < slow.attempts <= AT_ONCE + 4
 
 
-@contextlib.contextmanager
-def stoppable(pause_ms: int) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, str(Path(__file__).with_name("stoppable_backend.py")), str(pause_ms)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def port_of(backend: "subprocess.Popen[str]") -> int:
-    assert backend.stdout is not None
-    return int(backend.stdout.readline())
-
-
 @pytest.mark.parametrize("method", [HEDGED, "PlaceOrder"])
 def test_no_call_fails_while_an_instance_is_stopped(gateway: Gateway, method: str) -> None:
     ended: list[str] = []
@@ -125,8 +107,8 @@ def test_no_call_fails_while_an_instance_is_stopped(gateway: Gateway, method: st
         while not stop.wait(0.02):
             ended.append(code(call))
 
-    with stoppable(20) as victim, stoppable(20) as other:
-        call = gateway(port_of(victim), port_of(other), method=method)
+    with answering(20) as victim, answering(20) as other:
+        call = gateway(victim.port, other.port, method=method)
         callers = [threading.Thread(target=steadily, args=(call,)) for _ in range(6)]
         for caller in callers:
             caller.start()
