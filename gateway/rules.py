@@ -171,7 +171,8 @@ def hedging_is_harmless(rpc: Rpc) -> Iterator[Violation]:
     if rpc.method.streaming:
         message = f"{rpc.name} is a stream and hedged"
         yield Violation(location, message, "remove `hedging`: of two streams nobody knows which to believe")
-    elif not rpc.method.safe:
+        return
+    if not rpc.method.safe:
         message = f"{rpc.name} is hedged but has side effects"
         yield Violation(location, message, "say `option idempotency_level = NO_SIDE_EFFECTS`, or remove `hedging`")
     if rpc.policy.max_attempts is None:

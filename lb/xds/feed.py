@@ -28,6 +28,9 @@ class Feed:
         self._endpoints: tuple[Endpoint, ...] | None = None
         self._keys: str | None = None
         self._snapshots: Mapping[Kind, Snapshot] = {}
+        # What the snapshots were made of, and the same as seen from a zone, made when somebody there asks.
+        self._announced: tuple[Endpoint, ...] = ()
+        self._zones: frozenset[str] = frozenset()
         self._views: dict[tuple[Kind, str], Snapshot] = {}
         self._listeners: dict[object, Callable[[], None]] = {}
 
@@ -39,10 +42,10 @@ class Feed:
     def snapshot(self, kind: Kind, zone: str = "") -> Snapshot | None:
         """What clients of a kind in a zone are served now; None: nothing is known yet, so nothing may be answered."""
         shared = self._snapshots.get(kind)
-        if shared is None or not any(endpoint.zone == zone for endpoint in self._endpoints or ()):
+        if shared is None or not zone or zone not in self._zones:
             return shared
         if (kind, zone) not in self._views:
-            self._views[kind, zone] = seen_from(zone, shared, self._endpoints or ())
+            self._views[kind, zone] = seen_from(zone, shared, self._announced)
         return self._views[kind, zone]
 
     def set_bundle(self, bundle: Bundle) -> None:
@@ -96,7 +99,8 @@ class Feed:
             metrics.REFUSED.labels(source="snapshot").inc()
             return False
         if new != self._snapshots:
-            self._snapshots = new
+            self._snapshots, self._announced = new, self._endpoints
+            self._zones = frozenset(endpoint.zone for endpoint in self._endpoints)
             self._views.clear()
             for type_url in ORDER:
                 count = len({name for kind in Kind for name in new[kind].of(type_url).resources})

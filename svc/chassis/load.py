@@ -25,7 +25,7 @@ from typing import Final
 
 #: Key of the trailer (gRFC A51).
 TRAILER: Final = "endpoint-load-metrics-bin"
-TICK_S: Final = 0.025
+TICK_S: Final = 0.05
 #: Waking up this late is the way of any busy machine.
 LATE_S: Final = 0.005
 #: How often the report is made anew.

@@ -1,11 +1,14 @@
 """Who is sent where: instances of the caller's own zone first, those of others when they fail."""
 
+import json
 from typing import Any
 
+from lb import bootstrap
 from lb.endpoint import Endpoint
+from lb.xds import wire
 from lb.xds.feed import Feed
 from lb.xds.types import EDS, Kind
-from weft_protos.xds import message_class
+from weft_protos.xds import envoy, message_class
 
 from .sample import KEYS, bundle, endpoint
 
@@ -75,6 +78,15 @@ def test_a_zone_hears_of_every_change() -> None:
 
     feed.set_endpoints([A1, A2, B1])
     assert {0: [1, 2], 1: [3]} == shown(feed, zone="a")
+
+
+def test_a_client_says_its_zone_as_the_control_plane_reads_it() -> None:
+    told = json.loads(bootstrap.document(["127.0.0.1:1"], instance="orders-1", service="orders", zone="a"))
+    request = envoy("service.discovery.v3.DiscoveryRequest", type_url="x", node=told["node"])
+
+    _, node = wire.decode(request.SerializeToString())
+
+    assert wire.Node("orders-1", "orders", Kind.GRPC, "a") == node
 
 
 def test_what_differs_has_another_version() -> None:
