@@ -50,7 +50,8 @@ _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 def encode(*, rate: float, cpu: float, house: float) -> bytes:
     """An OrcaLoadReport of an instance with `rate` calls per second; `cpu` and `house` are 1 where they are full."""
-    return _REPORT.pack(_CPU_TAG, cpu, _RATE_TAG, rate, _APPLICATION_TAG, max(LEAST, house, cpu - IDLE))
+    utilization = max(LEAST, house, cpu if cpu > IDLE else 0.0)
+    return _REPORT.pack(_CPU_TAG, cpu, _RATE_TAG, rate, _APPLICATION_TAG, utilization)
 
 
 def cores(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> float:

@@ -18,7 +18,7 @@ from .one_route import backend as backend
 from .one_route import gateway as gateway
 from .stoppable import answering
 
-HEDGED, UNHEDGED = "GetProduct", "GetSales"
+HEDGED, UNHEDGED = "GetOrder", "GetSales"
 AT_ONCE = 20
 
 
