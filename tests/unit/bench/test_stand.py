@@ -9,8 +9,11 @@ from gateway.envoy import names
 from gateway.envoy.edge import Edge
 from gateway.envoy.filters import CHAIN
 
-#: Links of the chain that no Envoy written by hand has: Weft's own scripts, and the headers that these use.
-OWN = {names.HEADERS, names.REFUSAL, names.FRAME, names.STRICT_JSON, names.CLAIMS, names.RETRY_THROTTLE}
+#: Links of the chain that no Envoy written by hand has: Weft's own scripts, the headers that these use, load reports.
+OWN = {
+    *(names.HEADERS, names.REFUSAL, names.FRAME, names.STRICT_JSON, names.CLAIMS, names.RETRY_THROTTLE),
+    names.LOAD_REPORT,
+}
 
 
 def test_the_gateway_written_by_hand_has_the_filters_of_the_compiled_one_in_their_order() -> None:
