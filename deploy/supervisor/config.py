@@ -48,6 +48,7 @@ PER_PROCESS = (
     "WEFT_STATE",
     "WEFT_STORE",
     "WEFT_XDS",
+    "WEFT_ZONE",
 )
 """Variables the supervisor sets for each process; tolerated in the user's shell, where they have no effect."""
 

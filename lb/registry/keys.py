@@ -85,6 +85,7 @@ def encode(endpoint: Endpoint) -> bytes:
         address=endpoint.address,
         port=endpoint.port,
         version=endpoint.version,
+        zone=endpoint.zone,
         leaving=endpoint.leaving,
     )
     if endpoint.start_time is not None:
@@ -131,6 +132,7 @@ def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
             port=message.port,
             version=message.version,
             start_time=start,
+            zone=message.zone,
             leaving=message.leaving,
         )
     except (ValueError, OverflowError) as error:

@@ -14,8 +14,8 @@ from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, SnapshotRefusedError
 from lb.xds import metrics
 from lb.xds.bundle import Bundle
-from lb.xds.resources import assigned_clusters, assignments, by_service, checked_keys, snapshots
-from lb.xds.snapshot import Changes, Snapshot
+from lb.xds.resources import assigned_clusters, assignments, by_service, checked_keys, seen_from, snapshots
+from lb.xds.snapshot import Changes, Snapshot, TypeSet
 from lb.xds.subscribers import Subscribers
 from lb.xds.types import EDS, Kind, short
 
@@ -31,6 +31,10 @@ class Feed:
         self._members: Mapping[str, Sequence[Endpoint]] | None = None
         self._keys: str | None = None
         self._snapshots: Mapping[Kind, Snapshot] = {}
+        # Endpoints as seen from a zone that has some, made when somebody there asks, and snapshots with them.
+        self._zones: frozenset[str] = frozenset()
+        self._seen: dict[str, TypeSet] = {}
+        self._views: dict[tuple[Kind, str], Snapshot] = {}
         self._listeners: dict[object, Callable[[], None]] = {}
         self._subscribers = {kind: Subscribers() for kind in Kind}
 
@@ -39,9 +43,16 @@ class Feed:
         """True once there is something to serve."""
         return bool(self._snapshots)
 
-    def snapshot(self, kind: Kind) -> Snapshot | None:
-        """What clients of a kind are served now; None: nothing is known yet, so nothing may be answered."""
-        return self._snapshots.get(kind)
+    def snapshot(self, kind: Kind, zone: str = "") -> Snapshot | None:
+        """What clients of a kind in a zone are served now; None: nothing is known yet, so nothing may be answered."""
+        shared = self._snapshots.get(kind)
+        if shared is None or zone not in self._zones:
+            return shared
+        if zone not in self._seen:
+            self._seen[zone] = shared.of(EDS).replaced(seen_from(zone, self._members or {}), ())
+        if (kind, zone) not in self._views:
+            self._views[kind, zone] = shared.with_type(EDS, self._seen[zone])
+        return self._views[kind, zone]
 
     def announces(self, endpoint: Endpoint) -> bool:
         """Whether clients of the endpoint's service are sent to its address."""
@@ -72,6 +83,7 @@ class Feed:
         """Announce these endpoints and no others."""
         first, before = self._members is None, self._members or {}
         after = self._members = by_service(endpoints)
+        self._zones = frozenset(each.zone for members in after.values() for each in members) - {""}
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         for name in changed:
             metrics.ENDPOINTS.labels(service=name).set(len(after.get(name, ())))
@@ -106,6 +118,12 @@ class Feed:
         removed = [name for name in services if name in served.resources and name not in there]
         if changed or removed:
             after = served.replaced(changed, removed)
+            of_changed = {name: members[name] for name in changed if name in members}
+            self._seen = {
+                zone: seen.replaced(changed | seen_from(zone, of_changed), removed)
+                for zone, seen in self._seen.items()
+                if zone in self._zones
+            }
             new = {kind: snapshot.with_type(EDS, after) for kind, snapshot in self._snapshots.items()}
             names = frozenset({*changed, *removed})
             self._serve(new, {kind: {EDS: names} for kind in new})
@@ -123,6 +141,7 @@ class Feed:
             metrics.REFUSED.labels(source="snapshot").inc()
             return False
         self._needed = needed
+        self._seen.clear()
         # One object for all kinds: whoever changes it later changes it once.
         endpoints = new[Kind.GRPC].of(EDS)
         new = {kind: snapshot.with_type(EDS, endpoints) for kind, snapshot in new.items()}
@@ -134,6 +153,7 @@ class Feed:
     def _serve(self, new: Mapping[Kind, Snapshot], changes: Mapping[Kind, Changes]) -> None:
         first = not self.loaded
         self._snapshots = new
+        self._views.clear()
         for type_url in {type_url for changed in changes.values() for type_url in changed}:
             sets = {id(found): found for found in (new[kind].of(type_url) for kind in Kind)}
             count = len({name for found in sets.values() for name in found.resources})

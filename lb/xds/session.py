@@ -88,7 +88,7 @@ class Session:
 
     def goes_by(self, service: str) -> bool:
         """Whether the client has accepted the endpoints of a service as they are served, or never asked for them."""
-        snapshot = None if self._node is None else self._parts.feed.snapshot(self._node.kind)
+        snapshot = None if self._node is None else self._parts.feed.snapshot(self._node.kind, self._node.zone)
         resource = None if snapshot is None else snapshot.of(EDS).resources.get(service)
         return resource is None or bool(self._machine.accepted(resource))
 
@@ -122,7 +122,7 @@ class Session:
                 self._wake.set()
 
     async def _write_due(self) -> None:
-        snapshot = None if self._node is None else self._parts.feed.snapshot(self._node.kind)
+        snapshot = None if self._node is None else self._parts.feed.snapshot(self._node.kind, self._node.zone)
         if snapshot is None:
             return
         due = self._machine.due(snapshot)

@@ -34,6 +34,8 @@ class Node:
     id: str
     cluster: str
     kind: Kind
+    zone: str = ""
+    """Where it runs; empty where it does not say."""
     agent: str = ""
     """The client's software and its version, in its own words."""
 
@@ -100,7 +102,7 @@ def _node(message: Any) -> Node | None:
     told = node.metadata.fields["kind"].string_value if "kind" in node.metadata.fields else ""
     is_envoy = told == Kind.ENVOY.value or (not told and node.user_agent_name == "envoy")
     kind = Kind.ENVOY if is_envoy else Kind.GRPC
-    return Node(node.id, node.cluster, kind, agent=_agent(node)[:_AGENT_LENGTH_MAX])
+    return Node(node.id, node.cluster, kind, node.locality.zone, _agent(node)[:_AGENT_LENGTH_MAX])
 
 
 def _agent(node: Any) -> str:

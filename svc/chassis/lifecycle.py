@@ -263,6 +263,7 @@ def _join(life: _Life, server: Server, port: int) -> None:
         port=port,
         version=importlib.metadata.version("weft"),
         start_time=SystemClock().now(),
+        zone=process.zone,
     )
 
     def leave() -> None:

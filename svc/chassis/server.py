@@ -29,6 +29,7 @@ from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
 from svc.chassis.health import LIVENESS, Liveness
 from svc.chassis.interceptors import ORDER, status
+from svc.chassis.load import TRAILER, Meter
 from svc.chassis.workers import Workers
 from weft_protos import grounds, policy, redaction
 
@@ -59,8 +60,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_concurrent_streams", 100),
     # gRPC's own protection refuses streams at random, critical ones too, and clients repeat them at once.
     ("grpc.http.overload_protection", 0),
-    # Gateways and peers ping every second to notice a hung instance; half of that leaves room for jitter.
-    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+    # Gateways ping twice a second to notice a hung instance, peers once; half of that leaves room for jitter.
+    ("grpc.http2.min_ping_interval_without_data_ms", 250),
     ("grpc.keepalive_permit_without_calls", 1),
     # Notices a client that vanished without a word within 10 s; ping_timeout is the one that closes.
     ("grpc.keepalive_time_ms", 5_000),
@@ -130,9 +131,11 @@ def _guard(call: Call) -> Iterator[None]:
         log.exception("interceptor_failed", method=call.method.name, without=redaction.values(call.message))
 
 
-def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:
+def _abort(context: grpc.ServicerContext, call: Call, load: bytes = b"") -> NoReturn:
     assert call.refusal is not None
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", call.refusal.details)]
+    if load:
+        trailers.append((TRAILER, load))
     if call.refusal.pushback_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(call.refusal.pushback_ms)))
     if call.shed:
@@ -209,15 +212,20 @@ class _Route:
         return response.SerializeToString()
 
 
-def _unary(route: _Route, level: Criticality, workers: Workers) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def _unary(
+    route: _Route, level: Criticality, workers: Workers, meter: Meter
+) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
         call = route.call(body, context, level, shed=workers.refuses)
         answer = b""
         with _guard(call), ExitStack() as stack:
             route.enter(stack, call)
             answer = route.serialize(route.handle(call, call.is_active))
+        load = meter.report
         if call.refusal is not None:
-            _abort(context, call)
+            _abort(context, call, load)
+        if load:
+            context.set_trailing_metadata(((TRAILER, load),))
         return answer
 
     return serve
@@ -326,7 +334,8 @@ class Server:
             name: ThreadPoolExecutor(size, thread_name_prefix=f"{self._mark}-{name}") for name, size in sizes.items()
         }
         places = limits.threads * QUEUE_PER_THREAD
-        self._workers = Workers(limits.threads, places=places, name=self._mark)
+        self._meter = Meter(limits.threads)
+        self._workers = Workers(limits.threads, places=places, name=self._mark, meter=self._meter)
         self._server = grpc.server(
             self._workers.lane(Criticality.DEFAULT),
             options=OPTIONS,
@@ -357,7 +366,7 @@ class Server:
                 methods.add_unary(route.method, {level: self._unary(route, level) for level in Criticality})
 
     def _unary(self, route: _Route, level: Criticality) -> RpcHandler:
-        behaviour = _unary(route, level, self._workers)
+        behaviour = _unary(route, level, self._workers, self._meter)
         _run_in(self._workers.lane(level), behaviour)
         return grpc.unary_unary_rpc_method_handler(behaviour)
 
@@ -395,6 +404,7 @@ class Server:
     def start(self) -> None:
         """Answer calls. Health says NOT_SERVING until `serving(True)`."""
         self._workers.start()
+        self._meter.start(f"{self._mark}-load")
         self._server.start()
 
     def serving(self, ready: bool) -> None:
@@ -415,6 +425,7 @@ class Server:
         self._draining.set()
         self._server.stop(grace_s).wait()
         self._workers.shutdown()
+        self._meter.stop()
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         left = [thread for thread in threading.enumerate() if thread.name.startswith(self._mark)]

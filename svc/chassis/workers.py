@@ -16,6 +16,7 @@ from svc.chassis import metrics
 from svc.chassis.admission import Admission
 from svc.chassis.clock import SystemClock
 from svc.chassis.criticality import Criticality
+from svc.chassis.load import Meter
 
 #: The longest that any contract lets a unary call take.
 LONGEST_S: Final = 30.0
@@ -71,8 +72,12 @@ def _deadline(arguments: tuple[Any, ...]) -> float:
 class Workers:
     """A fixed number of threads for calls of every class."""
 
-    def __init__(self, threads: int, *, places: int, name: str) -> None:
-        """At most `places` calls wait for a thread. `name` begins the threads' names. Nothing runs until `start`."""
+    def __init__(self, threads: int, *, places: int, name: str, meter: Meter) -> None:
+        """At most `places` calls wait for a thread. `name` begins the threads' names. Nothing runs until `start`.
+
+        `meter` is told of every call that is let in, and of its end.
+        """
+        self._meter = meter
         self._admission: Admission[_Work] = Admission(threads=threads, places=places)
         self._lock = threading.Lock()
         self._closed = False
@@ -144,10 +149,13 @@ class Workers:
             if self._closed:
                 raise RuntimeError("the server has stopped")
             refused = self._admission.offer(work, level, now=time.monotonic(), until=work.until)
-        for each in refused:
-            self._refusers.submit(each.run)
         if work not in refused:
+            self._meter.arrived()
             self._tokens.put(None)
+        for each in refused:
+            if each is not work:
+                self._meter.left()
+            self._refusers.submit(each.run)
 
     def _serve(self, number: int) -> None:
         while True:
@@ -159,6 +167,7 @@ class Workers:
             if closed:
                 return
             for each in late:
+                self._meter.left()
                 self._refusers.submit(each.run)
             if work is None:
                 continue
@@ -167,6 +176,7 @@ class Workers:
             self._over_at[number] = _NEVER
             seconds = time.monotonic() - began
             metrics.RPC_BUSY.inc(seconds)
+            self._meter.left()
             with self._lock:
                 self._admission.served(seconds)
             del work

@@ -183,7 +183,12 @@ def test_a_call_never_waits_longer_for_the_choice_than_it_may_take() -> None:
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
 ENDPOINT = st.builds(
-    Endpoint, NAMES.map(ServiceName), NAMES, st.sampled_from(["127.0.0.1", "10.1.2.3", "::1"]), st.integers(1, 65535)
+    Endpoint,
+    NAMES.map(ServiceName),
+    NAMES,
+    st.sampled_from(["127.0.0.1", "10.1.2.3", "::1"]),
+    st.integers(1, 65535),
+    zone=st.sampled_from(["", "a"]),
 )
 
 

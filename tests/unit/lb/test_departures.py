@@ -37,15 +37,15 @@ GOODBYE = encode(replace(ONE, leaving=True))
 class Gateway:
     """A client that acknowledges what the test lets it."""
 
-    def __init__(self, control_plane: ControlPlane, node: str = "gateway-1") -> None:
-        self._node = node
+    def __init__(self, control_plane: ControlPlane, node: str = "gateway-1", zone: str = "") -> None:
+        self._node, self._zone = node, zone
         self._requests: queue.Queue[Message | None] = queue.Queue()
         self._channel = grpc.insecure_channel(control_plane.address)
         sent: Iterator[bytes] = (each.SerializeToString() for each in iter(self._requests.get, None))
         self._answers = self._channel.stream_stream(STREAM)(sent, timeout=DEADLINE_S)
 
     def ask(self, type_url: str, *names: str, version: str = "", nonce: str = "", refuse: str = "") -> None:
-        node = {"id": self._node, "cluster": "test", "metadata": {"kind": "envoy"}}
+        node = {"id": self._node, "cluster": "test", "metadata": {"kind": "envoy"}, "locality": {"zone": self._zone}}
         fields: dict[str, Any] = {"error_detail": {"code": 3, "message": refuse}} if refuse else {}
         self._requests.put(
             envoy(
@@ -80,8 +80,8 @@ class Gateway:
 def gateway(control_plane: ControlPlane) -> Iterator[Callable[..., Gateway]]:
     opened: list[Gateway] = []
 
-    def start(node: str = "gateway-1") -> Gateway:
-        opened.append(Gateway(control_plane, node))
+    def start(node: str = "gateway-1", zone: str = "") -> Gateway:
+        opened.append(Gateway(control_plane, node, zone))
         return opened[-1]
 
     control_plane.feeding(lambda feed: feed.set_endpoints([ONE, TWO]))
@@ -139,6 +139,24 @@ def test_a_client_that_refuses_the_endpoints_or_never_asked_for_them_is_told_apa
     assert {} == control_plane.answers
     refusing.close()  # whoever is gone has no endpoints
     eventually(lambda: [ONE] == list(control_plane.answers))
+
+
+def test_a_client_that_is_told_of_its_own_zone_first_goes_by_that(
+    control_plane: ControlPlane, gateway: Callable[..., Gateway]
+) -> None:
+    leaver, near, far = replace(ONE, zone="a"), sample.endpoint("orders-3", 4713, zone="a"), replace(TWO, zone="b")
+    control_plane.feeding(lambda feed: feed.set_endpoints([leaver, near, far]))
+    client = gateway(zone="a")
+    client.subscribe()
+    control_plane.feeding(lambda feed: feed.set_endpoints([near, far]))
+    answer = client.answered()
+    leaves(control_plane)
+    looked(control_plane)
+    assert {} == control_plane.answers
+
+    client.accept(answer)
+
+    eventually(lambda: {ONE: b"asked"} == control_plane.answers)
 
 
 def test_the_answer_goes_when_the_instance_is_gone(

@@ -13,6 +13,7 @@ from svc.chassis import workers
 from svc.chassis.context import CallContext
 from svc.chassis.criticality import Criticality
 from svc.chassis.health import LIVENESS, DeepChecks, Liveness
+from svc.chassis.load import Meter
 from svc.chassis.server import Limits
 from svc.chassis.workers import Workers
 from tests.unit.svc.chassis.instance import GET_STOCK, Gate, Instance, eventually
@@ -82,7 +83,7 @@ def test_threads_that_have_all_missed_their_deadlines_are_stuck_until_one_comes_
 
 
 def test_one_thread_that_comes_back_is_enough() -> None:
-    pool = Workers(2, places=4, name="two")
+    pool = Workers(2, places=4, name="two", meter=Meter(2))
     stuck, entered = threading.Event(), threading.Event()
     pool.start()
     pool.lane(Criticality.DEFAULT).submit(lambda: (entered.set(), stuck.wait(30)))
@@ -96,7 +97,7 @@ def test_one_thread_that_comes_back_is_enough() -> None:
 
 
 def test_a_pool_that_has_not_begun_or_has_ended_is_not_stuck() -> None:
-    pool = Workers(1, places=1, name="one")
+    pool = Workers(1, places=1, name="one", meter=Meter(1))
     assert pool.turn()
     pool.start()
     pool.shutdown()
