@@ -11,7 +11,10 @@ from bench import report
 from bench.report import Claim
 
 #: In this order.
-BENCHES: Final = ("strict_json", "publish", "gateway_hop", "json_gateway", "overload", "gateway_overload")
+BENCHES: Final = (
+    *("strict_json", "publish", "gateway_hop", "json_gateway", "overload", "gateway_overload"),
+    *("control_plane", "control_plane_change", "slow_instance"),
+)
 
 
 def main() -> int:

@@ -103,7 +103,7 @@ def start(
     port = free_port()
     edge = Edge(port=port, tls_port=free_port(), trace_percent=TRACE_PERCENT, tls_secret=secret_in(folder))
     made = compiler.compile_contracts((ROOT / "protos/gen/contracts.binpb").read_bytes(), edge)
-    compiler.write(_changed(made, links), folder / "bundle")
+    compiler.write(changed(made, links), folder / "bundle")
     control_plane = ControlPlane()
     stand.at_end(control_plane.close)
     instances = [
@@ -141,7 +141,7 @@ def bootstrap_of(folder: Path, *, control_planes: Sequence[int], collector: int 
     return config, f"http://{HOST}:{metrics_port}/ready"
 
 
-def _changed(made: Bundle, links: Callable[[str], bool] | None) -> Bundle:
+def changed(made: Bundle, links: Callable[[str], bool] | None = None) -> Bundle:
     """The bundle with limits that nobody reaches, and with the filters that are asked for."""
     resources = []
     for resource in made.resources:

@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> list[Claim]:
     services = -(-options.methods // contracts.METHODS_PER_SERVICE)
     with tempfile.TemporaryDirectory(prefix="weft-bench-") as path, Stand(Path(path)) as stand:
-        registry = _etcd(stand)
+        registry = etcd_on(stand)
         edge = Edge(port=free_port(), tls_port=free_port(), tls_secret=secret_in(stand.folder))
         _mesh(stand, registry, edge)
         took = [_round(stand, registry, edge, number, services) for number in range(options.rounds)]
@@ -119,7 +119,7 @@ async def _published(registry: Registry, bundle: Path, compiled: float) -> Took:
         command = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "lb", "publish", str(bundle)),
             cwd=ROOT,
-            env=_environ(registry),
+            env=environ_of(registry),
             stdout=subprocess.DEVNULL,
         )
         done = asyncio.ensure_future(command.wait())
@@ -145,15 +145,16 @@ async def _published(registry: Registry, bundle: Path, compiled: float) -> Took:
         return Took(compiled, published or served, served, accepted)
 
 
-def _etcd(stand: Stand) -> Registry:
-    port, peer_port = free_port(), free_port()
+def etcd_on(stand: Stand) -> Registry:
+    """Start an etcd of the bench's own."""
+    member = etcd.Member("etcd-1", free_port(), free_port())
     layout = Layout(stand.folder / "mesh")
     layout.prepare(None)
-    layout.private(layout.home("etcd-1"), None)
-    command = etcd.server("etcd-1", layout, None, client_port=port, peer_port=peer_port).command
+    layout.private(layout.home(member.name), None)
+    command = etcd.server(member, layout, None, cluster=[member]).command
     stand.start(command.argv, core=every_core(), environ=command.env, stderr=subprocess.DEVNULL)
-    stand.ready(f"http://{HOST}:{port}/health", "etcd did not answer")
-    return Registry(f"{HOST}:{port}")
+    stand.ready(f"http://{HOST}:{member.client_port}/health", "etcd did not answer")
+    return Registry(f"{HOST}:{member.client_port}")
 
 
 def _mesh(stand: Stand, registry: Registry, edge: Edge) -> None:
@@ -163,7 +164,7 @@ def _mesh(stand: Stand, registry: Registry, edge: Edge) -> None:
     ports = []
     for instance in CONTROL_PLANES:
         ports.append(free_port())
-        environ = {**_environ(registry), "WEFT_INSTANCE": instance, "WEFT_LISTEN": f"{HOST}:{ports[-1]}"}
+        environ = {**environ_of(registry), "WEFT_INSTANCE": instance, "WEFT_LISTEN": f"{HOST}:{ports[-1]}"}
         command = [sys.executable, "-m", "lb", "control-plane"]
         stand.start(command, core=every_core(), environ=environ, stderr=subprocess.DEVNULL)
     descriptors = (ROOT / "protos/gen/contracts.binpb").read_bytes()
@@ -172,7 +173,7 @@ def _mesh(stand: Stand, registry: Registry, edge: Edge) -> None:
     published = subprocess.run(
         [sys.executable, "-m", "lb", "publish", str(bundle)],
         cwd=ROOT,
-        env=_environ(registry),
+        env=environ_of(registry),
         capture_output=True,
         text=True,
         check=False,
@@ -184,7 +185,8 @@ def _mesh(stand: Stand, registry: Registry, edge: Edge) -> None:
     stand.envoy("gateway-1", config, ready=ready, environ={names.INSTANCE_VARIABLE: "gateway-1"})
 
 
-def _environ(registry: Registry) -> dict[str, str]:
+def environ_of(registry: Registry) -> dict[str, str]:
+    """What a command of ours is told so that it works on that etcd."""
     return {**child_environ(), "WEFT_ETCD": registry.address, "WEFT_LOG_LEVEL": "warning"}
 
 

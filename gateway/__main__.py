@@ -165,6 +165,7 @@ def _bootstrap(arguments: argparse.Namespace) -> int:
         collector=arguments.otlp,
         metrics_port=arguments.metrics_port,
         admin_socket=arguments.admin_socket,
+        zone=arguments.zone,
     )
     secret = tls.secret(_existing(arguments.tls_cert), _existing(arguments.tls_key))
     _put(arguments.tls_secret, secret)
@@ -278,6 +279,7 @@ def _add_bootstrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     example = "python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 ... --out gateway-1.pb"
     command = _add(commands, "bootstrap", "write the file that one Envoy starts with", example)
     command.add_argument("--node", required=True, help="the gateway's name: gateway-1")
+    command.add_argument("--zone", default="", help="where it runs; instances whose WEFT_ZONE is the same come first")
     command.add_argument(
         "--xds", type=_address, action="append", required=True, help="a control plane; repeat for more"
     )

@@ -132,6 +132,16 @@ def retry_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
         yield Violation(after.places["retry"], message, f"keep `retry: {{max_attempts: {was}}}`")
 
 
+def hedging_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """Who was spared waiting for an instance that hangs is spared it, no later than before."""
+    was, now = before.policy.hedging_delay, after.policy.hedging_delay
+    if was is not None and (now is None or now > was):
+        late = "never" if now is None else f"after {now.total_seconds():g} s"
+        message = f"{after.name} is hedged {late}, before after {was.total_seconds():g} s"
+        fix = f"keep a `delay` of {was.total_seconds():g} s or less"
+        yield Violation(after.places["hedging"], f"{message}: callers wait for an instance that hangs", fix)
+
+
 def answers_stay_as_fresh(before: Rpc, after: Rpc) -> Iterator[Violation]:
     """Who reads what it has written reads it no later than before."""
     was, now = before.policy.cache_ttl or timedelta(0), after.policy.cache_ttl or timedelta(0)
@@ -299,6 +309,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc, Rpc], Iterator[Violation]], ...]] = (
     limit_is_kept,
     timeout_is_kept,
     retry_is_kept,
+    hedging_is_kept,
     answers_stay_as_fresh,
     request_size_is_kept,
     criticality_is_kept,

@@ -36,6 +36,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "max_request_bytes": "max_request_bytes",
     "criticality": "criticality",
     "errors": "errors",
+    "hedging": "hedging",
 }
 
 _EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
@@ -184,6 +185,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "rate_limit": () if policy.rate_limit is None else (str(policy.rate_limit),),
         "timeout": () if policy.timeout is None else (seconds(policy.timeout),),
         "retry": () if policy.max_attempts is None else (f"{policy.max_attempts} attempts",),
+        "hedging": () if policy.hedging_delay is None else (f"after {seconds(policy.hedging_delay)}",),
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
         "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
         "criticality": () if policy.criticality is None else (policy.criticality,),

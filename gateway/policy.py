@@ -74,6 +74,8 @@ class Policy:
     max_request_bytes: int | None
     errors: tuple[DeclaredError, ...] = ()
     """What it fails with beside what any call may meet."""
+    hedging_delay: timedelta | None = None
+    """How long an attempt goes unanswered before another is sent beside it."""
 
     @property
     def request_bytes(self) -> int:
@@ -169,6 +171,7 @@ def _policy(merged: MethodPolicy) -> Policy:
         max_request_bytes=merged.max_request_bytes if merged.HasField("max_request_bytes") else None,
         criticality=_criticality(merged),
         errors=tuple(DeclaredError(error.code, error.reason, error.comment) for error in merged.errors),
+        hedging_delay=_duration(merged.hedging.delay) if merged.HasField("hedging") else None,
     )
 
 
@@ -238,6 +241,7 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "rate_limit": None if limit is None else str(limit),
         "timeout_s": None if policy.timeout is None else policy.timeout.total_seconds(),
         "max_attempts": policy.max_attempts or 1,
+        "hedging_delay_s": None if policy.hedging_delay is None else policy.hedging_delay.total_seconds(),
         "cache_ttl_s": None if policy.cache_ttl is None else policy.cache_ttl.total_seconds(),
         "max_request_bytes": policy.request_bytes,
         "criticality": policy.criticality or "default",

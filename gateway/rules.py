@@ -31,6 +31,8 @@ GATEWAYS_MAX: Final = 16
 #: A unary call that may take longer is work for a long-running operation.
 TIMEOUT_MAX: Final = timedelta(minutes=5)
 CACHE_TTL_MAX: Final = timedelta(days=1)
+#: Below it, the gateway would send attempts that only look late because it is busy itself.
+HEDGING_DELAY_MIN: Final = timedelta(milliseconds=10)
 #: Work queues that a contract may name. Every event reaches `audit` without being told to.
 QUEUES: Final = ("analytics", "email")
 #: What a method may fail with.
@@ -159,6 +161,27 @@ def retry_is_harmless(rpc: Rpc) -> Iterator[Violation]:
     if rpc.method.streaming:
         message = f"{rpc.name} is a stream and retried"
         yield Violation(location, message, "remove `retry`: a stream that has begun cannot be repeated")
+
+
+def hedging_is_harmless(rpc: Rpc) -> Iterator[Violation]:
+    """Two instances may carry out a hedged call at the same time, so it must do nothing but answer."""
+    delay, timeout, location = rpc.policy.hedging_delay, rpc.policy.timeout, rpc.places["hedging"]
+    if delay is None:
+        return
+    if rpc.method.streaming:
+        message = f"{rpc.name} is a stream and hedged"
+        yield Violation(location, message, "remove `hedging`: of two streams nobody knows which to believe")
+        return
+    if not rpc.method.safe:
+        message = f"{rpc.name} is hedged but has side effects"
+        yield Violation(location, message, "say `option idempotency_level = NO_SIDE_EFFECTS`, or remove `hedging`")
+    if rpc.policy.max_attempts is None:
+        message = f"{rpc.name} is hedged and has no second attempt"
+        yield Violation(location, message, "add `retry: {max_attempts: 2}`, or remove `hedging`")
+    if delay < HEDGING_DELAY_MIN or (timeout and delay >= timeout):
+        message = f"{rpc.name} is hedged after {delay.total_seconds():g} s"
+        least = f"{HEDGING_DELAY_MIN.total_seconds():g} s"
+        yield Violation(location, message, f"write a `delay` of {least} or more, and below its timeout")
 
 
 def cache_is_harmless(rpc: Rpc) -> Iterator[Violation]:
@@ -363,6 +386,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     access_is_said,
     http_binding_is_sound,
     retry_is_harmless,
+    hedging_is_harmless,
     idempotency_is_possible,
     cache_is_harmless,
     rate_limit_makes_sense,

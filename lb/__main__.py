@@ -5,14 +5,16 @@ The only module that joins registry and xDS: what follows etcd is wired to what 
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from prometheus_client import start_http_server
@@ -20,21 +22,27 @@ from prometheus_client import start_http_server
 from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
 from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
+from lb.lastgood import LastGood
 from lb.registry.backoff import Backoff
 from lb.registry.directory import Directory
 from lb.registry.documents import documents
-from lb.registry.endpoints import Endpoints, registered
+from lb.registry.endpoints import Endpoints, refusals, registered
+from lb.registry.entries import PRIVATE, Entries
 from lb.registry.etcd import Client, Dialer, KeyRange, Record
-from lb.registry.keys import CURRENT, document_key, encode, endpoint_key
+from lb.registry.keeper import Keeper, Source
+from lb.registry.keys import CURRENT, document_key, encode, endpoint_key, left_key
 from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
 from lb.registry.registrar import Registrar
 from lb.registry.statuses import StatusKeeper, settled, statuses
-from lb.status import ControlPlaneStatus, Verdict
-from lb.xds import bundle, metrics
+from lb.status import ControlPlaneStatus, Verdict, document
+from lb.xds import bundle, collector, metrics
 from lb.xds.clients import Clients
+from lb.xds.departures import Departures
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
+from lb.xds.resources import checked_keys
 from lb.xds.server import Server
+from lb.xds.types import EDS, Kind
 from weft_protos import redaction
 from weft_protos.usage import DOCUMENT_PREFIX
 
@@ -58,7 +66,8 @@ examples:
   python -m lb proxies --wait 5f2c...
 
 The environment says where etcd is: WEFT_ETCD, WEFT_ETCD_USER, WEFT_SECRETS (file etcd.password).
-The control plane also reads WEFT_INSTANCE, WEFT_LISTEN, WEFT_METRICS_PORT and WEFT_LOG_LEVEL.
+The control plane also reads WEFT_INSTANCE, WEFT_LISTEN, WEFT_METRICS_PORT, WEFT_LOG_LEVEL, WEFT_STATE (directory of
+what was good last) and WEFT_NETWORKS (where instances may be).
 """
 
 
@@ -219,7 +228,7 @@ def _proxies(options: argparse.Namespace) -> int:
     settings = EtcdSettings.from_environ()
     if wanted is None:
         found = asyncio.run(_with_etcd(settings, statuses, timeout_s=options.timeout))
-        print(json.dumps([asdict(status) for status in found]) if options.json else _table(found))
+        print(json.dumps(document(found, datetime.now(UTC))) if options.json else _table(found))
         return 0
 
     async def work(client: Client) -> Verdict:
@@ -242,9 +251,8 @@ def _table(found: Sequence[ControlPlaneStatus]) -> str:
         refused = f", refused {status.refused_bundle[:12]}" if status.refused_bundle else ""
         lines.append(f"{status.instance} serves {status.bundle[:12] or 'nothing'}{refused}")
         for client in status.clients:
-            answers = [f"refused {each.type}: {each.detail}" for each in client.refusals]
-            state = "; ".join(answers) or ("accepted" if client.settled else "waiting")
-            lines.append(f"  {client.node:<22} {client.kind:<6} {state}")
+            words = "; ".join(f"refused {each.type}: {each.detail}" for each in client.refusals)
+            lines.append(f"  {client.node:<22} {client.kind:<6} {client.state:<6} {words}".rstrip())
     return "\n".join(lines)
 
 
@@ -316,41 +324,15 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
     feed = Feed()
     registrar = Registrar(Dialer(settings.etcd))
     keeper = StatusKeeper(registrar, settings.instance)
-    clients = Clients(settings.instance, on_change=lambda: keeper.changed(clients.status))
+    clients = Clients(settings.instance, on_change=lambda soon: keeper.changed(clients.status, soon=soon))
     gateways = Gateways(
         arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
         departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
     )
-    server = Server(feed, gateways, clients)
+    departures = _departures(feed, registrar, settings.instance)
+    server = Server(feed, gateways, clients, departures)
 
-    def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
-        taken = bundle.parse(manifest, pieces)
-        feed.set_bundle(taken)
-        clients.serving(taken.digest)
-
-    def refuse_bundle(digest: str, problems: Sequence[str]) -> None:
-        metrics.REFUSED.labels(source="bundle").inc()
-        clients.refused(digest, problems)
-
-    followers = (
-        Follower(
-            Dialer(settings.etcd),
-            pieces_of=bundle.pieces_of,
-            on_bundle=take_bundle,
-            on_refused=refuse_bundle,
-        ).run(),
-        Endpoints(
-            Dialer(settings.etcd),
-            on_change=feed.set_endpoints,
-            on_refused=lambda reason: metrics.REGISTRY_REFUSED.labels(reason=reason).inc(),
-        ).run(),
-        Directory(
-            Dialer(settings.etcd),
-            KeyRange(document_key(_KEYS_DOCUMENT)),
-            on_change=lambda records: _take_keys(feed, records),
-        ).run(),
-        registrar.run(),
-    )
+    followers = (*_following(settings, feed, clients, departures), registrar.run())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -380,23 +362,96 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
     return 0
 
 
+def _following(
+    settings: ControlPlaneSettings, feed: Feed, clients: Clients, departures: Departures
+) -> tuple[Coroutine[Any, Any, Any], ...]:
+    """What keeps the feed up to date: from the registry, or, while that is silent, from what was good last."""
+    keeper = Keeper(None if settings.state is None else LastGood(settings.state))
+    told: dict[str, bytes] = {}
+    known: set[str] = set()
+
+    def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
+        taken = bundle.parse(manifest, pieces)
+        feed.set_bundle(taken)
+        clients.serving(taken.digest)
+        keeper.bundle(manifest, pieces)
+        known.clear()
+        known.update(each.name for kind in Kind for each in taken.references[kind] if each.type_url == EDS)
+        endpoints.reconsider()
+
+    def refuse_bundle(digest: str, problems: Sequence[str]) -> None:
+        metrics.REFUSED.labels(source="bundle").inc()
+        clients.refused(digest, problems)
+
+    def take_endpoints(found: tuple[Endpoint, ...]) -> None:
+        feed.set_endpoints(found)
+        keeper.endpoints(found)
+
+    def take_keys(records: Mapping[bytes, Record]) -> None:
+        for record in records.values():  # none: the keys that are known stay good
+            told["keys"] = record.value
+            feed.set_keys(record.value)
+            with contextlib.suppress(ValueError):  # damaged: the feed has said so
+                checked_keys(record.value)
+                keeper.keys(record.value)
+
+    entries = Entries(
+        networks=settings.networks or PRIVATE,
+        known=lambda service: not known or service in known,
+        on_refused=refusals(lambda reason: metrics.REGISTRY_REFUSED.labels(reason=reason).inc()),
+    )
+    follower = Follower(
+        Dialer(settings.etcd), pieces_of=bundle.pieces_of, on_bundle=take_bundle, on_refused=refuse_bundle
+    )
+    endpoints = Endpoints(
+        Dialer(settings.etcd), on_change=take_endpoints, on_leaving=departures.follow, entries=entries
+    )
+    keys = Directory(Dialer(settings.etcd), KeyRange(document_key(_KEYS_DOCUMENT)), on_change=take_keys)
+
+    last_bundle, last_keys = keeper.last_bundle(), keeper.last_keys()
+    endpoints.remember(keeper.last_endpoints())
+    sources = [Source(lambda: endpoints.loaded, endpoints.announce_remembered)]
+    if last_keys is not None:
+        sources.append(Source(lambda: "keys" in told, lambda: feed.set_keys(last_keys)))
+    if last_bundle is not None:
+        follower.remember(*last_bundle)
+        sources.append(Source(lambda: follower.loaded, lambda: _recall_bundle(take_bundle, *last_bundle)))
+    return follower.run(), endpoints.run(), keys.run(), keeper.run(sources)
+
+
+def _recall_bundle(
+    take: Callable[[bytes, Mapping[str, bytes]], None], manifest: bytes, pieces: Mapping[str, bytes]
+) -> None:
+    try:
+        take(manifest, pieces)
+    except BundleRefusedError as error:
+        log.error("bundle_refused", digest="last good", problems=list(error.problems)[:10])
+
+
 async def _serve_when_loaded(feed: Feed, server: Server) -> None:
     loaded = asyncio.Event()
     unsubscribe = feed.subscribe(loaded.set)
     if not feed.loaded:
         await loaded.wait()
     unsubscribe()
+    collector.calm()
     await server.set_serving()
     log.info("control_plane_serving")
 
 
-def _take_keys(feed: Feed, records: Mapping[bytes, Record]) -> None:
-    for record in records.values():  # none: the keys that are known stay good
-        feed.set_keys(record.value)
-
-
 def _key(endpoint: Endpoint) -> bytes:
     return endpoint_key(endpoint.service, endpoint.instance)
+
+
+def _departures(feed: Feed, registrar: Registrar, control_plane: str) -> Departures:
+    def key(leaver: Endpoint) -> bytes:
+        return left_key(leaver.service, leaver.instance, control_plane)
+
+    return Departures(
+        feed,
+        answer=lambda leaver, value: registrar.announce(key(leaver), value),
+        withdraw=lambda leaver: registrar.withdraw(key(leaver)),
+    )
 
 
 def _log_to_stderr(level: str) -> None:

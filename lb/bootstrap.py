@@ -12,8 +12,11 @@ VARIABLE: Final = "GRPC_XDS_BOOTSTRAP_CONFIG"
 _FILE_VARIABLE: Final = "GRPC_XDS_BOOTSTRAP"
 
 
-def document(control_planes: Sequence[str], *, instance: str, service: str) -> str:
-    """Bootstrap JSON of one client. Every control plane is named: gRPC falls back from one to the next by itself."""
+def document(control_planes: Sequence[str], *, instance: str, service: str, zone: str = "") -> str:
+    """Bootstrap JSON of one client. Every control plane is named: gRPC falls back from one to the next by itself.
+
+    `zone`: where the client runs; it is sent to instances of the same zone first.
+    """
     if not control_planes:
         raise ValueError("no control plane is named: give WEFT_XDS as `host:port[,host:port...]`")
     return json.dumps(
@@ -22,12 +25,14 @@ def document(control_planes: Sequence[str], *, instance: str, service: str) -> s
                 {"server_uri": server, "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}
                 for server in control_planes
             ],
-            "node": {"id": instance, "cluster": service, "metadata": {"kind": "grpc"}},
+            "node": {"id": instance, "cluster": service, "locality": {"zone": zone}, "metadata": {"kind": "grpc"}},
         }
     )
 
 
-def install(environ: MutableMapping[str, str], control_planes: Sequence[str], *, instance: str, service: str) -> None:
+def install(
+    environ: MutableMapping[str, str], control_planes: Sequence[str], *, instance: str, service: str, zone: str = ""
+) -> None:
     """Write the bootstrap into `environ`. Call it before the first channel of the process."""
     environ.pop(_FILE_VARIABLE, None)
-    environ[VARIABLE] = document(control_planes, instance=instance, service=service)
+    environ[VARIABLE] = document(control_planes, instance=instance, service=service, zone=zone)

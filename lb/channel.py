@@ -1,13 +1,22 @@
 """Channels to other services of the mesh: gRPC's own client-side balancing over endpoints from the control plane.
 
 Every caller inside the mesh opens its channels here. A channel names a service, never an address.
+
+A channel that no control plane has told anything yet takes the addresses that were good last, from disk; it goes over
+to the control plane's as soon as one tells it.
 """
 
+import ipaddress
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 import grpc
 
-from lb.endpoint import service_name
+from lb.endpoint import Endpoint, service_name
+from lb.fallback import FallbackChannel
+from lb.lastgood import ENDPOINTS, LastGood, endpoints_from_bytes
 
 #: A peer that stops answering is noticed within about two seconds. `keepalive_timeout_ms` alone never closes the
 #: connection (its pings share the transport's own timeout of 60 s); `http2.ping_timeout_ms` is what does.
@@ -21,6 +30,36 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 )
 
 
-def open(service: str) -> grpc.Channel:  # noqa: A001 - reads `channel.open("orders")` where it is called
-    """Open a channel to a service. It connects lazily; `bootstrap.install` must have run. Raises ValueError."""
-    return grpc.insecure_channel(f"xds:///{service_name(service)}", options=OPTIONS)
+#: An idle channel would forget what it was told, and have to ask again at a moment when nobody may be there to tell.
+_NEVER_IDLE: Final = ("grpc.client_idle_timeout_ms", 2**31 - 1)
+_ROUND_ROBIN: Final = ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}))
+
+
+def open(service: str, *, state: Path | None = None) -> grpc.Channel:  # noqa: A001 - reads `channel.open("orders")`
+    """Open a channel to a service. It connects lazily; `bootstrap.install` must have run. Raises ValueError.
+
+    `state`: the directory of what was good last; None: without a control plane nobody is found.
+    """
+    name = service_name(service)
+    first = grpc.insecure_channel(f"xds:///{name}", options=(*OPTIONS, _NEVER_IDLE))
+    if state is None:
+        return first
+    place = LastGood(state)
+
+    def spare() -> grpc.Channel | None:
+        known = endpoints_from_bytes(place.read(ENDPOINTS))
+        address = target(endpoint for endpoint in known if endpoint.service == name)
+        return None if address is None else grpc.insecure_channel(address, options=(*OPTIONS, _ROUND_ROBIN))
+
+    return FallbackChannel(first, spare)
+
+
+def target(endpoints: Iterable[Endpoint]) -> str | None:
+    """The endpoints as one address of gRPC's, which takes those of one kind only; None where there are none."""
+    sockets: dict[int, list[str]] = {4: [], 6: []}
+    for endpoint in endpoints:
+        ip = ipaddress.ip_address(endpoint.address)
+        sockets[ip.version].append(f"{ip}:{endpoint.port}" if ip.version == 4 else f"[{ip}]:{endpoint.port}")
+    scheme = "ipv4" if sockets[4] else "ipv6"
+    chosen = sorted(set(sockets[4] or sockets[6]))
+    return f"{scheme}:{','.join(chosen)}" if chosen else None

@@ -3,6 +3,7 @@
 `EtcdSettings` is also what services hand to the registry agent, which build it from their own settings.
 """
 
+import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -27,6 +28,8 @@ class _Environ(BaseSettings):
     etcd: str = ""
     etcd_user: str = "weft"
     secrets: Path | None = None
+    state: Path | None = None
+    networks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,10 @@ class ControlPlaneSettings:
     log_level: str
     """Lowest level that is logged."""
     etcd: EtcdSettings
+    state: Path | None = None
+    """Directory of what was good last; None: a start waits for etcd."""
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    """Where endpoints may be; empty: loopback and private networks."""
 
     @classmethod
     def from_environ(cls) -> Self:
@@ -103,7 +110,16 @@ class ControlPlaneSettings:
             metrics_port=environ.metrics_port,
             log_level=environ.log_level,
             etcd=EtcdSettings.from_environ(),
+            state=environ.state,
+            networks=_networks(environ.networks),
         )
+
+
+def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise SettingsError(f"WEFT_NETWORKS: {error}; give `10.0.0.0/8[,fd00::/8...]`") from error
 
 
 def host_port(text: str, variable: str) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from typing import Final, NewType
 ServiceName = NewType("ServiceName", str)
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_ZONE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PORT_MAX: Final = 65535
 _VERSION_LENGTH_MAX: Final = 64
 
@@ -23,6 +24,13 @@ def service_name(text: str) -> ServiceName:
     if not _NAME.fullmatch(text):
         raise ValueError(f"{text!r} is not a service name (a-z, 0-9 and -, beginning with a letter, 63 at most)")
     return ServiceName(text)
+
+
+def zone_name(text: str) -> str:
+    """Check a zone's name; empty: none. Raises ValueError."""
+    if text and not _ZONE.fullmatch(text):
+        raise ValueError(f"{text!r} is not a zone (a-z, 0-9 and -, 63 at most)")
+    return text
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,6 +43,10 @@ class Endpoint:
     port: int
     version: str = ""
     start_time: datetime | None = None
+    zone: str = ""
+    """Where it runs; empty: not said. Callers of the same zone prefer it."""
+    leaving: bool = False
+    """It has said that it is about to end: nobody is sent there any more."""
 
     def __post_init__(self) -> None:
         service_name(self.service)
@@ -45,6 +57,7 @@ class Endpoint:
             raise ValueError(f"port {self.port} is not in 1..{_PORT_MAX}")
         if len(self.version) > _VERSION_LENGTH_MAX:
             raise ValueError(f"version is longer than {_VERSION_LENGTH_MAX} characters")
+        zone_name(self.zone)
 
 
 def _usable(address: str) -> str:

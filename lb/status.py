@@ -5,8 +5,9 @@ up to date when it has accepted everything that the control plane's bundle says 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 
@@ -33,11 +34,28 @@ class ClientState:
     waiting: tuple[str, ...]
     """Types that were sent and neither accepted nor refused yet."""
     refusals: tuple[Refusal, ...]
+    agent: str = ""
+    """Its software and version, in its own words: `envoy 1.40.0`."""
+    bundle: str = ""
+    """SHA-256 of the last manifest of which it has accepted everything; empty while there is none."""
+    since: str = ""
+    """Since when something is under way to it (RFC 3339); empty: nothing is."""
 
     @property
     def settled(self) -> bool:
         """True when nothing is under way to the client any more."""
         return not self.unsent and not self.waiting
+
+    @property
+    def state(self) -> Literal["SYNCED", "STALE", "NACKED"]:
+        """Whether it has what there is for it, is behind, or has refused it."""
+        if self.refusals:
+            return "NACKED"
+        return "SYNCED" if self.settled else "STALE"
+
+    def age_s(self, now: datetime) -> float:
+        """For how many seconds it has been behind; 0 where it is not."""
+        return max(0.0, (now - datetime.fromisoformat(self.since)).total_seconds()) if self.since else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,42 @@ class Verdict:
     """Connected clients that have everything the bundle says to them."""
     reasons: tuple[str, ...]
     """Who refused and why, or who is waited for; a line each."""
+
+
+def rows(statuses: Iterable[ControlPlaneStatus], now: datetime) -> list[dict[str, Any]]:
+    """Every client at every control plane that it is connected to, those in trouble first."""
+    found = [
+        {
+            "node": client.node,
+            "kind": client.kind,
+            "agent": client.agent,
+            "control_plane": status.instance,
+            "version": client.bundle,
+            "state": client.state,
+            "age_s": round(client.age_s(now), 1),
+            "waiting": list(client.waiting),
+            "refusals": [asdict(each) for each in client.refusals],
+            "streams": client.streams,
+        }
+        for status in statuses
+        for client in status.clients
+    ]
+    order = ("NACKED", "STALE", "SYNCED")
+    return sorted(found, key=lambda row: (order.index(str(row["state"])), str(row["node"]), str(row["control_plane"])))
+
+
+def document(statuses: Sequence[ControlPlaneStatus], now: datetime) -> dict[str, Any]:
+    """What `python -m lb proxies --json` prints: every control plane, and every client at each of them."""
+    control_planes = [
+        {
+            "instance": status.instance,
+            "version": status.bundle,
+            "refused_version": status.refused_bundle,
+            "problems": list(status.problems),
+        }
+        for status in statuses
+    ]
+    return {"control_planes": control_planes, "clients": rows(statuses, now)}
 
 
 def encode(status: ControlPlaneStatus) -> bytes:
@@ -121,4 +175,14 @@ def _client(found: Any) -> ClientState:
         refusals=tuple(
             Refusal(str(each["type"]), str(each["version"]), str(each["detail"])) for each in found["refusals"]
         ),
+        agent=str(found.get("agent", "")),
+        bundle=str(found.get("bundle", "")),
+        since=_moment(str(found.get("since", ""))),
     )
+
+
+def _moment(text: str) -> str:
+    """A moment with its zone, or nothing. Raises ValueError."""
+    if text and datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return text

@@ -52,6 +52,8 @@ MEASURE_EVERY_S: Final = 2.0
 #: The broker's time for one batch. Rows are locked that long at the most, and other relays pass them by.
 CONFIRM_TIMEOUT_S: Final = 5.0
 TRANSACTION_S: Final = 15.0
+#: A round measures and drains, each in one transaction, after a pause that grows; one that takes longer is stuck.
+STUCK_S: Final = 120.0
 
 log = structlog.get_logger(__name__)
 
@@ -195,6 +197,7 @@ class Relay:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"relay-{name}", daemon=True)
         self._measured = float("-inf")
+        self._turned = time.monotonic()
 
     def start(self) -> None:
         """Start draining."""
@@ -214,9 +217,14 @@ class Relay:
         """Whether the loop runs; neither broker nor database can end it."""
         return self._thread.is_alive()
 
+    def turns(self) -> bool:
+        """Whether it has begun a round not too long ago."""
+        return time.monotonic() - self._turned < STUCK_S
+
     def _run(self) -> None:
         failures, pause = 0, POLL_MIN_S
         while not self._stopping.wait(pause):
+            self._turned = time.monotonic()
             try:
                 self.measure()
                 batch = self.drain_once() if self._publisher.ready(POLL_MAX_S) else Batch(published=0)
@@ -342,6 +350,10 @@ class Relays:
     def alive(self) -> bool:
         """Whether all loops run."""
         return all(relay.alive() for relay in self._relays)
+
+    def turns(self) -> bool:
+        """Whether all loops turn."""
+        return all(relay.turns() for relay in self._relays)
 
 
 def claim(tx: Transaction, after: int = _START) -> Claim:

@@ -34,6 +34,9 @@ from worker.errors import Outage, Overrun, Permanent, Transient
 
 TAKE_TIMEOUT_S: Final = 0.5
 
+#: Every wait of a handler is bounded, so one that takes longer is stuck: sixteen mails to a slow server take less.
+STUCK_S: Final = 300.0
+
 #: Longest a delivery is held through an outage: well below the 30 min after which brokers take it back by default.
 HOLD_S: Final = 600.0
 
@@ -59,7 +62,7 @@ class Source(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Take nothing more off the queue."""
+        """Ask the queue for nothing more; what is in hand can still be taken."""
         ...
 
     def give_back(self) -> None:
@@ -113,7 +116,9 @@ class Runner:
         self._queue = queue
         self._batch_max = batch_max
         self._overruns = 0
+        self._turned = time.monotonic()
         self._stopping = threading.Event()
+        self._stop_at = float("inf")
         self._thread = threading.Thread(target=self._run, name=f"runner-{queue}", daemon=True)
 
     def start(self) -> None:
@@ -121,7 +126,12 @@ class Runner:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Take nothing more, finish the batch in hand, and end."""
+        """Ask for nothing more, finish what is in hand as far as the time allows, and end.
+
+        What goes back to the queue counts as tried, and an event must not end as a dead letter because its worker was
+        rolled some times.
+        """
+        self._stop_at = time.monotonic() + timeout
         self._stopping.set()
         self._source.cancel()
         if self._thread.is_alive():
@@ -131,14 +141,21 @@ class Runner:
         """Whether the loop runs; outages are waited out and do not end it."""
         return self._thread.is_alive()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            deliveries = self._source.take(self._batch_max, timeout_s=TAKE_TIMEOUT_S)
-            if deliveries:
-                self.settle(deliveries)
+    def turns(self) -> bool:
+        """Whether it has begun something not too long ago: looked for events, handled some, waited out an outage."""
+        return time.monotonic() - self._turned < STUCK_S
 
-    def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Bring a batch to its end; returns without one when stopped or when the queue took the batch back."""
+    def _run(self) -> None:
+        while time.monotonic() < self._stop_at:
+            stopping = self._stopping.is_set()
+            self._turned = time.monotonic()
+            deliveries = self._source.take(self._batch_max, timeout_s=TAKE_TIMEOUT_S)
+            settled = self.settle(deliveries) if deliveries else not stopping
+            if stopping and not settled:
+                return
+
+    def settle(self, deliveries: Sequence[Delivery]) -> bool:
+        """Bring a batch to its end; False where it was stopped, or where the queue took the batch back."""
         self._overruns = 0
         batch = [_Work(delivery, self._span(delivery)) for delivery in deliveries]
         for work in batch:
@@ -153,6 +170,7 @@ class Runner:
             if settled:
                 self._source.acknowledge(deliveries[-1])
                 self._count(batch)
+            return settled
         finally:
             for work in batch:
                 work.span.end()
@@ -182,6 +200,7 @@ class Runner:
         events = [work.event for work in batch if work.event is not None]
         if not events:
             return
+        self._turned = time.monotonic()
         try:
             with trace.use_span(batch[0].span, record_exception=False, set_status_on_exception=False):
                 self._handler.handle(events)
@@ -241,6 +260,7 @@ class Runner:
                 step()
             except Outage as error:
                 failures += 1
+                self._turned = time.monotonic()
                 log.warning("worker_waits", queue=self._queue, reason=str(error), failures=failures)
             else:
                 if given_back:

@@ -52,6 +52,7 @@ _CONNECTIONS: Final = 2
 def relay(resources: Resources) -> Sequence[Background]:
     """The relay: one publisher, and a loop for each database with an outbox."""
     publisher = Publisher(resources.settings.secrets.amqp_url(), name=resources.settings.process.instance)
+    resources.add_check("broker", lambda: publisher.ready(0.0))
     loops = [
         Relay(_database(resources, name), publisher, name=name, routing_keys=topology.routing_keys())
         for name in config.OUTBOXES
@@ -122,6 +123,7 @@ def _consuming(resources: Resources, worker: str, handler: Handler, *, batch_max
     publisher = Publisher(url, name=instance)
     consumer = Consumer(url, queue=queue.name, name=instance)
     noted = noting(resources, worker, handler, topology.event_types(worker))
+    resources.add_check("broker", lambda: publisher.ready(0.0))
     runner = Runner(consumer, Ladder(publisher, queue), noted, queue=queue.name, batch_max=batch_max)
     return [publisher, consumer, DepthProbe(Depths(url, queue.names)), runner]
 
@@ -129,6 +131,7 @@ def _consuming(resources: Resources, worker: str, handler: Handler, *, batch_max
 def _database(resources: Resources, name: str) -> Database:
     database = Database(resources.settings.secrets.database_url(name), pool_size=_CONNECTIONS, name=name)
     resources.add_background(f"database-{name}", lambda: None, database.close)
+    resources.add_check(f"database-{name}", database.ping)
     return database
 
 

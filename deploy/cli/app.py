@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import bench, certificates, contracts, explain, jobs, keys, mesh
+from deploy.cli import bench, certificates, change, contracts, explain, jobs, keys, mesh, proxies
 
 app = typer.Typer(
     name="weft",
@@ -18,8 +18,11 @@ for verb in (
     mesh.down,
     mesh.status,
     mesh.logs,
-    mesh.scale,
-    mesh.kill,
+    change.roll,
+    change.scale,
+    change.kill,
+    mesh.restart,
+    proxies.proxies,
     explain.explain,
     jobs.token,
     jobs.replay,

@@ -69,6 +69,7 @@ def contract_lines(said: Mapping[str, Any]) -> Iterator[str]:
         ("limit", said["rate_limit"], places["rate_limit"]),
         ("timeout", None if said["timeout_s"] is None else f"{said['timeout_s']:g} s", places["timeout"]),
         ("retry", f"{said['max_attempts']} attempts" if said["max_attempts"] > 1 else None, places["retry"]),
+        ("hedging", _after(said["hedging_delay_s"]), places["hedging"]),
         ("cache", None if said["cache_ttl_s"] is None else f"{said['cache_ttl_s']:g} s", places["cache"]),
         ("overload", said["criticality"], places["criticality"]),
     ]
@@ -80,6 +81,10 @@ def contract_lines(said: Mapping[str, Any]) -> Iterator[str]:
         yield from textwrap.wrap(
             " ".join(refusal["reasons"]), LINE_WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
         )
+
+
+def _after(delay_s: float | None) -> str | None:
+    return None if delay_s is None else f"after {delay_s:g} s"
 
 
 def gateway_records(folder: Path, trace_id: str) -> list[tuple[str, Mapping[str, Any]]]:

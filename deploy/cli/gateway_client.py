@@ -111,7 +111,7 @@ class GatewayClient:
         self._email = email
         self._password = password
         self._name = consumer.declare(CLIENT, importlib.metadata.version("weft"))
-        self._channels = [_channel(address, trusted) for _ in range(CHANNELS)]
+        self._channels = [channel(address, trusted) for _ in range(CHANNELS)]
         self._lock = threading.Lock()
         self._tokens: dict[str | None, Token] = {}
         self._renewing: dict[str | None, threading.Lock] = {}
@@ -215,8 +215,10 @@ class GatewayClient:
                 backoff = min(BACKOFF_MAX_S, backoff * 2)
 
 
-def _channel(address: str, trusted: Trusted | None) -> grpc.Channel:
+def channel(address: str, trusted: Trusted | None, *more: tuple[str, str | int]) -> grpc.Channel:
+    """A connection of its own to the gateways. `more`: further options of gRPC's."""
     options: list[tuple[str, str | int]] = [
+        *more,
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),

@@ -1,9 +1,8 @@
-"""The verbs that start, show, resize and stop the mesh of this machine: up, down, status, logs, scale, kill.
+"""The verbs that start, show and stop the mesh of this machine: up, down, status, logs, restart.
 
 Registered by app.py.
 """
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,6 @@ import typer
 
 from deploy.supervisor import logfile
 from deploy.supervisor.config import Settings
-from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
 from deploy.supervisor.errors import StartError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
@@ -43,14 +41,14 @@ def up() -> None:
     except StartError as error:
         _explain(error, settings.data)
         raise typer.Exit(1) from error
+    if not status.ready:
+        status = mesh.wait_ready(timeout_s=RUNNING_TIMEOUT_S)
     if running:
-        if not status.ready:
-            status = mesh.wait_ready(timeout_s=RUNNING_TIMEOUT_S)
         print(f"already running: {len(status.processes)} processes, all ready")
-        for name in mesh.differences():
-            print(f"weft: {name} is another than the running mesh's; `weft down` first to change it", file=sys.stderr)
     else:
         print(f"all {len(status.processes)} processes ready after {time.monotonic() - began:.1f} s")
+    for name in mesh.differences():
+        print(f"weft: {name} is another than the running mesh's; `weft down` first to change it", file=sys.stderr)
     print(places(status, settings))
 
 
@@ -80,6 +78,8 @@ def status(
         print(found.to_json(indent=2))
         return
     print(_table(found, colour=sys.stdout.isatty()))
+    for line in (*_quarantine(found), *_sizes(found)):
+        print(line)
     print(places(found, settings))
 
 
@@ -107,38 +107,19 @@ def logs(
             print(_log_line(path, line, alone=len(paths) == 1), flush=True)
 
 
-def kill(
-    name: Annotated[str, typer.Argument(help="A process, such as orders-1, or `any` service instance or worker.")],
-    number: Annotated[str, typer.Option("--signal", help="Signal by name or number.")] = "KILL",
+def restart(
+    name: Annotated[str, typer.Argument(help="A process, such as orders-1.")],
 ) -> None:
-    """Send a signal to one process. The supervisor starts again whatever dies of it.
+    """Stop one process in an orderly way, start it again, and wait until it is ready.
 
-    Example: weft kill any --signal TERM
+    One that was given up for now, because it died again and again, is tried at once.
+
+    Example: weft restart orders-1
     """
-    chosen = _signal(number)
-    settings = Settings.from_environ()
-    killed = Mesh(settings.data, settings=settings).kill(name, chosen)
-    print(f"sent {chosen.name} to {killed.name} (pid {killed.pid})")
-
-
-def scale(
-    service: Annotated[str, typer.Argument(help="A service, a worker, or `gateway`.")],
-    size: Annotated[int, typer.Argument(min=0, max=INSTANCES_MAX, help="So many instances.")],
-) -> None:
-    """Have more or fewer instances of something, while everything goes on.
-
-    Those that go are drained first, the last one first. It holds until the mesh is stopped.
-
-    Example: weft scale gateway 3
-    """
-    if service not in SCALABLE:
-        raise typer.BadParameter(f"{service} cannot be resized while the mesh runs; {', '.join(SCALABLE)} can")
     settings = Settings.from_environ()
     began = time.monotonic()
-    scaled = Mesh(settings.data, settings=settings).scale(service, size)
-    changes = [(verb, names) for verb, names in (("started", scaled.started), ("stopped", scaled.stopped)) if names]
-    what = "; ".join(f"{verb} {', '.join(names)}" for verb, names in changes) or f"{service} has {size} already"
-    print(f"{what} ({time.monotonic() - began:.1f} s)")
+    Mesh(settings.data, settings=settings).restart(name)
+    print(f"{name} is ready again ({time.monotonic() - began:.1f} s)")
 
 
 def show_event(event: Event) -> None:
@@ -177,15 +158,31 @@ def _table(found: Status, *, colour: bool) -> str:
     for process in found.processes:
         pid = "-" if process.pid is None else str(process.pid)
         since = process.since.partition(".")[0]
-        rows.append(
-            (process.name, process.kind, process.state, pid, process.address, str(process.restarts), f"{since}Z")
-        )
+        state = "quarantined" if process.quarantined and process.state != "ready" else process.state
+        rows.append((process.name, process.kind, state, pid, process.address, str(process.restarts), f"{since}Z"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if colour:
         tones = [GREEN if process.state == "ready" else RED for process in found.processes]
         lines = lines[:1] + [f"{tone}{line}{RESET}" for tone, line in zip(tones, lines[1:], strict=True)]
     return "\n".join(lines)
+
+
+def _quarantine(found: Status) -> list[str]:
+    """Why parts that are tried rarely are down, and what they said last."""
+    lines = []
+    for process in found.processes:
+        if process.quarantined and process.state != "ready":
+            lines.append(f"{process.name} died again and again, last: {process.reason}.")
+            lines.extend(f"  {process.name} | {line[:LINE_WIDTH]}" for line in process.log)
+            lines.append(f"  It is tried once a minute, and now with `weft restart {process.name}`.")
+    return lines
+
+
+def _sizes(found: Status) -> list[str]:
+    """What is sized by its load, in one line."""
+    auto = [f"{name} {size.desired} of {size.auto}" for name, size in found.sizes.items() if size.auto]
+    return [f"sized by load: {', '.join(auto)}"] if auto else []
 
 
 def _log_files(folder: Path, name: str) -> list[Path]:
@@ -202,11 +199,3 @@ def _log_files(folder: Path, name: str) -> list[Path]:
 
 def _log_line(path: Path, line: str, *, alone: bool) -> str:
     return line if alone else f"{path.stem:<{NAME_WIDTH}} {line}"
-
-
-def _signal(text: str) -> signal.Signals:
-    name = text.upper().removeprefix("SIG")
-    try:
-        return signal.Signals(int(name)) if name.isdigit() else signal.Signals[f"SIG{name}"]
-    except (KeyError, ValueError) as error:
-        raise typer.BadParameter(f"{text} is not a signal; use a name such as TERM, or a number") from error

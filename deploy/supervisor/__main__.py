@@ -1,32 +1,25 @@
-"""`python -m deploy.supervisor serve DATA`: the daemon. `... clean`: remove the data directory. Started by others.
+"""`python -m deploy.supervisor serve DATA`: the daemon. `... standby DATA N`: who takes over when it dies.
+
+`... clean`: remove the data directory. All are started by others.
 
 People use the `weft` command and `make`; tests use `mesh.Mesh`.
 """
 
-import asyncio
-import fcntl
 import os
 import random
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
-import structlog
-
-from deploy.supervisor import process
+from deploy.supervisor import lock
+from deploy.supervisor.backoff import STABLE_S, delay_s
 from deploy.supervisor.config import Settings
-from deploy.supervisor.daemon import Daemon
-from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import SupervisorError
 from deploy.supervisor.layout import Layout
-from weft_protos import redaction
 
 LOCK_TIMEOUT_S = 5.0
-LOCK_POLL_S = 0.05
-USAGE = "usage: python -m deploy.supervisor serve DATA | clean"
+USAGE = "usage: python -m deploy.supervisor serve DATA | standby DATA TAKEOVERS | clean"
 
 
 def main() -> int:
@@ -34,6 +27,8 @@ def main() -> int:
     match sys.argv[1:]:
         case ["serve", data]:
             return serve(Layout(Path(data)))
+        case ["standby", data, takeovers] if takeovers.isdigit():
+            return stand_by(Layout(Path(data)), int(takeovers))
         case ["clean"]:
             return clean()
         case _:
@@ -44,45 +39,34 @@ def main() -> int:
 def serve(layout: Layout) -> int:
     """Run the daemon of one data directory, if nobody does."""
     os.umask(0o077)
-    process.forbid_core_files()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            redaction.clean,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
-    with layout.lock.open("w") as lock:
-        if not _acquire(lock):
+    # A supervisor that has just said goodbye holds the lock a moment longer, so a moment is waited for.
+    with lock.held(layout.lock, timeout_s=LOCK_TIMEOUT_S) as ours:
+        if not ours:
             print(f"another supervisor already runs on {layout.root}", file=sys.stderr)
             return 3
-        return asyncio.run(_run(layout))
+        return _run(layout, takeovers=0)
 
 
-def _acquire(lock: IO[str]) -> bool:
-    """Take the lock, which the kernel takes back when we die, however that happens.
+def stand_by(layout: Layout, takeovers: int) -> int:
+    """Wait until the daemon of a data directory dies, however that happens, and be the next one.
 
-    A supervisor that has just said goodbye holds it a moment longer, so a moment is waited for.
+    `takeovers`: how often that has happened in a row, this time included, if it happens soon.
     """
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            threading.Event().wait(LOCK_POLL_S)
-        else:
-            return True
+    os.umask(0o077)
+    began = time.monotonic()
+    with lock.held(layout.lock, timeout_s=None):
+        if time.monotonic() - began > STABLE_S:
+            takeovers = 1
+        # Whatever kills supervisors, such as a lack of memory, is not fed one after the other at full speed.
+        threading.Event().wait(delay_s(takeovers - 1, random.Random()))
+        return _run(layout, takeovers=takeovers)
 
 
-async def _run(layout: Layout) -> int:
-    daemon = Daemon(layout, Desired.read(layout.desired), now=lambda: datetime.now(UTC), rng=random.Random())
-    return await daemon.run()
+def _run(layout: Layout, *, takeovers: int) -> int:
+    # Here and not above: a stand-by that waits for months needs a fifth of the memory without it.
+    from deploy.supervisor import daemon
+
+    return daemon.run(layout, takeovers=takeovers)
 
 
 def clean() -> int:

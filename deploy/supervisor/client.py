@@ -1,16 +1,18 @@
 """The other end of the daemon's socket: blocking, for the `weft` command and for tests."""
 
+import contextlib
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from deploy.supervisor import messages
+from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.errors import NotRunningError, RefusedError
 from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
 
-ANSWER_TIMEOUT_S = 120.0
-"""Longer than the longest thing that can be asked for, a restart."""
+ANSWER_TIMEOUT_S = 300.0
+"""Longer than what can be asked for takes: a restart, or so many instances more."""
 
 
 class Client:
@@ -40,7 +42,7 @@ class Client:
         return messages.certificate_of(self._ask({"op": "renew-certificate"})["certificate"])
 
     def kill(self, name: str, number: int) -> Killed:
-        """Send a signal to a process, or to `any`. Raises RefusedError."""
+        """Send a signal to a process. Raises RefusedError."""
         answer = self._ask({"op": "kill", "name": name, "signal": number})
         return Killed(answer["name"], answer["pid"])
 
@@ -54,6 +56,12 @@ class Client:
         answer = self._ask({"op": "scale", "service": service, "size": size})
         return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
 
+    def scale_by_load(self, service: str, bounds: Bounds | None) -> Scaled:
+        """Let the load decide how many there are, within bounds; None: the usual ones. Raises RefusedError."""
+        within = None if bounds is None else [bounds.least, bounds.most]
+        answer = self._ask({"op": "scale", "service": service, "auto": within})
+        return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
+
     def events(self, *, timeout_s: float | None = None) -> Iterator[Event]:
         """Everything that happened since the daemon began, then what happens, until it ends."""
         return self._stream({"op": "events"}, timeout_s)
@@ -63,10 +71,15 @@ class Client:
         return self._stream({"op": "down"}, timeout_s)
 
     def _ask(self, request: Mapping[str, object]) -> Mapping[str, Any]:
-        with self._connect(ANSWER_TIMEOUT_S) as connection, connection.makefile("rwb") as stream:
-            stream.write(messages.encode(request))
-            stream.flush()
-            line = stream.readline()
+        try:
+            with self._connect(ANSWER_TIMEOUT_S) as connection, connection.makefile("rwb") as stream:
+                stream.write(messages.encode(request))
+                stream.flush()
+                line = stream.readline()
+        except ConnectionError:
+            line = b""  # it was killed just now
+        except TimeoutError as error:
+            raise RefusedError("the supervisor has not answered yet; `weft status` shows how far it is") from error
         if not line:
             raise NotRunningError("the supervisor has just stopped")
         answer = messages.decode(line)
@@ -75,7 +88,9 @@ class Client:
         return answer
 
     def _stream(self, request: Mapping[str, object], timeout_s: float | None) -> Iterator[Event]:
-        with self._connect(timeout_s) as connection, connection.makefile("rwb") as stream:
+        # A connection that is reset belongs to a supervisor that was killed just now: nothing more will be said.
+        ended = contextlib.suppress(ConnectionError)
+        with self._connect(timeout_s) as connection, connection.makefile("rwb") as stream, ended:
             stream.write(messages.encode(request))
             stream.flush()
             for line in stream:

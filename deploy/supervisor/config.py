@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 """The clone the code runs from."""
 
 KNOWN = (
+    "WEFT_AUTOSCALE",
     "WEFT_CONSUMER_SAMPLE",
     "WEFT_DATA",
     "WEFT_GATEWAY_PORT",
@@ -41,12 +42,18 @@ PER_PROCESS = (
     "WEFT_LISTEN_OTLP",
     "WEFT_LISTEN_SMTP",
     "WEFT_METRICS_PORT",
+    "WEFT_NETWORKS",
     "WEFT_SECRETS",
     "WEFT_SMTP",
+    "WEFT_STATE",
     "WEFT_STORE",
     "WEFT_XDS",
+    "WEFT_ZONE",
 )
 """Variables the supervisor sets for each process; tolerated in the user's shell, where they have no effect."""
+
+INHERITED = ("PATH", "HOME", "LANG", "TZ", "PYTHONUNBUFFERED")
+"""What every child gets of this machine, whatever it is a child for."""
 
 PROFILES = ("local", "production")
 """What the edge gives away: reflection, a welcome and a port in clear, or nothing but the contracts' methods."""
@@ -85,6 +92,8 @@ class Settings:
     """OTLP/gRPC endpoint that gets the spans instead of our own sink; empty = our own."""
     consumer_sample: int = CONSUMER_SAMPLE
     """Services look at one call in so many for the fields its consumer uses; 0: at none, and workers note nothing."""
+    autoscale: bool = True
+    """Whether services and workers are sized by their load, within the bounds of `desired.py`."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -124,6 +133,7 @@ class Settings:
             trace_ratio=_ratio(env, "WEFT_TRACE_RATIO", PRODUCTION_TRACE_RATIO if production else 1.0),
             otlp_endpoint=_collector(env),
             consumer_sample=_sample(env),
+            autoscale=_switch(env, "WEFT_AUTOSCALE"),
         )
 
 
@@ -142,7 +152,8 @@ def child_environ() -> dict[str, str]:
     """
     env = os.environ  # noqa: TID251 - the one door
     path = env.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
-    return {"PATH": path, "HOME": env.get("HOME", "/"), "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+    values = (path, env.get("HOME", "/"), "C.UTF-8", "UTC", "1")
+    return dict(zip(INHERITED, values, strict=True))
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -159,6 +170,13 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
         raise ConfigError(f"{name}={text} is not a port; give a number from 1 to 65535")
     return int(text)
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name) or "on"
+    if text not in ("on", "off"):
+        raise ConfigError(f"{name}={text} is neither on nor off")
+    return text == "on"
 
 
 def _collector(environ: Mapping[str, str]) -> str:

@@ -1,33 +1,45 @@
 """The daemon: builds the stack of a desired state, runs it, and answers on a unix socket. One per data directory.
 
-It lives until it is told to stop, or until the first start fails; either way it stops everything it had started.
+It lives until it is told to stop, or until the first start fails; either way it stops everything it had started. When
+it is killed, everything runs on: a stand-by, which it keeps as long as it lives, takes its place and takes over what
+runs (`standby.py`, `record.py`).
 """
 
 import asyncio
+import itertools
 import json
+import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from deploy.supervisor import account, messages
-from deploy.supervisor.desired import Desired
+from deploy.supervisor import account, messages, process
+from deploy.supervisor.autoscale import Bounds
+from deploy.supervisor.autoscaler import Autoscaler
+from deploy.supervisor.backoff import delay_s
+from deploy.supervisor.desired import SCALABLE, Desired
 from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
 from deploy.supervisor.layout import Layout
+from deploy.supervisor.load import Instance
 from deploy.supervisor.messages import Event
-from deploy.supervisor.orphans import stop_orphans
+from deploy.supervisor.orphans import stop_strays, stop_survivors
 from deploy.supervisor.ports import Ports
 from deploy.supervisor.record import Record
 from deploy.supervisor.secrets import Secrets
 from deploy.supervisor.slot import Host
 from deploy.supervisor.stack import Stack
-from deploy.supervisor.supervisor import Supervisor
+from deploy.supervisor.standby import StandBy
+from deploy.supervisor.starvation import Lag
+from deploy.supervisor.supervisor import Supervisor, cancel
+from weft_protos import redaction
 
 log = structlog.get_logger()
 
@@ -37,6 +49,8 @@ EVENTS_MAX = 2000
 """Events kept for whoever asks later; restarts of a long-lived mesh push out the oldest."""
 CERTIFICATE_EVERY_S = 5.0
 """How often the gateways' certificate is looked at."""
+EXIT_FAULT = 70
+"""EX_SOFTWARE of sysexits(3)."""
 FAREWELL_S = 3.0
 """How long a failed start waits for somebody to tell it to."""
 
@@ -44,14 +58,30 @@ FAREWELL_S = 3.0
 class Daemon:
     """The process behind `weft up`."""
 
-    def __init__(self, layout: Layout, desired: Desired, *, now: Callable[[], datetime], rng: random.Random) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        desired: Desired,
+        *,
+        now: Callable[[], datetime],
+        rng: random.Random,
+        takeovers: int = 0,
+    ) -> None:
+        """`takeovers`: how many supervisors died soon before this one; 0: somebody asked for it."""
         self._layout = layout
         self._desired = desired
         self._now = now
         self._rng = rng
         self._record = Record(layout.processes)
+        self._takeovers = takeovers
+        self._standby = StandBy(layout, self._record, takeovers=takeovers + 1, rng=rng)
         self._stack: Stack | None = None
         self._scaling = asyncio.Lock()
+        self._autoscaler = Autoscaler(
+            wanted=lambda: {name: (self._desired.sizes[name], bounds) for name, bounds in self._desired.auto.items()},
+            instances=self._instances,
+            resize=self._follow_load,
+        )
         self._supervisor: Supervisor | None = None
         self._events: list[Event] = []
         self._subscribers: set[asyncio.Queue[Event | None]] = set()
@@ -68,10 +98,19 @@ class Daemon:
         async with self._listening():
             try:
                 return await self._start_and_wait()
+            except Exception:
+                if self._desired.ephemeral or not self._record.up:
+                    raise
+                # A fault of ours is no reason to stop what runs: the next supervisor takes it over.
+                log.exception("supervisor_failed")
+                os._exit(EXIT_FAULT)
             finally:
+                await self._standby.stop()  # first: nobody is to take over what is being stopped
                 if self._supervisor is not None:
                     self._emit(Event("stopping", seconds=self._elapsed()))
                     await self._supervisor.stop()
+                elif self._stop.is_set():
+                    await stop_survivors(self._record)  # what was not taken over yet
                 self._emit(Event("stopped", seconds=self._elapsed()))
 
     async def _start_and_wait(self) -> int:
@@ -86,12 +125,17 @@ class Daemon:
             log.info("mesh_up", seconds=round(self._elapsed(), 3))
             assert self._supervisor is not None
             assert self._stack is not None
-            keeping = asyncio.create_task(self._keep_certificate(self._stack.certificate))
+            keeping = [
+                asyncio.create_task(self._keep_certificate(self._stack.certificate), name="certificate"),
+                asyncio.create_task(self._autoscaler.run(), name="autoscaler"),
+            ]
+            for chore in keeping:
+                chore.add_done_callback(_tell_of_fault)
             broken = self._supervisor.broken
             try:
                 await asyncio.wait((stop, broken), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                keeping.cancel()
+                await cancel(keeping)
             if broken.done():
                 await broken
         except StartError as error:
@@ -108,17 +152,33 @@ class Daemon:
             await asyncio.gather(start, stop, return_exceptions=True)  # its error, if any, has been told above
 
     async def _start(self) -> None:
+        for failures in itertools.count(1):
+            try:
+                await self._start_once()
+            except (ConfigError, OSError) as error:
+                if not self._takeovers:
+                    raise
+                # What runs goes on without us; somebody may mend what is in the way.
+                log.error("takeover_failed", reason=str(error))
+                await asyncio.sleep(delay_s(failures, self._rng))
+            else:
+                return
+
+    async def _start_once(self) -> None:
         user = account.server_account()
         self._layout.prepare(user)
-        if stopped := await stop_orphans(self._record):
-            log.warning("orphans_stopped", names=stopped)
-        free = random.Random(self._rng.random()) if self._desired.free_ports else None
-        ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free)
-        secrets = Secrets(self._layout.secrets)
-        self._stack = Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
+        if not self._desired.ephemeral:
+            await self._standby.start()
+        if strays := await stop_strays(self._layout, self._record):
+            log.warning("strays_stopped", names=strays)
+        self._stack = self._make_stack(user)
         self._stack.certificate.ensure(now=self._now())
         parts = self._stack.parts()
         self._stack.write_secrets()
+        wanted = frozenset(part.name for part in parts)
+        if stopped := await stop_survivors(self._record, wanted=wanted):
+            log.warning("orphans_stopped", names=stopped)
+        resume = self._record.up
         host = Host(
             layout=self._layout,
             record=self._record,
@@ -126,21 +186,77 @@ class Daemon:
             emit=self._emit,
             now=self._now,
             rng=self._rng,
+            lag=Lag(),
             dies_with_us=self._desired.ephemeral,
+            lenient=resume or self._takeovers > 0,
         )
         self._supervisor = Supervisor(parts, host)
-        await self._supervisor.start()
+        await self._supervisor.start(resume=resume)
+        self._record.mark_up()
 
-    async def _scale(self, supervisor: Supervisor, stack: Stack, request: Mapping[str, Any]) -> messages.Scaled:
-        service, size = str(request["service"]), int(request["size"])
+    def _make_stack(self, user: account.Account | None) -> Stack:
+        free = random.Random(self._rng.random()) if self._desired.free_ports else None
+        kept = {port for entry in self._record.survivors() for port in entry.ports}
+        ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free, kept=kept)
+        secrets = Secrets(self._layout.secrets)
+        return Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
+
+    async def _scale(self, request: Mapping[str, Any]) -> messages.Scaled:
+        service = str(request["service"])
+        self._autoscaler.hold(service)
+
+        def change(desired: Desired) -> Desired:
+            if "auto" not in request:
+                return desired.resized(service, int(request["size"]))
+            within = request["auto"]
+            return desired.sized_by_load(service, None if within is None else Bounds(*within))
+
+        return await self._change(change)
+
+    async def _follow_load(self, sizes: Mapping[str, int]) -> None:
+        await self._change(lambda desired: desired.following({n: s for n, s in sizes.items() if n in desired.auto}))
+
+    async def _change(self, change: Callable[[Desired], Desired]) -> messages.Scaled:
+        """Go over to another desired state, one at a time."""
         async with self._scaling:
-            desired = self._desired.resized(service, size)
-            stack = stack.resized(desired)
-            scaled = await supervisor.change(stack.parts())
+            assert self._stack is not None
+            assert self._supervisor is not None
+            desired = change(self._desired)
+            stack = self._stack.resized(desired)
+            try:
+                desired.write(self._layout.desired)  # before anything is done: whoever takes over finishes it
+            except OSError as error:
+                raise RefusedError(f"what is desired cannot be written down, so nothing is changed: {error}") from error
+            try:
+                scaled = await self._supervisor.change(stack.parts())
+            except RefusedError:
+                self._desired.write(self._layout.desired)
+                raise
             self._stack, self._desired = stack, desired
-            desired.write(self._layout.desired)
-        log.info("scaled", service=service, size=size, started=scaled.started, stopped=scaled.stopped)
+        log.info("scaled", sizes=dict(desired.sizes), started=scaled.started, stopped=scaled.stopped)
         return scaled
+
+    def _hold(self, supervisor: Supervisor, request: Mapping[str, Any]) -> None:
+        """What somebody kills or restarts by hand is not sent away at the same moment."""
+        for part in supervisor.processes():
+            if request["name"] == part.name:
+                self._autoscaler.hold(part.service)
+
+    def _instances(self, service: str) -> Sequence[Instance]:
+        assert self._stack is not None
+        assert self._supervisor is not None
+        return [
+            Instance(part.name, part.pid, self._stack.metrics_port(part.name))
+            for part in self._supervisor.processes()
+            if part.service == service and part.pid is not None and part.state == "ready"
+        ]
+
+    def _sizes(self) -> Mapping[str, messages.Size]:
+        auto = {name: str(bounds) for name, bounds in self._desired.auto.items()}
+        return {
+            name: messages.Size(self._desired.sizes[name], auto.get(name, ""), self._autoscaler.load(name))
+            for name in SCALABLE
+        }
 
     async def _keep_certificate(self, kept: EdgeCertificate) -> None:
         """Renew the gateways' certificate before it ends, and take over what the user put in the place of theirs."""
@@ -238,18 +354,21 @@ class Daemon:
             raise RefusedError("the mesh is only beginning to start")
         match request["op"]:
             case "status":
-                status = messages.Status(stack.gateway_url(), stack.urls(), supervisor.processes())
+                parts = supervisor.processes()
+                status = messages.Status(stack.gateway_url(), stack.urls(), parts, os.getpid(), self._sizes())
                 return {"status": json.loads(status.to_json())}
             case "publishing":
                 return {"publishing": asdict(stack.publishing())}
             case "renew-certificate":
                 return {"certificate": self._renew_certificate(stack.certificate)}
             case "kill":
+                self._hold(supervisor, request)
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":
+                self._hold(supervisor, request)
                 killed = await supervisor.restart(str(request["name"]))
             case "scale":
-                return asdict(await self._scale(supervisor, stack, request))
+                return asdict(await self._scale(request))
             case other:
                 raise RefusedError(f"no operation is called {other}")
         return {"name": killed.name, "pid": killed.pid}
@@ -270,3 +389,32 @@ class Daemon:
                     self._told.set()
         finally:
             self._subscribers.discard(queue)
+
+
+def _tell_of_fault(chore: "asyncio.Task[None]") -> None:
+    """A fault in what runs beside the parts ends that and nothing else."""
+    if not chore.cancelled() and (error := chore.exception()) is not None:
+        log.error("chore_failed", chore=chore.get_name(), exc_info=error)
+
+
+def run(layout: Layout, *, takeovers: int) -> int:
+    """Be the daemon of a data directory until it is told to stop; the exit code. The caller holds the lock."""
+    process.forbid_core_files()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redaction.clean,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+    async def live() -> int:
+        desired = Desired.read(layout.desired)
+        rng = random.Random()
+        return await Daemon(layout, desired, now=lambda: datetime.now(UTC), rng=rng, takeovers=takeovers).run()
+
+    return asyncio.run(live())

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.config import CONSUMER_SAMPLE, Settings
 from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
@@ -36,6 +37,20 @@ SCALABLE: tuple[str, ...] = (
 )
 """What may be resized while the mesh runs: nobody knows these by a list that is read at the start."""
 
+AUTOSCALED: Mapping[str, Bounds] = {
+    "identity": Bounds(2, 4),
+    "catalog": Bounds(2, 4),
+    "orders": Bounds(2, 4),
+    "analytics": Bounds(1, 3),
+    "relay": Bounds(1, 2),
+    "email": Bounds(1, 3),
+    "analytics-worker": Bounds(1, 2),
+}
+"""What is sized by its load unless somebody says otherwise, and between which bounds: small ones, for one machine.
+
+Not among them: the audit worker, whose chain of hashes one alone can extend at a time.
+"""
+
 INSTANCES_MAX = 32
 """More instances of one part than any single machine makes sense of."""
 
@@ -53,6 +68,8 @@ class Desired:
     free_ports: bool = False
     """Every port, the gateways' too, is any free one: for a mesh beside another one."""
     sizes: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_SIZES))
+    auto: Mapping[str, Bounds] = field(default_factory=dict)
+    """What is sized by its load, so that `sizes` is only what it has now."""
     only: tuple[str, ...] = ()
     """Start these parts and what they need, nothing else; empty = everything."""
     log_level: str = "info"
@@ -82,6 +99,12 @@ class Desired:
             port_base=settings.port_base,
             free_ports=ports == "free",
             sizes=complete_sizes(sizes or {}),
+            # A test, and whoever asks for a certain size, gets what was asked for and nothing else.
+            auto={
+                name: bounds
+                for name, bounds in AUTOSCALED.items()
+                if settings.autoscale and not ephemeral and not only and name not in (sizes or {})
+            },
             only=only,
             log_level=settings.log_level,
             trace_ratio=settings.trace_ratio,
@@ -91,11 +114,26 @@ class Desired:
         )
 
     def resized(self, service: str, size: int) -> "Desired":
-        """The same with another number of instances. Raises ConfigError for what cannot be resized."""
-        sizes = complete_sizes({**self.sizes, service: size})
-        if service not in SCALABLE:
-            raise ConfigError(f"{service} keeps its size while the mesh runs; resizable are {', '.join(SCALABLE)}")
-        return replace(self, sizes=sizes)
+        """The same with another size, whatever the load. Raises ConfigError for what cannot be resized."""
+        sizes = complete_sizes({**self.sizes, service: _scalable(service, size)})
+        return replace(self, sizes=sizes, auto={name: bounds for name, bounds in self.auto.items() if name != service})
+
+    def sized_by_load(self, service: str, bounds: Bounds | None) -> "Desired":
+        """The same with a number of instances that follows the load; None: within the usual bounds.
+
+        Raises ConfigError for what has no load that is measured, or bounds that make no sense.
+        """
+        if service not in AUTOSCALED:
+            known = ", ".join(AUTOSCALED)
+            raise ConfigError(f"{service} has no load that says how many are needed; measured are {known}")
+        bounds = bounds or AUTOSCALED[service]
+        sizes = complete_sizes({**self.sizes, service: bounds.clamp(self.sizes[service])})
+        complete_sizes({service: bounds.most})
+        return replace(self, sizes=sizes, auto={**self.auto, service: bounds})
+
+    def following(self, sizes: Mapping[str, int]) -> "Desired":
+        """The same with the sizes that the load asks for."""
+        return replace(self, sizes=complete_sizes({**self.sizes, **sizes}))
 
     def given(self) -> Given | None:
         """The certificate of the user's own, where there is one."""
@@ -103,14 +141,24 @@ class Desired:
 
     def write(self, path: Path) -> None:
         """Store at `path`."""
-        path.write_text(json.dumps({**asdict(self), "sizes": dict(self.sizes)}, indent=1))
-        path.chmod(0o600)
+        # At once: a supervisor that is killed here must not leave its successor half a state.
+        temporary = path.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(asdict(self), indent=1))
+        temporary.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> "Desired":
         """What `write` stored."""
         fields = json.loads(path.read_text())
-        return cls(**{**fields, "only": tuple(fields["only"])})
+        auto = {name: Bounds(**bounds) for name, bounds in fields.pop("auto", {}).items()}
+        return cls(**{**fields, "only": tuple(fields["only"]), "auto": auto})
+
+
+def _scalable(service: str, size: int) -> int:
+    if service in DEFAULT_SIZES and service not in SCALABLE:
+        raise ConfigError(f"{service} keeps its size while the mesh runs; resizable are {', '.join(SCALABLE)}")
+    return size
 
 
 def complete_sizes(wanted: Mapping[str, int]) -> dict[str, int]:

@@ -62,6 +62,11 @@ class Layout:
         return self.root / "contracts"
 
     @property
+    def state(self) -> Path:
+        """What processes knew last of each other, for a start without a registry."""
+        return self.root / "state"
+
+    @property
     def socket(self) -> Path:
         """The daemon's socket."""
         return self.run / "supervisor.sock"
@@ -111,6 +116,7 @@ class Layout:
                 (self.root / "data", 0o711),
                 (self.log, 0o700),
                 (self.secrets, 0o700),
+                (self.state, 0o700),
             ):
                 path.mkdir(exist_ok=True)
                 path.chmod(mode)

@@ -10,6 +10,7 @@ the daemon, a process of its own that it starts when none runs on the data direc
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,15 +24,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from deploy.supervisor import logfile, process
+from deploy.supervisor import lock, logfile, process, standby
 from deploy.supervisor.account import server_account
+from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.client import Client
-from deploy.supervisor.config import PROJECT, Settings, child_environ
+from deploy.supervisor.config import PROJECT, Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
-from deploy.supervisor.orphans import stop_orphans
+from deploy.supervisor.orphans import stop_everything
 from deploy.supervisor.record import Record
 
 START_TIMEOUT_S = 240.0
@@ -93,14 +95,18 @@ class Mesh:
     def start(self, progress: Progress | None = None, *, timeout_s: float = START_TIMEOUT_S) -> Status:
         """Start it, or join a start that is under way, and wait until everything is ready.
 
-        Raises ConfigError or StartError; then, and when it is interrupted, nothing that was started runs any more.
+        Where processes of a supervisor that died still run, they are taken over, with the state that was desired then,
+        and this returns as soon as they are; `wait_ready` waits for what has to be started.
+
+        Raises ConfigError or StartError; then, and when it is interrupted, nothing that was started runs any more,
+        unless it was taken over.
         """
-        if not self.running():
-            self._spawn()
+        continued = not self.running() and self._spawn()
         try:
             self._follow(progress, timeout_s)
         except BaseException:  # an interrupt as well: whoever asked for the start no longer wants it
-            self.stop()
+            if not continued:
+                self.stop()
             raise
         return self.status()
 
@@ -109,20 +115,46 @@ class Mesh:
 
         Sizes are none of them: those of a running mesh are changed by `scale`.
         """
-        running = {**asdict(Desired.read(self._layout.desired)), "sizes": dict(self._desired.sizes)}
+        sizes = {"sizes": dict(self._desired.sizes), "auto": asdict(self._desired)["auto"]}
+        running = {**asdict(Desired.read(self._layout.desired)), **sizes}
         return tuple(name for name, value in asdict(self._desired).items() if running[name] != value)
 
     def stop(self, progress: Progress | None = None) -> bool:
         """Stop everything, also what a daemon that died left behind, and wait; False when nothing ran."""
-        try:
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while True:
+            if self._told_to_stop(progress):
+                self._reap()
+                return True
+            # No daemon, or one that died and has a successor who does not answer yet: the lock knows.
+            if (stopped := self._stop_unsupervised()) is not None:
+                return stopped
+            if time.monotonic() > deadline:
+                raise NotRunningError(f"the supervisor of {self._layout.root} does not answer; it cannot be stopped")
+            threading.Event().wait(POLL_S)
+
+    def _told_to_stop(self, progress: Progress | None) -> bool:
+        """Tell the daemon to stop; whether it said that it has."""
+        last = ""
+        with contextlib.suppress(NotRunningError):
             for event in self._client.down(timeout_s=STOP_TIMEOUT_S):
+                last = event.event
                 if progress is not None:
                     progress(event)
-        except NotRunningError:
-            self._reap()
-            return bool(asyncio.run(stop_orphans(Record(self._layout.processes))))
-        self._reap()
-        return True
+        return last == "stopped"
+
+    def _stop_unsupervised(self) -> bool | None:
+        """Stop what runs without a supervisor; whether anything did. None where there is a supervisor."""
+        try:
+            with lock.held(self._layout.lock) as ours:
+                if not ours:
+                    return None
+                if self._daemon is not None:
+                    self._daemon.wait()  # the kernel has its lock back, so it is dead
+                    self._daemon = None
+                return bool(asyncio.run(stop_everything(self._layout, Record(self._layout.processes))))
+        except FileNotFoundError:
+            return False
 
     def status(self) -> Status:
         """What runs now. Raises NotRunningError, or RefusedError in the first moments of a start."""
@@ -140,7 +172,7 @@ class Mesh:
         return self._client.renew_certificate()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> Killed:
-        """Send a signal to a process by name, or to `any` service instance or worker. Raises RefusedError."""
+        """Send a signal to a process by name. Raises RefusedError."""
         return self._client.kill(name, number)
 
     def restart(self, name: str) -> Killed:
@@ -153,6 +185,10 @@ class Mesh:
         Those that go are drained first, the youngest first; returns when the new ones are ready and the old ones gone.
         """
         return self._client.scale(service, size)
+
+    def scale_by_load(self, service: str, bounds: Bounds | None = None) -> Scaled:
+        """Let the load decide how many there are, within bounds; None: the usual ones. Raises RefusedError."""
+        return self._client.scale_by_load(service, bounds)
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> Status:
         """Wait until every process is ready. Raises RefusedError when that takes longer."""
@@ -170,11 +206,16 @@ class Mesh:
         """The last lines a part wrote."""
         return logfile.tail(self._layout.log_of(name), lines)
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> bool:
+        """Start a daemon; whether it takes over what runs."""
         if given := self._desired.given():
             given.read(now=datetime.now(UTC))
         self._layout.prepare(server_account())
-        self._desired.write(self._layout.desired)
+        with lock.held(self._layout.lock) as ours:
+            # Where somebody holds it, a stand-by is about to take over.
+            continued = not ours or (self._layout.desired.exists() and bool(Record(self._layout.processes).survivors()))
+            if not continued:
+                self._desired.write(self._layout.desired)
         argv: tuple[str, ...] = (sys.executable, "-m", "deploy.supervisor", "serve", str(self._layout.root))
         if self._ephemeral:
             argv = (process.SETPRIV, "--pdeathsig", "KILL", "--", *argv)
@@ -182,8 +223,7 @@ class Mesh:
         try:
             self._daemon = subprocess.Popen(
                 argv,
-                # It asks over gRPC and forks; its children exec at once, so gRPC has nothing to prepare for a fork.
-                env={**child_environ(), "GRPC_ENABLE_FORK_SUPPORT": "0"},
+                env=standby.environ(),
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -197,34 +237,44 @@ class Mesh:
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 raise StartError("supervisor", "does not come up", log=self.log_tail("supervisor"))
             threading.Event().wait(POLL_S)
+        return continued
 
     def _follow(self, progress: Progress | None, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         try:
-            for event in self._client.events(timeout_s=timeout_s):
+            while not self._is_up(progress, deadline):
+                # It was killed. A stand-by finishes what it began; a test's mesh has none.
+                silent = time.monotonic() + (0.0 if self._ephemeral else DAEMON_TIMEOUT_S)
+                while not self.running():
+                    if time.monotonic() > silent:
+                        raise StartError("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
+                    threading.Event().wait(POLL_S)
+        except TimeoutError as error:
+            raise StartError("mesh", f"is not up after {timeout_s:.0f} s") from error
+
+    def _is_up(self, progress: Progress | None, deadline: float) -> bool:
+        """Follow a daemon until the mesh is up, or it says no more. Raises StartError, ConfigError, TimeoutError."""
+        with contextlib.suppress(NotRunningError):
+            for event in self._client.events(timeout_s=max(POLL_S, deadline - time.monotonic())):
                 if progress is not None:
                     progress(event)
                 if event.event == "up":
-                    return
+                    return True
                 if event.event == "failed":
                     raise _failure(event)
                 if event.event == "stopped":
                     raise StartError("mesh", "was stopped by somebody else while it started")
                 if time.monotonic() > deadline:
                     raise TimeoutError
-        except TimeoutError as error:
-            raise StartError("mesh", f"is not up after {timeout_s:.0f} s") from error
-        raise StartError("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
+        return False
 
     def _reap(self) -> None:
-        """Wait for the daemon itself, which ends right after it has said goodbye."""
+        """Wait for the daemon itself, which ends right after it has said goodbye, whoever started it."""
         if self._daemon is not None:
             self._daemon.wait(STOP_TIMEOUT_S)
             self._daemon = None
+        with contextlib.suppress(FileNotFoundError), lock.held(self._layout.lock, timeout_s=STOP_TIMEOUT_S):
             return
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while self.running() and time.monotonic() < deadline:
-            threading.Event().wait(POLL_S)
 
 
 def _failure(event: Event) -> SupervisorError:

@@ -8,7 +8,7 @@ answer    {"status": {...}} | {"publishing": {...}} | {"certificate": {...}} | {
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 EventKind = Literal["part", "up", "failed", "stopping", "stopped"]
@@ -45,6 +45,23 @@ class Process:
     restarts: int
     since: str
     role: str
+    quarantined: bool = False
+    """It has died again and again, and is tried rarely until it has lived for a while or somebody restarts it."""
+    reason: str = ""
+    """Why it ended last; empty where it never did."""
+    log: tuple[str, ...] = ()
+    """The last lines of a process that is down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many instances of a part are wanted."""
+
+    desired: int
+    auto: str = ""
+    """The bounds, `2-4`, within which its load decides; empty where somebody did."""
+    load: float | None = None
+    """What was measured last, in instances that would be busy all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,10 @@ class Status:
     gateway: str
     urls: Mapping[str, str | None]
     processes: tuple[Process, ...]
+    supervisor: int = 0
+    """Pid of the supervisor itself."""
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    """Of everything whose number can be changed."""
 
     @property
     def ready(self) -> bool:
@@ -144,5 +165,7 @@ def certificate_of(message: Mapping[str, Any]) -> Certificate:
 
 def status_of(message: Mapping[str, Any]) -> Status:
     """A status that was sent."""
-    processes: Sequence[Mapping[str, Any]] = message["processes"]
-    return Status(message["gateway"], message["urls"], tuple(Process(**process) for process in processes))
+    found: Sequence[Mapping[str, Any]] = message["processes"]
+    processes = tuple(Process(**{**process, "log": tuple(process["log"])}) for process in found)
+    sizes = {name: Size(**size) for name, size in message["sizes"].items()}
+    return Status(message["gateway"], message["urls"], processes, message["supervisor"], sizes)

@@ -3,6 +3,8 @@
 Plain values: `stack.py` builds them, `supervisor.py` brings them to life.
 """
 
+import hashlib
+import json
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from deploy.supervisor.account import Account
+from deploy.supervisor.config import INHERITED
 from deploy.supervisor.probe import Probe
 
 
@@ -48,6 +51,12 @@ class Command:
     account: Account | None = None
     """None = the supervisor's own user."""
 
+    def digest(self) -> str:
+        """What tells it from other commands. What every child inherits, such as the search path, is not part of it."""
+        own = {name: value for name, value in self.env.items() if name not in INHERITED}
+        told = [self.argv, sorted(own.items()), str(self.cwd), None if self.account is None else self.account.name]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -68,7 +77,7 @@ class Server:
     drain: Callable[[], Awaitable[None]] | None = None
     """Run before a stop that its clients must not notice, because others go on; it ends when nobody needs it."""
     watched: bool = False
-    """Probed while it runs: killed when it no longer answers."""
+    """Probed while it runs: killed when it no longer answers. Any other is killed only when it is held still."""
     heavy: bool = False
     """Its start costs a core for a second or more, so only a few start at once."""
     role: str = "member"
@@ -89,6 +98,10 @@ class Task:
     after: tuple[str, ...] = ()
     heavy: bool = False
     timeout_s: float = 120.0
+
+    def digest(self) -> str:
+        """What tells a command from another one; a function is known by the task's name."""
+        return self.run.digest() if isinstance(self.run, Command) else ""
 
 
 Part = Server | Task

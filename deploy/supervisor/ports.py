@@ -7,7 +7,7 @@ any other port that is taken is replaced by the next free one.
 import json
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from deploy.supervisor import procfs
@@ -36,20 +36,27 @@ class Ports:
     """Gives each name its port; the same name always gets the same one."""
 
     def __init__(
-        self, path: Path, *, base: int, rng: random.Random | None = None, is_free: Callable[[int], bool] = is_free
+        self,
+        path: Path,
+        *,
+        base: int,
+        rng: random.Random | None = None,
+        is_free: Callable[[int], bool] = is_free,
+        kept: Collection[int] = (),
     ) -> None:
-        """`rng` switches to free mode: no block, any free port."""
+        """`rng` switches to free mode: no block, any free port. `kept`: ports that the mesh's own processes have."""
         self._path = path
         self._base = base
         self._rng = rng
-        self._is_free = is_free
+        self._free = is_free
+        self._kept = frozenset(kept)
         self._stored: dict[str, int] = self._load()
         self._given: dict[str, int] = {}
 
     def fixed(self, name: str, port: int, *, variable: str) -> int:
         """Give `name` exactly `port`. Raises ConfigError when it is taken."""
         if name not in self._given:
-            if not self._is_free(port):
+            if not self._is_usable(port):
                 owner = procfs.listener_name(port)
                 raise ConfigError(f"port {port} is taken by {owner}; stop that, or set {variable} to another port")
             self._given[name] = port
@@ -60,10 +67,13 @@ class Ports:
         if name in self._given:
             return self._given[name]
         port = self._stored.get(name)
-        if port is None or port in self._given.values() or not self._is_free(port):
+        if port is None or port in self._given.values() or not self._is_usable(port):
             port = self._choose()
         self._given[name] = port
         return port
+
+    def _is_usable(self, port: int) -> bool:
+        return port in self._kept or self._free(port)
 
     def save(self) -> None:
         """Keep what was given for the next start; names not asked for this time keep theirs as well."""
@@ -82,6 +92,6 @@ class Ports:
         if self._rng is not None:
             candidates = self._rng.sample(range(FREE_FIRST, FREE_LAST), k=BLOCK)
         for port in candidates:
-            if port not in taken and self._is_free(port):
+            if port not in taken and port not in self._kept and self._free(port):
                 return port
         raise ConfigError(f"no port is free from {self._base} on; set WEFT_PORT_BASE to another block")

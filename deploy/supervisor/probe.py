@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Protocol
 
 HOST = "127.0.0.1"
-TIMEOUT_S = 1.5
+TIMEOUT_S = 0.8
+"""Three of them, with what lies between and the start of another process, stay below five seconds."""
 
 
 class Answer(StrEnum):
@@ -19,6 +20,10 @@ class Answer(StrEnum):
 
 class NoAnswerError(Exception):
     """Nothing, or nothing sensible, came back in time."""
+
+
+class ClosedError(NoAnswerError):
+    """Nobody listens: it leaves, or never came. That is no silence."""
 
 
 class Probe(Protocol):

@@ -1,7 +1,7 @@
 """One operating-system process: spawned in a session of its own, watched through a pidfd, stopped without remains.
 
-The child writes its own log and knows nothing of us. With `dies_with_us` (tests only) the kernel kills it when we die;
-otherwise it survives, and the next supervisor finds it in the record.
+The child writes its own log and knows nothing of us. With `dies_with_us` (tests, and tasks that belong to one start)
+the kernel kills it when we die; otherwise it survives, and the next supervisor adopts it from the record.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from deploy.supervisor import logfile, procfs
+from deploy.supervisor.account import Account
 from deploy.supervisor.part import Command
 
 SETPRIV = "/usr/bin/setpriv"
@@ -24,31 +25,37 @@ KILL_GRACE_S = 5.0
 
 
 class Child:
-    """A process we started. `wait()` may be awaited by many."""
+    """A process that is kept: one we started, or one that a supervisor before us did. `wait()` may be awaited by many.
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    Its end is seen through the pidfd, which works for a process of any parent; the exit code is told to parents only.
+    """
+
+    def __init__(self, pid: int, *, pidfd: int, process: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.pid = pid
+        self.start_time = procfs.start_time(pid)
+        self.ended = False
         self._process = process
-        self.pid = process.pid
-        self.start_time = procfs.start_time(process.pid)
         self._exited = asyncio.Event()
-        self._pidfd = os.pidfd_open(process.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+        self._pidfd = pidfd
+        asyncio.get_running_loop().add_reader(pidfd, self._reap)
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        self._process.wait()
+        if self._process is not None:
+            self._process.wait()
+        self.ended = True
         self._exited.set()
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code, negative for a signal; None while it runs."""
-        return self._process.returncode
+        """Exit code, negative for a signal; None while it runs, and for a process that was not our child."""
+        return None if self._process is None else self._process.returncode
 
-    async def wait(self) -> int:
-        """Wait for its end."""
+    async def wait(self) -> int | None:
+        """Wait for its end; its exit code, where that is known."""
         await self._exited.wait()
-        return self._process.returncode
+        return self.exit_code
 
     async def ended_within(self, seconds: float) -> bool:
         """Whether it ends within this time."""
@@ -60,17 +67,31 @@ class Child:
 
     def send(self, number: int) -> None:
         """Send a signal to the process itself; nothing happens when it is already gone."""
-        if self.exit_code is None:
-            self._process.send_signal(number)
+        if not self.ended:
+            with contextlib.suppress(ProcessLookupError):  # it ended, and the loop has not heard of it yet
+                signal.pidfd_send_signal(self._pidfd, number)
 
-    async def stop(self, number: int, *, grace_s: float) -> int:
+    async def stop(self, number: int, *, grace_s: float) -> int | None:
         """Ask it to end with signal `number`, insist with SIGKILL after the grace; its session is empty afterwards."""
         self.send(number)
         if not await self.ended_within(grace_s):
             self.send(signal.SIGKILL)
             await self.wait()
         await clear_session(self.pid)
-        return self._process.returncode
+        return self.exit_code
+
+
+def adopt(pid: int, start_time: int) -> Child | None:
+    """Keep a process that somebody else started; None where it is gone, or its pid was given to another."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    # In this order: the descriptor holds on to whatever has the pid now, and only then it is asked who that is.
+    if procfs.start_time(pid) != start_time:
+        os.close(pidfd)
+        return None
+    return Child(pid, pidfd=pidfd)
 
 
 def forbid_core_files() -> None:
@@ -85,15 +106,11 @@ def forbid_core_files() -> None:
 
 
 def spawn(command: Command, *, log: Path, dies_with_us: bool) -> Child:
-    """Start a process. Raises OSError when the program cannot be executed."""
-    argv = command.argv
-    if dies_with_us:
-        argv = (SETPRIV, "--pdeathsig", "KILL", "--", *argv)
+    """Start a process. Raises OSError when nothing can be executed."""
     output = logfile.open_for_append(log)
-    account = command.account
     try:
         process = subprocess.Popen(
-            argv,
+            (*become(command.account, dies_with_us=dies_with_us), *command.argv),
             env=dict(command.env),
             cwd=command.cwd,
             stdin=subprocess.DEVNULL,
@@ -101,16 +118,24 @@ def spawn(command: Command, *, log: Path, dies_with_us: bool) -> Child:
             stderr=output,
             start_new_session=True,
             umask=0o077,
-            user=None if account is None else account.uid,
-            group=None if account is None else account.gid,
-            extra_groups=None if account is None else [],
         )
     finally:
         os.close(output)
-    return Child(process)
+    return Child(process.pid, pidfd=os.pidfd_open(process.pid), process=process)
 
 
-async def run(command: Command, *, log: Path, timeout_s: float, dies_with_us: bool) -> int:
+def become(account: Account | None, *, dies_with_us: bool = False) -> tuple[str, ...]:
+    """What to put before a program's arguments: it changes the user and arranges for its end, and then is the program.
+
+    Popen must not change the user itself: for that it would fork instead of vfork, and run gRPC's fork handlers beside
+    the threads of the probes' channels; a child that crashes there never gets as far as the program.
+    """
+    user = () if account is None else (f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups")
+    switches = (*user, *(("--pdeathsig=KILL",) if dies_with_us else ()))
+    return (SETPRIV, *switches, "--") if switches else ()
+
+
+async def run(command: Command, *, log: Path, timeout_s: float, dies_with_us: bool) -> int | None:
     """Run a process to its end and return its exit code. Raises TimeoutError; nothing of it is left behind."""
     child = spawn(command, log=log, dies_with_us=dies_with_us)
     try:

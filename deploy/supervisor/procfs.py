@@ -47,14 +47,46 @@ def session_members(session: int) -> list[int]:
     return found
 
 
-def tree(root: int) -> list[int]:
-    """`root` and its descendants."""
+def session_leaders_writing_to(folder: Path) -> dict[int, Path]:
+    """Session leaders whose standard error is a file of `folder`, with that file."""
+    found = {}
+    for pid in _pids():
+        with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to somebody else: then it is not ours
+            target = Path(os.readlink(PROC / str(pid) / "fd" / "2"))
+            if target.parent == folder and os.getsid(pid) == pid and start_time(pid) is not None:
+                found[pid] = target
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time that all threads of a process have had; 0 when it is gone."""
+    fields = _stat(pid)
+    return 0.0 if fields is None else (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal or a debugger holds the process still."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] in "Tt"
+
+
+def is_runnable(pid: int) -> bool:
+    """Whether any thread of a process has, or waits for, a processor or a disk."""
+    with contextlib.suppress(OSError):  # it ended meanwhile
+        for thread in (PROC / str(pid) / "task").iterdir():
+            if (thread / "stat").read_text().rpartition(")")[2].split()[0] in "RD":
+                return True
+    return False
+
+
+def tree(*roots: int) -> list[int]:
+    """`roots` and their descendants."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
         fields = _stat(pid)
         if fields is not None:
             children.setdefault(int(fields[1]), []).append(pid)
-    found, frontier = [], [root]
+    found, frontier = [], list(roots)
     while frontier:
         pid = frontier.pop()
         found.append(pid)

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, NoAnswerError
+from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, ClosedError, NoAnswerError
+
+LIVENESS = "liveness"
+"""The name under which a process of ours says whether its work goes on."""
+_ALIVE = (
+    # It does not say more of itself than that it is ready; but it answers.
+    grpc.StatusCode.NOT_FOUND,
+    # gRPC's limit of calls at once spares no method, so a full server refuses this one too. It is alive:
+    # taken for hung and killed, it would hand its calls to the next one, which would be full then.
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
 
 
 async def exchange(port: int, request: bytes, *, reply_bytes: int) -> bytes:
@@ -28,6 +38,8 @@ async def exchange(port: int, request: bytes, *, reply_bytes: int) -> bytes:
                 writer.close()
     except asyncio.IncompleteReadError as error:
         return error.partial
+    except ConnectionRefusedError as error:
+        raise ClosedError(f"port {port}: {error}") from error
     except (OSError, TimeoutError) as error:
         raise NoAnswerError(f"port {port}: {error or 'no answer in time'}") from error
 
@@ -54,7 +66,8 @@ class Http:
         try:
             status = await asyncio.to_thread(http_get, self.port, self.path)
         except (OSError, http.client.HTTPException) as error:
-            raise NoAnswerError(f"GET http://{HOST}:{self.port}{self.path}: {error}") from error
+            kind = ClosedError if isinstance(error, ConnectionRefusedError) else NoAnswerError
+            raise kind(f"GET http://{HOST}:{self.port}{self.path}: {error}") from error
         return Answer.READY if status == 200 else Answer.REFUSING
 
     async def close(self) -> None:
@@ -131,23 +144,30 @@ class GrpcHealth:
     _channel: grpc.aio.Channel | None = field(default=None, init=False, repr=False)
 
     async def check(self) -> Answer:
-        """Check(""): SERVING means ready, and so does too busy to say it; everything else means not yet."""
+        """Check("liveness"), then Check(""): SERVING means ready, and so does too busy to say it; else not yet.
+
+        A process that says itself that it does no work any more is as good as silent.
+        """
         if self._channel is None:
             # A pool of its own: a shared subchannel would still be backing off from the process that died here.
             self._channel = grpc.aio.insecure_channel(
                 self.address, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
             )
         stub = health_pb2_grpc.HealthStub(self._channel)
+        if not await self._serving(stub, LIVENESS):
+            raise NoAnswerError(f"{self.address}: answers, but does no work any more")
+        return Answer.READY if await self._serving(stub, "") else Answer.REFUSING
+
+    async def _serving(self, stub: health_pb2_grpc.HealthStub, service: str) -> bool:
         try:
-            reply = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=TIMEOUT_S)
+            reply = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                # gRPC's limit of calls at once spares no method, so a full server refuses this one too. It is alive:
-                # taken for hung and killed, it would hand its calls to the next one, which would be full then.
-                return Answer.READY
+            if error.code() in _ALIVE:
+                return True
             await self.close()
-            raise NoAnswerError(f"{self.address}: {error.code().name}") from error
-        return Answer.READY if reply.status == health_pb2.HealthCheckResponse.SERVING else Answer.REFUSING
+            kind = ClosedError if error.code() is grpc.StatusCode.UNAVAILABLE else NoAnswerError
+            raise kind(f"{self.address}: {error.code().name}") from error
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:
         """Close the connection; the next check opens a new one."""

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.servers import postgres as postgres_server
+from deploy.supervisor.stack import REGISTRY
 
 
 class Servers:
@@ -52,9 +53,12 @@ def started(folder: Path, *names: str) -> Iterator[Servers]:
 
 @contextmanager
 def etcd(folder: Path, *, authentication: bool = False) -> Iterator[str]:
-    """Address of one etcd; with `authentication`, user `weft` and the password in `secrets/etcd.password`."""
-    with started(folder, "etcd-auth" if authentication else "etcd-1") as servers:
-        yield servers.address("etcd-1")
+    """Addresses of an etcd of three members, with commas between them.
+
+    With `authentication`, user `weft` and the password in `secrets/etcd.password`.
+    """
+    with started(folder, *(("etcd-auth",) if authentication else REGISTRY)) as servers:
+        yield ",".join(servers.address(name) for name in REGISTRY)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """The stack: every part of a mesh and what it needs, as data. How do I run it? This is the file to read.
 
 epmd > rabbitmq                                  (slowest by far, so nothing but the workers waits for it)
-etcd > etcd-auth > publish (also after compile) ─┐
-                 > control planes ───────────────┼─> gateways (also after their bootstrap and identity)
-postgres > databases > migrate-* > services ─────┘
+etcd-form > etcd x3 > etcd-auth > publish (also after compile) ─┐
+                                > control planes ───────────────┼─> gateways (also after their bootstrap and identity)
+postgres > databases > migrate-* > services ────────────────────┘
                                  > workers       (also after rabbitmq)
 memcached, trace and mail sinks, prometheus      (need nothing)
 """
@@ -20,12 +20,23 @@ from deploy.supervisor.part import Kind, Part, Server, Task
 from deploy.supervisor.ports import Ports
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.secrets import DATABASES, Secrets
-from deploy.supervisor.servers import envoy, etcd, memcached, postgres, prometheus, python, rabbitmq
+from deploy.supervisor.servers import (
+    envoy,
+    etcd,
+    etcd_cluster,
+    memcached,
+    postgres,
+    prometheus,
+    python,
+    rabbitmq,
+)
 
 SERVICES = ("identity", "catalog", "orders", "analytics")
 """Identity first: the others and the gateways wait for its public keys."""
 WORKERS = ("relay", "email", "audit", "analytics-worker")
 MIGRATED_BY_WORKER = ("email", "audit")
+REGISTRY = ("etcd-1", "etcd-2", "etcd-3")
+"""Three members go on when one is gone; five would only make every write dearer."""
 
 
 class Stack:
@@ -44,7 +55,7 @@ class Stack:
         if desired.gateway_port is not None:
             self.gateway_port = self._edge_port("gateway", desired.gateway_port, "WEFT_GATEWAY_PORT")
         self.gateway_tls_port = self._edge_port("gateway.tls", desired.gateway_tls_port, "WEFT_GATEWAY_TLS_PORT")
-        self._etcd_port = ports.get("etcd-1")
+        self._members = tuple(etcd.Member(name, ports.get(name), ports.get(f"{name}.peer")) for name in REGISTRY)
         self._database_port = ports.get("postgres-1")
         self._broker_port = ports.get("rabbitmq-1")
         self._http_ports = {name: ports.get(f"{name}.http") for name in ("prometheus", "traces", "mail")}
@@ -90,6 +101,10 @@ class Stack:
         """How other contracts are compiled and published for this mesh."""
         return Publishing(self._edge_arguments(), self._surroundings.environ())
 
+    def metrics_port(self, name: str) -> int:
+        """Where a process of ours exposes its metrics."""
+        return self._ports.get(f"{name}.metrics")
+
     def write_secrets(self) -> None:
         """Make or renew every credential file that processes read."""
         self._secrets.make_application_secrets()
@@ -114,13 +129,14 @@ class Stack:
     def _make_surroundings(self) -> python.Surroundings:
         desired = self._desired
         return python.Surroundings(
-            etcd=f"{HOST}:{self._etcd_port}",
+            etcd=tuple(f"{HOST}:{member.client_port}" for member in self._members),
             etcd_user=etcd.USER,
             control_planes=tuple(f"{HOST}:{self._ports.get(name)}" for name in self._names("control-plane")),
             caches=tuple(f"{HOST}:{self._ports.get(name)}" for name in self._names("memcached")),
             otlp_endpoint=desired.otlp_endpoint or f"http://{HOST}:{self._otlp_port}",
             smtp=f"{HOST}:{self._smtp_port}",
             secrets=self._secrets.folder,
+            state=self._layout.state,
             trace_ratio=desired.trace_ratio,
             log_level=desired.log_level,
             consumer_sample=desired.consumer_sample,
@@ -142,16 +158,20 @@ class Stack:
         ]
 
     def _registry(self) -> list[Part]:
-        peer_port = self._ports.get("etcd-1.peer")
         passwords = etcd.Passwords(root=self._secrets.password("etcd-root"), user=self._secrets.password("etcd"))
 
-        async def enable_authentication() -> None:
-            await etcd.enable_authentication(self._etcd_port, passwords)
+        async def form() -> None:
+            await etcd_cluster.form(self._members, self._layout, self._account)
 
-        return [
-            etcd.server("etcd-1", self._layout, self._account, client_port=self._etcd_port, peer_port=peer_port),
-            Task(name="etcd-auth", run=enable_authentication, after=("etcd-1",)),
+        async def enable_authentication() -> None:
+            await etcd.enable_authentication([member.client_port for member in self._members], passwords)
+
+        formed = Task(name="etcd-form", run=form)
+        servers = [
+            etcd.server(member, self._layout, self._account, cluster=self._members, after=(formed.name,))
+            for member in self._members
         ]
+        return [formed, *servers, Task(name="etcd-auth", run=enable_authentication, after=REGISTRY)]
 
     def _database(self) -> list[Part]:
         password = self._secrets.password("postgres")

@@ -4,15 +4,19 @@ Owned by `daemon.py`. Invariant: when `stop()` has returned, no process that `st
 """
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import psycopg
 import structlog
 
 from deploy.supervisor import graph, logfile, process
+from deploy.supervisor.backoff import delay_s
 from deploy.supervisor.errors import RefusedError, StartError, SupervisorError
+from deploy.supervisor.life import State
 from deploy.supervisor.messages import Event, Killed, Process, Scaled
-from deploy.supervisor.part import Command, Kind, Part, Server, Task
+from deploy.supervisor.part import Command, Part, Server, Task
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.servers.etcd import EtcdError
 from deploy.supervisor.slot import LOG_LINES, Host, Slot, describe
@@ -24,6 +28,8 @@ TASK_ATTEMPTS_MAX = 2
 ROTATE_INTERVAL_S = 10.0
 RESTART_TIMEOUT_S = 90.0
 KILL_POLL_S = 0.05
+STATUS_LINES = 3
+"""So many last lines of a process that is down are part of the status."""
 
 
 class Supervisor:
@@ -35,22 +41,25 @@ class Supervisor:
         self._slots = {part.name: Slot(part, host) for part in parts if isinstance(part, Server)}
         self._done: dict[str, asyncio.Task[None]] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
-        self._rotation: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when a slot's own loop ended by an error: then nobody keeps that part alive, and the mesh must stop."""
 
-    async def start(self) -> None:
-        """Start everything, as parallel as the graph allows. Raises StartError for the first part that fails."""
-        self._rotation = asyncio.create_task(self._rotate_logs())
+    async def start(self, *, resume: bool = False) -> None:
+        """Start everything, as parallel as the graph allows. Raises StartError for the first part that fails.
+
+        `resume`: continue a mesh that was up under an earlier supervisor. What runs is taken over, what does not is
+        started, at once and in any order, as after any death; nothing is waited for.
+        """
+        self._chores = [asyncio.create_task(self._rotate_logs()), asyncio.create_task(self._host.lag.run())]
         for part in self._parts:
-            self._done[part.name] = asyncio.create_task(self._bring_up(part), name=part.name)
-        await first_failure(self._done.values())
+            self._done[part.name] = asyncio.create_task(self._bring_up(part, in_order=not resume), name=part.name)
+        if not resume:
+            await first_failure(self._done.values())
 
     async def stop(self) -> None:
         """Stop everything, rank by rank."""
-        await cancel(self._done.values())
-        if self._rotation is not None:
-            await cancel([self._rotation])
+        await cancel([*self._done.values(), *self._chores])
         for rank in graph.stop_ranks(slot.server for slot in self._slots.values()):
             slots = [self._slots[server.name] for server in rank]
             await asyncio.gather(*(slot.stop() for slot in slots))
@@ -62,8 +71,8 @@ class Supervisor:
         return tuple(_describe_slot(slot) for slot in self._slots.values())
 
     def kill(self, name: str, number: int) -> Killed:
-        """Send a signal to one process; `any` is a random service instance or worker. Raises RefusedError."""
-        slot = self._slot(self._random_name() if name == "any" else name)
+        """Send a signal to one process. Raises RefusedError."""
+        slot = self._slot(name)
         pid = slot.send(number)
         if pid is None:
             raise RefusedError(f"{slot.server.name} has no process at the moment")
@@ -71,18 +80,27 @@ class Supervisor:
         return Killed(slot.server.name, pid)
 
     async def restart(self, name: str) -> Killed:
-        """Stop one process in an orderly way and wait until its successor is ready. Raises RefusedError."""
+        """Stop one process in an orderly way and wait until its successor is ready. Raises RefusedError.
+
+        One that is down, in quarantine too, is started now. Its pid is the old one where there was one.
+        """
         slot = self._slot(name)
-        starts = slot.life.starts
-        await slot.drain()
-        killed = self.kill(name, slot.server.stop_signal)
+        starts, before = slot.life.starts, slot.life.pid
+        slot.revive()
+        if before is not None:
+            await slot.drain()
+            slot.send(slot.server.stop_signal)
+            log.info("renewing", part=name, pid=before)
         try:
             async with asyncio.timeout(RESTART_TIMEOUT_S):
                 while slot.life.starts == starts or slot.life.state != "ready":
                     await asyncio.sleep(KILL_POLL_S)
         except TimeoutError as error:
-            raise RefusedError(f"{name} was stopped but is not ready again after {RESTART_TIMEOUT_S:.0f} s") from error
-        return killed
+            why = f": {slot.life.reason}" if slot.life.reason else ""
+            raise RefusedError(f"{name} is not ready again after {RESTART_TIMEOUT_S:.0f} s{why}") from error
+        pid = before or slot.life.pid
+        assert pid is not None
+        return Killed(name, pid)
 
     async def change(self, parts: Sequence[Part]) -> Scaled:
         """Go over to another stack while what is in both runs on. Raises RefusedError when a new part does not start.
@@ -92,9 +110,10 @@ class Supervisor:
         wanted = {part.name for part in parts}
         added = [part for part in parts if part.name not in self._done]
         removed = [name for name in self._done if name not in wanted]
-        self._slots.update((part.name, Slot(part, self._host)) for part in added if isinstance(part, Server))
+        strict = replace(self._host, lenient=False)  # whoever asked is told what does not start
+        self._slots.update((part.name, Slot(part, strict)) for part in added if isinstance(part, Server))
         for part in added:
-            self._done[part.name] = asyncio.create_task(self._bring_up(part), name=part.name)
+            self._done[part.name] = asyncio.create_task(self._bring_up(part, strict=True), name=part.name)
         try:
             await first_failure(self._done[part.name] for part in added)
         except StartError as error:
@@ -124,19 +143,13 @@ class Supervisor:
             raise RefusedError(f"no process is called {name}; {hint}")
         return self._slots[name]
 
-    def _random_name(self) -> str:
-        kinds = (Kind.SERVICE, Kind.WORKER)
-        names = [slot.server.name for slot in self._slots.values() if slot.server.kind in kinds and slot.life.pid]
-        if not names:
-            raise RefusedError("no service instance and no worker runs at the moment")
-        return self._host.rng.choice(names)
-
-    async def _bring_up(self, part: Part) -> None:
-        for need in part.after:
+    async def _bring_up(self, part: Part, *, in_order: bool = True, strict: bool = False) -> None:
+        for need in part.after if in_order else ():
             # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
             await asyncio.shield(self._done[need])
         if isinstance(part, Task):
-            await self._run_task(part)
+            await self._run_task(part, lenient=self._host.lenient and not strict)
+            self._host.record.finish(part.name, part.digest())
             return
         slot = self._slots[part.name]
         life = asyncio.create_task(slot.run(), name=f"{part.name} life")
@@ -149,12 +162,18 @@ class Supervisor:
         if error is not None and not self.broken.done():
             self.broken.set_exception(error)
 
-    async def _run_task(self, task: Task) -> None:
+    async def _run_task(self, task: Task, *, lenient: bool) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        reason = ""
-        for _ in range(TASK_ATTEMPTS_MAX):
-            path = self._host.layout.log_of(task.name)
+        if self._host.record.finished(task.name, task.digest()):
+            # By an earlier supervisor of a mesh that runs on. A second time it might undo what was done since.
+            self._host.emit(Event("part", part=task.name, state="done", seconds=0.0))
+            return
+        path, since, reason = self._host.layout.log_of(task.name), 0, ""
+        for failures in itertools.count():
+            if failures >= TASK_ATTEMPTS_MAX and not lenient:
+                break
+            await asyncio.sleep(delay_s(failures, self._host.rng))
             logfile.rotate(path)
             since = logfile.size(path)
             if task.heavy:
@@ -177,9 +196,8 @@ class Supervisor:
         try:
             if isinstance(task.run, Command):
                 path = self._host.layout.log_of(task.name)
-                code = await process.run(
-                    task.run, log=path, timeout_s=task.timeout_s, dies_with_us=self._host.dies_with_us
-                )
+                # It belongs to this start: the next supervisor runs it again, and must not find it half-way.
+                code = await process.run(task.run, log=path, timeout_s=task.timeout_s, dies_with_us=True)
                 return "" if code == 0 else f"ended with {describe(code)}"
             async with asyncio.timeout(task.timeout_s):
                 await task.run()
@@ -192,9 +210,12 @@ class Supervisor:
     async def _rotate_logs(self) -> None:
         while True:
             await asyncio.sleep(ROTATE_INTERVAL_S)
-            for slot in self._slots.values():
-                slot.rotate_log()
-            logfile.rotate(self._host.layout.log_of("supervisor"))
+            try:
+                for slot in self._slots.values():
+                    slot.rotate_log()
+                logfile.rotate(self._host.layout.log_of("supervisor"))
+            except OSError as error:
+                log.error("logs_not_rotated", reason=str(error))  # a full disk, mostly; it is tried again
 
 
 def _describe_slot(slot: Slot) -> Process:
@@ -209,6 +230,9 @@ def _describe_slot(slot: Slot) -> Process:
         restarts=life.restarts,
         since=life.since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         role=server.role,
+        quarantined=life.quarantined,
+        reason=life.reason,
+        log=slot.last_words[-STATUS_LINES:] if life.state is not State.READY else (),
     )
 
 

@@ -65,19 +65,26 @@ class Settings:
     """Takes spans by OTLP; None: they are dropped."""
     metrics_port: int
     admin_socket: Path
+    zone: str = ""
+    """Where it runs: it calls instances of the same zone first. Empty: not said."""
 
 
 def build(settings: Settings) -> Any:
     """The bootstrap of one gateway."""
     return envoy(
         "config.bootstrap.v3.Bootstrap",
-        node={"id": settings.node, "cluster": names.EDGE, "metadata": {"kind": "envoy"}},
+        node={
+            "id": settings.node,
+            "cluster": names.EDGE,
+            "locality": {"zone": settings.zone},
+            "metadata": {"kind": "envoy"},
+        },
         admin={"address": {"pipe": {"path": str(settings.admin_socket), "mode": SOCKET_MODE}}},
         # The rate limits are divided by the number of endpoints of this cluster.
         cluster_manager={"local_cluster_name": names.EDGE},
         dynamic_resources={
             "ads_config": {
-                "api_type": "GRPC",
+                "api_type": "DELTA_GRPC",
                 "transport_api_version": "V3",
                 "grpc_services": [{"envoy_grpc": {"cluster_name": names.XDS}}],
                 "set_node_on_first_message_only": True,

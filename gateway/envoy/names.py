@@ -43,6 +43,8 @@ STATUS: Final = "x-gw-status"
 REASON: Final = "x-gw-reason"
 WIRE: Final = "x-gw-wire"
 MARKS: Final = (WHY, STATUS, REASON, WIRE)
+#: How many attempts the answer of a hedged call took. For the refusal filter, which takes it off.
+ATTEMPTS: Final = "x-gw-attempts"
 #: How many bytes of headers a request came with. Goes to the route that refuses too many, and no further.
 HEADERS_BYTES: Final = "x-gw-headers-bytes"
 #: Names the trace of the call on every answer.

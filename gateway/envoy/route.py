@@ -33,6 +33,10 @@ REFLECTION_IDLE: Final = "60s"
 REFLECTION: Final = tuple(
     f"grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")
 )
+_ATTEMPTS: Final = {
+    "header": {"key": names.ATTEMPTS, "value": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
 WELCOME: Final = (
     "Weft gateway: gRPC, gRPC-web and JSON on this port. "
     "`buf curl --protocol grpc --list-methods` lists what it serves; JSON paths begin with /v1/.\n"
@@ -102,6 +106,8 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
         names.STRICT_JSON: strict_json.unneeded(),
         names.TRANSCODER: transcoder.untouched(),
     }
+    if rpc.policy.hedging_delay is not None:
+        words["response_headers_to_add"] = [_ATTEMPTS]
     if rpc.method.client_streaming:
         words["typed_per_filter_config"][names.HEADERS] = header_strip.without_grpc()
     return envoy(
@@ -113,6 +119,7 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
             "timeout": "0s" if timeout is None else timeout,
             "idle_timeout": STREAM_IDLE if streams else None,
             "retry_policy": _retry(rpc),
+            "hedge_policy": None if rpc.policy.hedging_delay is None else {"hedge_on_per_try_timeout": True},
             # Critical calls have connections and circuit breakers of their own.
             "priority": "HIGH" if rpc.policy.criticality == "critical" else None,
         },
@@ -170,6 +177,8 @@ def _retry(rpc: Rpc) -> dict[str, Any] | None:
     return {
         "retry_on": RETRY_ON,
         "num_retries": rpc.policy.max_attempts - 1,
+        # With the hedge policy of the route it ends no attempt: it is when the next one is sent beside it.
+        "per_try_timeout": rpc.policy.hedging_delay,
         "retry_back_off": RETRY_BACK_OFF,
         "retry_host_predicate": [elsewhere],
         "host_selection_retry_max_attempts": HOST_ATTEMPTS,

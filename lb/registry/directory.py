@@ -1,8 +1,11 @@
-"""A range of etcd, kept in memory: list, then watch, then list again from time to time.
+"""A range of etcd, kept in memory: list, watch, and ask from time to time whether the watch missed anything.
 
 Used by control planes (endpoints, documents, the pointer to the published bundle) and by the agent of every instance
 (documents). Level-triggered: a lost event costs a resync interval, never truth. Trouble with etcd never changes what
 the directory says; only a list that was answered or an event that arrived does.
+
+A new connection, to whichever member, goes on at the revision after the last one seen, as long as the member's history
+is the one that is known; it lists again where it is not, and where etcd has forgotten that revision.
 """
 
 import asyncio
@@ -19,8 +22,12 @@ from lb.registry.view import View
 
 log = structlog.get_logger(__name__)
 
-#: Time between lists: the longest a watch that died in silence goes unnoticed.
-RESYNC_S: Final = 3.0
+#: Time between two looks: the longest a watch that died in silence goes unnoticed.
+RESYNC_S: Final = 2.0
+#: An event may still be on its way when the look already knows of it.
+SETTLE_S: Final = 0.5
+#: Time between two lists, which would bring to light whatever else went wrong.
+RELIST_S: Final = 60.0
 
 
 class Directory:
@@ -42,6 +49,7 @@ class Directory:
         self._on_trouble = on_trouble
         self._resync_s = resync_s
         self._view = View()
+        self._listed_at: float | None = None
 
     @property
     def loaded(self) -> bool:
@@ -53,15 +61,25 @@ class Directory:
         await keep_trying(self._dialer, self._session, part="directory", on_trouble=self._on_trouble)
 
     async def _session(self, client: Client) -> None:
+        if self._listed_at is None or _now() - self._listed_at > RELIST_S or await self._lost(client):
+            await self._list(client)
         while True:
-            listing = await client.list(self._span)
-            if self._view.lost_by(listing, since=self._view.revision):
-                log.warning("etcd_history_lost", range=self._span.start.decode(), revision=listing.revision)
-                self._on_trouble()
-            if self._view.adopt(listing):
-                self._on_change(self._view.records())
             with contextlib.suppress(RevisionCompactedError):  # fell behind: list again
                 await _first_of(self._watch(client), self._resync(client))
+            await self._list(client)
+
+    async def _list(self, client: Client) -> None:
+        listing = await client.list(self._span)
+        if self._view.lost_by(listing, since=self._view.revision):
+            log.warning("etcd_history_lost", range=self._span.start.decode(), revision=listing.revision)
+            self._on_trouble()
+        self._listed_at = _now()
+        if self._view.adopt(listing):
+            self._on_change(self._view.records())
+
+    async def _lost(self, client: Client) -> bool:
+        known = self._view.revision
+        return self._view.lost_by(await client.news(self._span, since=known), since=known)
 
     async def _watch(self, client: Client) -> None:
         async with contextlib.aclosing(client.watch(self._span, start_revision=self._view.revision + 1)) as batches:
@@ -70,16 +88,23 @@ class Directory:
                     self._on_change(self._view.records())
 
     async def _resync(self, client: Client) -> None:
-        """Return when the watch must be replaced: it missed something, or etcd lost its history."""
-        while True:
+        """Return when the watch must be replaced: it missed something, or etcd lost its history, or it is time."""
+        while self._listed_at is not None and _now() - self._listed_at < RELIST_S:
             await asyncio.sleep(self._resync_s)
             known = self._view.revision
-            listing = await client.list(self._span)
-            if self._view.lost_by(listing, since=known):
+            news = await client.news(self._span, since=known)
+            if self._view.lost_by(news, since=known):
                 return
-            if self._view.missed(listing):
-                log.info("etcd_watch_replaced", range=self._span.start.decode(), revision=listing.revision)
+            if self._view.revision != known or self._view.agrees(news):
+                continue  # events overtook the look: the next one will tell
+            await asyncio.sleep(min(SETTLE_S, self._resync_s))
+            if self._view.revision == known:
+                log.info("etcd_watch_replaced", range=self._span.start.decode(), revision=news.revision)
                 return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _first_of(*work: Coroutine[Any, Any, None]) -> None:

@@ -3,10 +3,13 @@
 Built on aetcd's client for sign-in and its stubs for the calls, because the client's own methods drop what resync
 needs (the revision of a transaction, the cluster's id) and its watch hides how it ended. Callers open a `session` per
 attempt: a failed one moves the dialer on to the next endpoint, and the next attempt gets a fresh connection.
+
+A member that lost the others is no use: it answers no read, and streams ask to be ended once it has no leader.
 """
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -50,6 +53,11 @@ _UNAVAILABLE: Final = frozenset(
     }
 )
 
+#: Tells a member to end a stream when it has no leader for a while, rather than to wait with the client for one.
+_WANTS_LEADER: Final = ("hasleader", "true")
+#: etcd's words for "sign in again", whatever status it gives them.
+_STALE_SIGN_IN: Final = ("auth: revision in header is old", "invalid auth token")
+
 T = TypeVar("T")
 
 
@@ -81,6 +89,18 @@ class Listing:
     """Everything in a range at one revision of one cluster's history."""
 
     records: tuple[Record, ...]
+    revision: int
+    cluster: int
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has happened in a range since a revision, without the values: whether anything was missed."""
+
+    changed: int
+    """Keys put after that revision which are there now."""
+    count: int
+    """Keys there are now."""
     revision: int
     cluster: int
 
@@ -166,6 +186,13 @@ class Client:
             cluster=response.header.cluster_id,
         )
 
+    async def news(self, span: KeyRange, *, since: int) -> News:
+        """Linearizable look at a range, as cheap as can be: one number for all keys, and what was put after `since`."""
+        request = rpc.RangeRequest(key=span.start, range_end=span.end, keys_only=True, min_mod_revision=since + 1)
+        response = await self._call(self._driver.kvstub.Range, request)
+        header = response.header
+        return News(len(response.kvs), response.count, header.revision, header.cluster_id)
+
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Values of those of the keys that exist, read in transactions of at most `TXN_OPS_MAX`."""
         values: dict[bytes, bytes] = {}
@@ -198,7 +225,7 @@ class Client:
     async def keep_alive(self, lease: int) -> None:
         """Renew a lease. Raises LeaseLostError where it has ended."""
         request = rpc.LeaseKeepAliveRequest(ID=lease)
-        call = self._driver.leasestub.LeaseKeepAlive([request], timeout=self._timeout_s, metadata=self._driver.metadata)
+        call = self._driver.leasestub.LeaseKeepAlive([request], timeout=self._timeout_s, metadata=self._streaming())
         try:
             response = await self._bounded(call.read())
         finally:
@@ -219,7 +246,7 @@ class Client:
         Ends only by raising: RevisionCompactedError, EtcdError. Waiting for the next change is not bounded here; a
         watch that died in silence is found out by the caller's periodic list.
         """
-        call = rpc.WatchStub(self._driver.channel).Watch(metadata=self._driver.metadata)
+        call = rpc.WatchStub(self._driver.channel).Watch(metadata=self._streaming())
         create = rpc.WatchCreateRequest(key=span.start, range_end=span.end, start_revision=start_revision)
         try:
             await self._bounded(call.write(rpc.WatchRequest(create_request=create)))
@@ -238,6 +265,9 @@ class Client:
         finally:
             call.cancel()
 
+    def _streaming(self) -> tuple[tuple[str, str], ...]:
+        return (*(self._driver.metadata or ()), _WANTS_LEADER)
+
     async def _call(self, method: Any, request: Any) -> Any:
         call = method(request, timeout=self._timeout_s, metadata=self._driver.metadata)
         return await self._bounded(call)
@@ -250,11 +280,14 @@ class Client:
 
 
 class Dialer:
-    """Hands out connections, one endpoint after the other: a session that failed moves on to the next."""
+    """Hands out connections, one endpoint after the other: a session that failed moves on to the next.
 
-    def __init__(self, settings: EtcdSettings) -> None:
+    Where it begins is left to chance, so that a fleet spreads over the members.
+    """
+
+    def __init__(self, settings: EtcdSettings, source: random.Random | None = None) -> None:
         self.settings = settings
-        self._turn = 0
+        self._turn = (source or random.Random()).randrange(len(settings.endpoints))
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[Client]:
@@ -291,7 +324,7 @@ def _error(error: Any) -> EtcdError:
     code, detail = error.code(), error.details() or ""
     if code == rpc.StatusCode.NOT_FOUND and "lease" in detail:
         return LeaseLostError(detail)
-    if code in _UNAVAILABLE:
+    if code in _UNAVAILABLE or any(words in detail for words in _STALE_SIGN_IN):
         return EtcdUnavailableError(f"{code.name}: {detail}")
     return EtcdRefusedError(f"{code.name}: {detail}")
 

@@ -21,11 +21,14 @@ CURRENT: Final = b"/weft/xds/current"
 HISTORY: Final = b"/weft/xds/history/"
 
 CONTROL_PLANES: Final = b"/weft/status/control-plane/"
+LEFT: Final = b"/weft/left/"
 
 #: The gateways' own cluster, kept by the control planes they are connected to.
 EDGE: Final = ServiceName("edge")
 
 _ENDPOINT_BYTES_MAX: Final = 4096
+#: As much of a key as a log line shows.
+_SHOWN_MAX: Final = 200
 _DOCUMENT_NAME: Final = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _HISTORY_DIGITS: Final = 10
@@ -34,6 +37,14 @@ _HISTORY_DIGITS: Final = 10
 def endpoint_key(service: str, instance: str) -> bytes:
     """Key under which an instance announces itself."""
     return ENDPOINTS + f"{service}/{instance}".encode()
+
+
+def left_key(service: str, instance: str, control_plane: str = "") -> bytes:
+    """Key of a control plane's answer to an instance's goodbye: its clients do not have it any more.
+
+    Without a control plane: what the keys of all answers begin with.
+    """
+    return LEFT + f"{service}/{instance}/{control_plane}".encode()
 
 
 def document_key(name: str) -> bytes:
@@ -74,11 +85,28 @@ def encode(endpoint: Endpoint) -> bytes:
         address=endpoint.address,
         port=endpoint.port,
         version=endpoint.version,
+        zone=endpoint.zone,
+        leaving=endpoint.leaving,
     )
     if endpoint.start_time is not None:
         message.start_time.FromDatetime(endpoint.start_time.astimezone(UTC))
     text = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
     return text.encode()
+
+
+def shown(key: bytes) -> str:
+    """A key as logs show it: whoever wrote it chose its length and its bytes."""
+    return key[:_SHOWN_MAX].decode(errors="replace")
+
+
+def says_goodbye(value: bytes) -> bool:
+    """Whether an endpoint's value says that the instance leaves. False for what is no endpoint."""
+    message = registry_pb2.Endpoint()
+    try:
+        json_format.Parse(value[:_ENDPOINT_BYTES_MAX].decode(), message, ignore_unknown_fields=True)
+    except (json_format.ParseError, ValueError, RecursionError):
+        return False
+    return bool(message.leaving)
 
 
 def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
@@ -104,6 +132,8 @@ def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
             port=message.port,
             version=message.version,
             start_time=start,
+            zone=message.zone,
+            leaving=message.leaving,
         )
     except (ValueError, OverflowError) as error:
         raise EntryRefusedError("bad_value", f"{key!r}: {error}") from error

@@ -129,6 +129,15 @@ class Follower:
         self._moved = asyncio.Event()
         self._directory = Directory(dialer, KeyRange(CURRENT), on_change=self._pointed)
 
+    @property
+    def loaded(self) -> bool:
+        """True once a bundle of etcd's has been handed over."""
+        return self._seen is not None
+
+    def remember(self, manifest: bytes, pieces: Mapping[str, bytes]) -> None:
+        """Begin with what was good last: should etcd have lost its data meanwhile, it is published from here."""
+        self._manifest, self._pieces = manifest, dict(pieces)
+
     async def run(self) -> NoReturn:
         """Follow until cancelled."""
         fetching = asyncio.ensure_future(

@@ -5,6 +5,9 @@ connected to it. Level-triggered: every third of the lease it renews, looks at e
 missing, so the loss of a lease, of a key or of all of etcd's data heals by itself.
 
 Two processes that claim one key do not fight: the later one has it, the earlier one says so and waits until it is free.
+
+Leaving has two steps, because a key that vanishes does not say why. First every key says goodbye, still under its
+lease, so that whoever follows the registry, or lists it anew, knows that nobody is lost; then the lease is given back.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ import structlog
 from lb.errors import LeaseLostError
 from lb.registry.backoff import MINIMUM_S
 from lb.registry.etcd import Client, Delete, Dialer, Expect, ExpectLease, Put, Record
+from lb.registry.keys import says_goodbye
 from lb.registry.session import keep_trying
 
 log = structlog.get_logger(__name__)
@@ -37,6 +41,7 @@ class Registrar:
         self._on_registration = on_registration
         self._on_renewal = on_renewal
         self._leased: dict[bytes, bytes] = {}
+        self._goodbyes: dict[bytes, bytes] = {}
         self._stored: set[bytes] = set()
         self._taken: set[bytes] = set()
         self._said: dict[bytes, int] = {}
@@ -48,12 +53,19 @@ class Registrar:
         self._registered = False
         self._leaving = False
         self._left = asyncio.Event()
+        self._ending = False
+        self._ended = asyncio.Event()
         self._wake = asyncio.Event()
 
-    def announce(self, key: bytes, value: bytes) -> None:
-        """Keep the key under this process's lease from now on. Ignored after `leave`."""
+    def announce(self, key: bytes, value: bytes, *, goodbye: bytes | None = None) -> None:
+        """Keep the key under this process's lease from now on. Ignored after `leave`.
+
+        `goodbye`: the value that says that the process leaves; None: the key is deleted then.
+        """
         if self._leaving:
             return
+        if goodbye is not None:
+            self._goodbyes[key] = goodbye
         self._withdrawn.discard(key)
         self._stored.discard(key)
         self._leased[key] = value
@@ -80,15 +92,21 @@ class Registrar:
             self._documents[key] = value
 
     async def leave(self) -> None:
-        """End the lease, with all its keys, and never take another. Returns when etcd has confirmed it."""
+        """Say goodbye with every key, and never take another. Returns when etcd has confirmed it."""
         self._leaving = True
         self._wake.set()
         await self._left.wait()
 
+    async def end(self) -> None:
+        """Leave, and end the lease with all its keys. Returns when etcd has confirmed it."""
+        self._leaving = self._ending = True
+        self._wake.set()
+        await self._ended.wait()
+
     def registered(self) -> bool:
         """True while every announced key is known to be in etcd under a lease that has not run out."""
         fresh = asyncio.get_running_loop().time() - self._renewed < self._ttl_s
-        return bool(self._leased) and fresh and self._stored.issuperset(self._leased)
+        return bool(self._leased) and not self._leaving and fresh and self._stored.issuperset(self._leased)
 
     async def run(self) -> NoReturn:
         """Keep everything as it should be until cancelled. Being cancelled does not end the lease."""
@@ -121,11 +139,7 @@ class Registrar:
 
     async def _step(self, client: Client) -> None:
         if self._leaving:
-            self._leased.clear()
-            if self._lease:
-                await client.revoke(self._lease)
-                self._lease = 0
-            self._left.set()
+            await self._leave(client)
         await self._renew(client)
         for key in tuple(self._withdrawn):
             await client.commit([ExpectLease(key, self._lease)], [Delete(key)])
@@ -134,6 +148,23 @@ class Registrar:
             await self._keep(client, key, value)
         for key, value in tuple(self._documents.items()):
             await self._keep_document(client, key, value)
+
+    async def _leave(self, client: Client) -> None:
+        if self._lease and not self._left.is_set():
+            for key in tuple(self._leased):
+                goodbye = self._goodbyes.get(key)
+                last = Delete(key) if goodbye is None else Put(key, goodbye, self._lease)
+                # Where somebody else has the key by now, there is nobody to say goodbye for.
+                await client.commit([ExpectLease(key, self._lease)], [last])
+        self._leased.clear()
+        self._stored.clear()
+        self._report()
+        self._left.set()
+        if self._ending:
+            if self._lease:
+                await client.revoke(self._lease)
+                self._lease = 0
+            self._ended.set()
 
     async def _renew(self, client: Client) -> None:
         began = asyncio.get_running_loop().time()
@@ -171,7 +202,9 @@ class Registrar:
 
     def _foreign(self, record: Record | None, value: bytes) -> bool:
         """True where another living process holds the key. What lies there without a lease is nobody's."""
-        return record is not None and record.lease not in (0, self._lease) and record.value != value
+        if record is None or record.lease in (0, self._lease) or record.value == value:
+            return False
+        return not says_goodbye(record.value)
 
     async def _keep_document(self, client: Client, key: bytes, value: bytes) -> None:
         record = await client.get(key)

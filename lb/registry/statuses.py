@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 #: Changes come in bursts, one for each answer of each client; etcd is told once for all of a burst.
 COALESCE_S: Final = 0.05
+#: What nobody waits for, such as the way of endpoints to their clients, is told less often: it never ends.
+IDLE_S: Final = 1.0
 #: A client asks for what a response names only after it has accepted that response: so long it must have been quiet.
 QUIET_S: Final = 0.5
 _POLL_S: Final = 0.1
@@ -30,15 +32,26 @@ class StatusKeeper:
         self._registrar = registrar
         self._key = status_key(instance)
         self._timer: asyncio.TimerHandle | None = None
+        self._stored = b""
 
-    def changed(self, read: Callable[[], ControlPlaneStatus]) -> None:
-        """Something changed: what `read` then returns is stored soon."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(COALESCE_S, self._announce, read)
+    def changed(self, read: Callable[[], ControlPlaneStatus], *, soon: bool = True) -> None:
+        """Something changed: what `read` then returns is stored in a moment, or in one second where nobody waits."""
+        if self._timer is not None and not soon:
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + (COALESCE_S if soon else IDLE_S)
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(when, self._announce, read)
 
     def _announce(self, read: Callable[[], ControlPlaneStatus]) -> None:
         self._timer = None
-        self._registrar.announce(self._key, encode(read()))
+        document = encode(read())
+        if document != self._stored:
+            self._stored = document
+            self._registrar.announce(self._key, document)
 
 
 async def statuses(client: Client) -> tuple[ControlPlaneStatus, ...]:

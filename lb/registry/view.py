@@ -7,7 +7,7 @@ that is older than what was seen before means that etcd lost its history; the ca
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from lb.registry.etcd import Change, Listing, Record
+from lb.registry.etcd import Change, Listing, News, Record
 
 
 class View:
@@ -15,6 +15,7 @@ class View:
 
     def __init__(self) -> None:
         self._records: dict[bytes, Record] = {}
+        self._proxy = MappingProxyType(self._records)
         self._listed = 0
         self._cluster: int | None = None
         self.revision = 0
@@ -25,40 +26,44 @@ class View:
         return self._cluster is not None
 
     def records(self) -> Mapping[bytes, Record]:
-        """An immutable copy."""
-        return MappingProxyType(dict(self._records))
+        """What is known now. Changes with the view: read it before the next list or event."""
+        return self._proxy
 
-    def lost_by(self, listing: Listing, *, since: int) -> bool:
-        """True where the list belongs to another history than the one known up to revision `since`."""
-        return self._cluster is not None and (listing.cluster != self._cluster or listing.revision < since)
+    def lost_by(self, answer: Listing | News, *, since: int) -> bool:
+        """True where the answer belongs to another history than the one known up to revision `since`."""
+        return self._cluster is not None and (answer.cluster != self._cluster or answer.revision < since)
 
     def adopt(self, listing: Listing) -> bool:
         """Take a list as the truth. Returns whether any value changed."""
-        before = self._values()
-        self._records = {record.key: record for record in listing.records}
-        self._listed = self.revision = listing.revision
         first = self._cluster is None
+        before = {key: (record.value, record.lease) for key, record in self._records.items()}
+        after = {record.key: (record.value, record.lease) for record in listing.records}
+        self._records.clear()
+        self._records.update((record.key, record) for record in listing.records)
+        self._listed = self.revision = listing.revision
         self._cluster = listing.cluster
-        return first or before != self._values()
+        return first or before != after
 
-    def missed(self, listing: Listing) -> bool:
-        """True where a list tells something that the watch should have told and did not."""
-        if listing.revision < self.revision:
-            return False  # events overtook the list; the next one will tell
-        return {record.key: record for record in listing.records} != self._records
+    def agrees(self, news: News) -> bool:
+        """True where nothing was missed: then what is known holds at the answer's revision."""
+        if news.changed or news.count != len(self._records):
+            return False
+        self.revision = max(self.revision, news.revision)
+        return True
 
     def apply(self, changes: Sequence[Change]) -> bool:
         """Take events of the watch. Returns whether any value changed."""
-        before = self._values()
+        changed = False
         for change in changes:
             if change.revision <= self._listed:
                 continue  # the list already said so
+            before = self._records.get(change.key)
             if change.record is None:
                 self._records.pop(change.key, None)
+                changed |= before is not None
             else:
                 self._records[change.key] = change.record
+                after = change.record
+                changed |= before is None or (before.value, before.lease) != (after.value, after.lease)
             self.revision = max(self.revision, change.revision)
-        return before != self._values()
-
-    def _values(self) -> dict[bytes, tuple[bytes, int]]:
-        return {key: (record.value, record.lease) for key, record in self._records.items()}
+        return changed

@@ -22,6 +22,8 @@ _AUDIENCES: Final[Mapping[str, tuple[Kind, ...]]] = {
     "grpc": (Kind.GRPC,),
     "all": (Kind.ENVOY, Kind.GRPC),
 }
+#: Clusters that every Envoy of the mesh has from its start: routes may name them, and there is no resource of them.
+STATIC_CLUSTERS: Final = frozenset({"xds", "otlp", "edge", "admin"})
 _HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
@@ -82,6 +84,7 @@ def parse(manifest: bytes, pieces: Mapping[str, bytes]) -> Bundle:
             for entry, message in zip(entries, messages, strict=True)
             if kind in _AUDIENCES[entry.audience]
             for reference in _references(entry, message)
+            if not (kind is Kind.ENVOY and reference.type_url == CDS and reference.name in STATIC_CLUSTERS)
         )
         for kind in Kind
     }
@@ -165,13 +168,30 @@ def _references(entry: Entry, message: Any) -> Iterable[Reference]:
     if entry.type_url == CDS and _cluster_type(message) == "EDS":
         name = message.eds_cluster_config.service_name or message.name
         yield Reference(EDS, name, f"cluster {entry.name!r}")
+    if entry.type_url == RDS:
+        yield from _routed(message, f"routes {entry.name!r}")
     if entry.type_url == LDS:
         for manager in _managers(message):
             if manager.HasField("rds"):
                 yield Reference(RDS, manager.rds.route_config_name, f"listener {entry.name!r}")
+            yield from _routed(manager.route_config, f"listener {entry.name!r}")
             for http_filter in manager.http_filters:
                 if http_filter.HasField("config_discovery"):
                     yield Reference(ECDS, http_filter.name, f"listener {entry.name!r}")
+
+
+def _routed(routes: Any, source: str) -> Iterable[Reference]:
+    """Every cluster that routes send to, but for routes that say what to answer because theirs is not there."""
+    found: set[str] = set()
+    mirrors = [*routes.request_mirror_policies]
+    for host in routes.virtual_hosts:
+        mirrors += host.request_mirror_policies
+        for action in (route.route for route in host.routes if route.HasField("route")):
+            mirrors += action.request_mirror_policies
+            if not action.cluster_not_found_response_code:
+                found |= {action.cluster, *(each.name for each in action.weighted_clusters.clusters)}
+    found |= {each.cluster for each in mirrors}
+    return (Reference(CDS, name, source) for name in sorted(found - {""}))
 
 
 def _managers(listener: Any) -> Iterable[Any]:

@@ -1,11 +1,12 @@
 """Where the sources meet: bundle, endpoints and keys in, complete snapshots out to every stream.
 
-The directories call the setters, the server's streams subscribe; all in one event loop. There is nothing to serve until
+The directories call the setters, the server's streams watch; all in one event loop. There is nothing to serve until
 bundle and endpoints are both known, and what cannot be served (damaged keys, an incomplete snapshot) leaves the last
-good one in place.
+good one in place. New endpoints of one service make one resource, and are told to the streams that asked for it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 import structlog
 
@@ -13,9 +14,10 @@ from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, SnapshotRefusedError
 from lb.xds import metrics
 from lb.xds.bundle import Bundle
-from lb.xds.resources import checked_keys, snapshots
-from lb.xds.snapshot import Snapshot
-from lb.xds.types import ORDER, Kind, short
+from lb.xds.resources import assigned_clusters, assignments, by_service, checked_keys, seen_from, snapshots
+from lb.xds.snapshot import Changes, Snapshot, TypeSet
+from lb.xds.subscribers import Subscribers
+from lb.xds.types import EDS, Kind, short
 
 log = structlog.get_logger(__name__)
 
@@ -25,19 +27,41 @@ class Feed:
 
     def __init__(self) -> None:
         self._bundle: Bundle | None = None
-        self._endpoints: tuple[Endpoint, ...] | None = None
+        self._needed: frozenset[str] = frozenset()
+        self._members: Mapping[str, Sequence[Endpoint]] | None = None
         self._keys: str | None = None
         self._snapshots: Mapping[Kind, Snapshot] = {}
+        # Endpoints as seen from a zone that has some, made when somebody there asks, and snapshots with them.
+        self._zones: frozenset[str] = frozenset()
+        self._seen: dict[str, TypeSet] = {}
+        self._views: dict[tuple[Kind, str], Snapshot] = {}
         self._listeners: dict[object, Callable[[], None]] = {}
+        self._subscribers = {kind: Subscribers() for kind in Kind}
 
     @property
     def loaded(self) -> bool:
         """True once there is something to serve."""
         return bool(self._snapshots)
 
-    def snapshot(self, kind: Kind) -> Snapshot | None:
-        """What clients of a kind are served now; None: nothing is known yet, so nothing may be answered."""
-        return self._snapshots.get(kind)
+    def snapshot(self, kind: Kind, zone: str = "") -> Snapshot | None:
+        """What clients of a kind in a zone are served now; None: nothing is known yet, so nothing may be answered."""
+        shared = self._snapshots.get(kind)
+        if shared is None or zone not in self._zones:
+            return shared
+        if zone not in self._seen:
+            self._seen[zone] = shared.of(EDS).replaced(seen_from(zone, self._members or {}), ())
+        if (kind, zone) not in self._views:
+            self._views[kind, zone] = shared.with_type(EDS, self._seen[zone])
+        return self._views[kind, zone]
+
+    def announces(self, endpoint: Endpoint) -> bool:
+        """Whether clients of the endpoint's service are sent to its address."""
+        members = (self._members or {}).get(endpoint.service, ())
+        return (endpoint.address, endpoint.port) in {(each.address, each.port) for each in members}
+
+    def subscribers(self, kind: Kind) -> Subscribers:
+        """The streams of a kind of client, by what they want to hear of."""
+        return self._subscribers[kind]
 
     def set_bundle(self, bundle: Bundle) -> None:
         """Serve another bundle. Raises BundleRefusedError where a live client could not take the change."""
@@ -57,12 +81,16 @@ class Feed:
 
     def set_endpoints(self, endpoints: Iterable[Endpoint]) -> None:
         """Announce these endpoints and no others."""
-        self._endpoints = tuple(endpoints)
-        counts: dict[str, int] = {}
-        for endpoint in self._endpoints:
-            counts[endpoint.service] = counts.get(endpoint.service, 0) + 1
-        metrics.endpoints(counts)
-        self._publish()
+        first, before = self._members is None, self._members or {}
+        after = self._members = by_service(endpoints)
+        self._zones = frozenset(each.zone for members in after.values() for each in members) - {""}
+        changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        for name in changed:
+            metrics.ENDPOINTS.labels(service=name).set(len(after.get(name, ())))
+        if first or not self.loaded:
+            self._publish()
+        elif changed:
+            self._reassign(changed)
 
     def set_keys(self, document: bytes) -> None:
         """Have tokens checked with this JWK set. A damaged one is refused; the last good one stays."""
@@ -80,20 +108,59 @@ class Feed:
         self._listeners[token] = listener
         return lambda: self._listeners.pop(token, None) and None
 
+    def _reassign(self, services: Iterable[str]) -> None:
+        """Make the endpoints' resources of these services anew, and of no others."""
+        members = self._members or {}
+        served = next(iter(self._snapshots.values())).of(EDS)
+        there = [name for name in services if name in members or name in self._needed]
+        made = assignments(chain.from_iterable(members.get(name, ()) for name in there), there)
+        changed = {each.name: each for each in made if each != served.resources.get(each.name)}
+        removed = [name for name in services if name in served.resources and name not in there]
+        if changed or removed:
+            after = served.replaced(changed, removed)
+            of_changed = {name: members[name] for name in changed if name in members}
+            self._seen = {
+                zone: seen.replaced(changed | seen_from(zone, of_changed), removed)
+                for zone, seen in self._seen.items()
+                if zone in self._zones
+            }
+            new = {kind: snapshot.with_type(EDS, after) for kind, snapshot in self._snapshots.items()}
+            names = frozenset({*changed, *removed})
+            self._serve(new, {kind: {EDS: names} for kind in new})
+
     def _publish(self) -> bool:
-        if self._bundle is None or self._endpoints is None:
+        """Make everything anew."""
+        if self._bundle is None or self._members is None:
             return True
+        needed = assigned_clusters(self._bundle)
         try:
-            new = snapshots(self._bundle, self._endpoints, self._keys)
+            assigned = assignments(chain.from_iterable(self._members.values()), needed)
+            new = snapshots(self._bundle, assigned, self._keys)
         except SnapshotRefusedError as error:
             log.error("snapshot_refused", problems=list(error.problems)[:10])
             metrics.REFUSED.labels(source="snapshot").inc()
             return False
-        if new != self._snapshots:
-            self._snapshots = new
-            for type_url in ORDER:
-                count = len({name for kind in Kind for name in new[kind].of(type_url).resources})
-                metrics.RESOURCES.labels(type=short(type_url)).set(count)
-            for listener in tuple(self._listeners.values()):
-                listener()
+        self._needed = needed
+        self._seen.clear()
+        # One object for all kinds: whoever changes it later changes it once.
+        endpoints = new[Kind.GRPC].of(EDS)
+        new = {kind: snapshot.with_type(EDS, endpoints) for kind, snapshot in new.items()}
+        changes = {kind: snapshot.changes_since(self._snapshots.get(kind)) for kind, snapshot in new.items()}
+        if not self.loaded or any(changes.values()):
+            self._serve(new, changes)
         return True
+
+    def _serve(self, new: Mapping[Kind, Snapshot], changes: Mapping[Kind, Changes]) -> None:
+        first = not self.loaded
+        self._snapshots = new
+        self._views.clear()
+        for type_url in {type_url for changed in changes.values() for type_url in changed}:
+            sets = {id(found): found for found in (new[kind].of(type_url) for kind in Kind)}
+            count = len({name for found in sets.values() for name in found.resources})
+            metrics.RESOURCES.labels(type=short(type_url)).set(count)
+        for kind, subscribers in self._subscribers.items():
+            if first:
+                subscribers.tell_all()
+            subscribers.tell(changes[kind])
+        for listener in tuple(self._listeners.values()):
+            listener()

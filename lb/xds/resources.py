@@ -2,11 +2,12 @@
 
 The bundle brings everything that follows from the contracts. This module adds what only a running mesh knows: the
 endpoints of every cluster, and the public keys inside the gateway's token filter. Without keys that one resource is
-withheld; Envoy keeps its listener waiting for it rather than let anyone in unchecked.
+withheld; Envoy keeps its listener waiting for it rather than let anyone in unchecked. Endpoints are the same resources
+for every kind of client, so they are made once, and only those of services that changed.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from lb.endpoint import Endpoint
@@ -23,16 +24,14 @@ EDGE: Final = "edge"
 _JWT_AUTHENTICATION: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 #: gRPC refuses a locality without a name and ignores one without a weight.
 _LOCALITY: Final = {"region": "local"}
-_LOCALITY_WEIGHT: Final = 1
 #: Members of a JWK that only a private or symmetric key has (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
-def snapshots(bundle: Bundle, endpoints: Iterable[Endpoint], keys: str | None) -> dict[Kind, Snapshot]:
+def snapshots(bundle: Bundle, assigned: Iterable[Resource], keys: str | None) -> dict[Kind, Snapshot]:
     """Everything each kind of client is served. `keys`: a checked JWK set. Raises SnapshotRefusedError."""
-    clusters = {each.name for kind in Kind for each in bundle.references[kind] if each.type_url == EDS}
-    shared = assignments(endpoints, clusters)
     withheld = frozenset({(ECDS, JWT_FILTER)}) if keys is None else frozenset()
+    shared = tuple(assigned)
     of_kind: dict[Kind, list[Resource]] = {kind: list(shared) for kind in Kind}
     for entry in bundle.entries:
         if (entry.type_url, entry.name) in withheld:
@@ -46,12 +45,41 @@ def snapshots(bundle: Bundle, endpoints: Iterable[Endpoint], keys: str | None) -
     return {kind: build(of_kind[kind], bundle.references[kind], withheld=withheld) for kind in Kind}
 
 
+def assigned_clusters(bundle: Bundle) -> frozenset[str]:
+    """Names under which endpoints must be there, even if there are none of them."""
+    return frozenset({each.name for kind in Kind for each in bundle.references[kind] if each.type_url == EDS} | {EDGE})
+
+
+def by_service(endpoints: Iterable[Endpoint]) -> dict[str, list[Endpoint]]:
+    """The endpoints of each service that has any."""
+    found: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        # Ten thousand of these are gone through at each change of one: no call, and no list made in vain.
+        if endpoint.service in found:
+            found[endpoint.service].append(endpoint)
+        else:
+            found[endpoint.service] = [endpoint]
+    return found
+
+
 def assignments(endpoints: Iterable[Endpoint], clusters: Iterable[str]) -> list[Resource]:
     """One ClusterLoadAssignment for each cluster that is named or has endpoints."""
-    by_service: dict[str, list[Endpoint]] = {name: [] for name in (*clusters, EDGE)}
-    for endpoint in endpoints:
-        by_service.setdefault(endpoint.service, []).append(endpoint)
-    return [_assignment(name, members) for name, members in sorted(by_service.items())]
+    members: dict[str, list[Endpoint]] = {name: [] for name in clusters} | by_service(endpoints)
+    return [_assignment(name, found) for name, found in sorted(members.items())]
+
+
+def seen_from(zone: str, members: Mapping[str, Sequence[Endpoint]]) -> dict[str, Resource]:
+    """What clients of one zone are served otherwise than all others: instances of their own zone first, by cluster.
+
+    Instances of other zones are used for those that fail. Where the zone has too few to bear its own callers, or all
+    there are, nothing is changed; nor is the gateways' own cluster, which is counted and not called.
+    """
+    changed: dict[str, Resource] = {}
+    for service, found in members.items():
+        own, zones = sum(member.zone == zone for member in found), len({member.zone for member in found})
+        if service != EDGE and 0 < own < len(found) and _bears_its_callers(own, zones, len(found)):
+            changed[service] = _assignment(service, found, near=zone)
+    return changed
 
 
 def with_keys(content: bytes, keys: str) -> bytes:
@@ -82,19 +110,28 @@ def checked_keys(document: bytes) -> str:
     return text
 
 
-def _assignment(cluster: str, members: Iterable[Endpoint]) -> Resource:
-    sockets = sorted({(member.address, member.port) for member in members})
-    localities: list[Mapping[str, Any]] = []
-    if sockets:
-        localities.append(
-            {
-                "locality": _LOCALITY,
-                "load_balancing_weight": _LOCALITY_WEIGHT,
-                "lb_endpoints": [
-                    {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
-                    for address, port in sockets
-                ],
-            }
-        )
+def _assignment(cluster: str, members: Iterable[Endpoint], *, near: str = "") -> Resource:
+    """One cluster's endpoints, by zone. From a zone `near`, its own come first and all others take over for them."""
+    zones: dict[str, set[tuple[str, int]]] = {}
+    for member in members:
+        zones.setdefault(member.zone, set()).add((member.address, member.port))
+    localities = [
+        {
+            "locality": _LOCALITY | ({"zone": zone} if zone else {}),
+            "priority": 1 if near and zone != near else 0,
+            # Among the zones of one priority, shares go by instances; what each one bears, it says itself.
+            "load_balancing_weight": len(sockets),
+            "lb_endpoints": [
+                {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
+                for address, port in sorted(sockets)
+            ],
+        }
+        for zone, sockets in sorted(zones.items())
+    ]
     message = envoy("config.endpoint.v3.ClusterLoadAssignment", cluster_name=cluster, endpoints=localities)
     return Resource.of(EDS, cluster, message.SerializeToString(deterministic=True))
+
+
+def _bears_its_callers(own: int, zones: int, total: int) -> bool:
+    """Whether a zone has enough instances to be called alone: half of what it had if all zones had the same."""
+    return own * zones * 2 >= total

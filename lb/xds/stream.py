@@ -1,8 +1,4 @@
-"""The protocol of one xDS stream, without I/O: state of the world, aggregated (ADS).
-
-`receive` takes a request into account, `due` says what has to be sent given a snapshot. Both are level-triggered:
-whatever has happened in between, `due` sends the difference between what the client was sent and what it should have,
-and nothing twice. The server calls `due` after every request and after every new snapshot.
+"""The protocol of one xDS stream, without I/O: state of the world, aggregated (ADS). See `conversation`.
 
 Rules, after the xDS protocol document: a request whose nonce is not that of the last response of its type is stale and
 ignored; an acknowledged or refused version is not sent again; no names in the first request of a whole type (CDS, LDS)
@@ -15,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lb.errors import ProtocolError
+from lb.xds.conversation import NAMES_MAX, WILDCARD, Nack, Progress, Refusals, Unwatched, Watch
 from lb.xds.snapshot import Resource, Snapshot
 from lb.xds.types import CDS, EDS, ORDER, WHOLE
 
-#: More names than any client of ours has; a stream that asks for more is broken or hostile.
-NAMES_MAX: Final = 4096
-_WILDCARD: Final = "*"
+_UNWATCHED: Final = Unwatched()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +40,12 @@ class Response:
     resources: tuple[Resource, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Nack:
-    """A client refused a response; it keeps what it had."""
-
-    type_url: str
-    version: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the client has made of what it was sent."""
-
-    waiting: tuple[str, ...] = ()
-    """Types whose last response it has neither accepted nor refused."""
-    refused: tuple[Nack, ...] = ()
-    """Last responses that it refused."""
-
-
 @dataclass(slots=True)
 class _Subscription:
     """One type on this stream."""
 
+    asked: tuple[str, ...] = ()
+    """The names as the last request had them: those of an acknowledgement are nearly always the same."""
     names: frozenset[str] = frozenset()
     wildcard: bool = False
     named_before: bool = False
@@ -76,17 +54,34 @@ class _Subscription:
     nonce: str = ""
     version: str = ""
     sent: dict[str, Resource] = field(default_factory=dict)
+    carried: tuple[str, ...] = ()
+    """Names in the last response."""
     answered: bool = True
     """The client has accepted or refused the last response."""
-    refused: Nack | None = None
+    refused: Refusals = field(default_factory=Refusals)
+    open: set[str] = field(default_factory=set)
+    """Names to look at: what the client has of them may not be what there is."""
+    everything: bool = False
+    """All names are to be looked at."""
 
 
 class Stream:
     """State of one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch = _UNWATCHED) -> None:
+        self._watch = watch
         self._subscriptions: dict[str, _Subscription] = {}
         self._responses = 0
+        self._unanswered = 0
+        self.unsent = False
+        """Something was said that `due` has not looked at yet."""
+        self.refusing = False
+        """The client holds on to something older than what it was sent."""
+
+    @property
+    def settled(self) -> bool:
+        """True when nothing is under way to the client."""
+        return not self.unsent and not self._unanswered
 
     def receive(self, request: Request) -> Nack | None:
         """Take a request into account; returns the refusal it carries, if any. Raises ProtocolError."""
@@ -102,58 +97,100 @@ class Stream:
             return None
         if request.nonce != subscription.nonce:
             return None
-        self._subscribe(subscription, request)
-        if request.error is None:
-            # Names may change before the response is answered: only its own version says that it was accepted.
-            if request.version == subscription.version:
-                subscription.answered, subscription.refused = True, None
+        if request.names != subscription.asked:
+            self._subscribe(subscription, request)
+        # Names may change before the response is answered: only its own version says that it was accepted.
+        if request.error is None and request.version != subscription.version:
             return None
-        subscription.answered = True
-        subscription.refused = Nack(request.type_url, subscription.version, request.error)
-        return subscription.refused
+        if not subscription.answered:
+            subscription.answered = True
+            self._unanswered -= 1
+        if request.error is None:
+            return None
+        nack = Nack(request.type_url, subscription.version, request.error)
+        subscription.refused.refuse(subscription.carried, nack)
+        self.refusing = True
+        return nack
+
+    def changed(self, type_url: str, names: Iterable[str]) -> None:
+        """Look at these names again: what there is of them has changed."""
+        subscription = self._subscriptions.get(type_url)
+        if subscription is not None:
+            subscription.open.update(names)
+            self.unsent = True
 
     def progress(self) -> Progress:
         """Where the client stands, as far as it has said."""
-        known = self._subscriptions
+        known = [self._subscriptions[type_url] for type_url in ORDER if type_url in self._subscriptions]
         return Progress(
-            waiting=tuple(type_url for type_url in ORDER if type_url in known and not known[type_url].answered),
-            refused=tuple(
-                nack for type_url in ORDER if type_url in known and (nack := known[type_url].refused) is not None
+            waiting=tuple(
+                type_url for type_url in ORDER if type_url in self._subscriptions and not self._is_answered(type_url)
             ),
+            refused=tuple(nack for each in known for nack in each.refused.nacks()),
         )
+
+    def accepted(self, resource: Resource) -> bool:
+        """Whether the client goes by this version of a resource, or never asked for it."""
+        subscription = self._subscriptions.get(resource.type_url)
+        if subscription is None or not (subscription.wildcard or resource.name in subscription.names):
+            return True
+        current = not _differs(subscription.sent.get(resource.name), resource)
+        return current and subscription.answered and resource.name not in subscription.refused
 
     def due(self, snapshot: Snapshot) -> tuple[Response, ...]:
         """What must be sent now, in this order, for the client to have what it subscribed to."""
         responses: list[Response] = []
+        leaving: dict[str, Resource] = {}
         clusters = self._subscriptions.get(CDS)
-        leaving = self._leaving(clusters, snapshot) if clusters is not None else {}
-        if clusters is not None:
+        if clusters is not None and (clusters.open or clusters.everything):
+            leaving = self._leaving(clusters, snapshot)
             self._warm(clusters, snapshot)
         for type_url in ORDER:
             subscription = self._subscriptions.get(type_url)
-            if subscription is None:
+            if subscription is None or not (subscription.open or subscription.everything or subscription.owed):
                 continue
-            kept = leaving.values() if type_url == CDS else ()
-            responses += self._difference(type_url, subscription, snapshot, kept=kept)
+            if type_url in WHOLE:
+                kept = leaving if type_url == CDS else {}
+                responses += self._whole(type_url, subscription, snapshot, kept=kept)
+            else:
+                responses += self._news(type_url, subscription, snapshot)
         if clusters is not None and leaving:
             # Last: by now the client has been told of routes that no longer need them.
-            responses += self._difference(CDS, clusters, snapshot, kept=())
+            responses += self._whole(CDS, clusters, snapshot, kept={})
+        self.unsent = False
         return tuple(responses)
 
+    def _is_answered(self, type_url: str) -> bool:
+        return self._subscriptions[type_url].answered
+
     def _subscribe(self, subscription: _Subscription, request: Request) -> None:
+        subscription.asked = request.names
         names = frozenset(request.names)
         subscription.named_before = subscription.named_before or bool(names)
         implicit = request.type_url in WHOLE and not names and not subscription.named_before
-        wildcard = implicit or _WILDCARD in names
-        names -= {_WILDCARD}
-        if names - subscription.names or (wildcard and not subscription.wildcard):
+        wildcard = implicit or WILDCARD in names
+        names -= {WILDCARD}
+        new, gone = names - subscription.names, subscription.names - names
+        if new or (wildcard and not subscription.wildcard):
             # Where the type's response is the whole truth, "there is none" is an answer, and Envoy waits for it.
             subscription.owed = True
+        self._watch.add(request.type_url, new)
+        self._watch.remove(request.type_url, gone)
+        if wildcard and not subscription.wildcard:
+            self._watch.add(request.type_url, (WILDCARD,))
+        elif subscription.wildcard and not wildcard:
+            self._watch.remove(request.type_url, (WILDCARD,))
+        subscription.open |= new
+        subscription.everything = subscription.everything or wildcard != subscription.wildcard
         subscription.names = names
         subscription.wildcard = wildcard
         if not wildcard:
             # What is no longer wanted counts as not sent: subscribing again brings it again.
             subscription.sent = {name: sent for name, sent in subscription.sent.items() if name in names}
+            self._forget(subscription, [name for name in subscription.refused if name not in names])
+        if gone and request.type_url in WHOLE:
+            subscription.everything = True
+        self.unsent = True
 
     def _wanted(self, type_url: str, subscription: _Subscription, snapshot: Snapshot) -> dict[str, Resource]:
         there = snapshot.of(type_url).resources
@@ -168,34 +205,69 @@ class Stream:
             for name, resource in self._wanted(CDS, clusters, snapshot).items():
                 if name not in clusters.sent or clusters.sent[name].version != resource.version:
                     endpoints.sent.pop(name, None)
+                    endpoints.open.add(name)
 
     def _leaving(self, clusters: _Subscription, snapshot: Snapshot) -> dict[str, Resource]:
         wanted = self._wanted(CDS, clusters, snapshot)
         return {name: sent for name, sent in clusters.sent.items() if name not in wanted}
 
-    def _difference(
-        self, type_url: str, subscription: _Subscription, snapshot: Snapshot, *, kept: Iterable[Resource]
+    def _whole(
+        self, type_url: str, subscription: _Subscription, snapshot: Snapshot, *, kept: dict[str, Resource]
     ) -> list[Response]:
-        """The response of one type, or none where the client has everything. `kept` must not vanish yet."""
-        wanted = {resource.name: resource for resource in kept} | self._wanted(type_url, subscription, snapshot)
-        news = {
-            name: resource
-            for name, resource in wanted.items()
-            if name not in subscription.sent or subscription.sent[name].version != resource.version
-        }
-        if type_url in WHOLE:
-            if not news and not subscription.owed and wanted.keys() == subscription.sent.keys():
-                return []
-            carried, subscription.sent = wanted, wanted
-        else:
-            if not news:
-                return []
-            carried = news
-            subscription.sent = subscription.sent | news
+        """All there is of a type, or nothing where the client has that. `kept` must not vanish yet."""
+        wanted = kept | self._wanted(type_url, subscription, snapshot)
+        news = [name for name, resource in wanted.items() if _differs(subscription.sent.get(name), resource)]
+        subscription.open.clear()
+        subscription.everything = False
+        if not news and not subscription.owed and wanted.keys() == subscription.sent.keys():
+            return []
+        subscription.sent = wanted
+        return [self._respond(type_url, subscription, snapshot, tuple(wanted[name] for name in sorted(wanted)))]
+
+    def _news(self, type_url: str, subscription: _Subscription, snapshot: Snapshot) -> list[Response]:
+        """What of a type the client has not, if anything: what a response leaves out stays as it was."""
+        there = snapshot.of(type_url).resources
+        looked_at: Iterable[str] = subscription.open
+        if subscription.everything:
+            looked_at = there.keys()
+        news: list[Resource] = []
+        for name in sorted(looked_at):
+            resource = there.get(name)
+            if resource is None:
+                self._forget(subscription, (name,))
+                continue
+            if not (subscription.wildcard or name in subscription.names):
+                continue
+            if _differs(subscription.sent.get(name), resource):
+                news.append(resource)
+        subscription.open.clear()
+        subscription.everything = False
+        # Where a response is not the whole truth, silence is the only way to say that there is none.
         subscription.owed = False
+        if not news:
+            return []
+        subscription.sent.update({resource.name: resource for resource in news})
+        return [self._respond(type_url, subscription, snapshot, tuple(news))]
+
+    def _respond(
+        self, type_url: str, subscription: _Subscription, snapshot: Snapshot, resources: tuple[Resource, ...]
+    ) -> Response:
         self._responses += 1
+        subscription.owed = False
         subscription.nonce = str(self._responses)
         subscription.version = snapshot.of(type_url).version
-        subscription.answered, subscription.refused = False, None
-        resources = tuple(carried[name] for name in sorted(carried))
-        return [Response(type_url, subscription.version, subscription.nonce, resources)]
+        subscription.carried = tuple(resource.name for resource in resources)
+        if subscription.answered:
+            subscription.answered = False
+            self._unanswered += 1
+        self._forget(subscription, subscription.refused if type_url in WHOLE else subscription.carried)
+        return Response(type_url, subscription.version, subscription.nonce, resources)
+
+    def _forget(self, subscription: _Subscription, names: Iterable[str]) -> None:
+        if self.refusing:
+            subscription.refused.forget(names)
+            self.refusing = any(each.refused for each in self._subscriptions.values())
+
+
+def _differs(sent: Resource | None, resource: Resource) -> bool:
+    return sent is not resource and (sent is None or sent.version != resource.version)

@@ -171,6 +171,14 @@ class _Server:
         if self._health.failed(time.monotonic()):
             _log.warning("cache_server_silent", server=self.name, error=type(error).__name__)
 
+    def answers(self) -> bool:
+        """Whether it says its version now."""
+        try:
+            self._send(lambda client: client.version())
+        except _SilentError:
+            return False
+        return True
+
     def close(self) -> None:
         self._client.close()
 
@@ -315,6 +323,10 @@ class Cache:
     def server(self, slot: str) -> _Server:
         """The server of a key."""
         return self._servers[choose(self._names, slot)]
+
+    def ping(self) -> bool:
+        """Whether every server answers."""
+        return all(server.answers() for server in self._servers.values())
 
     def close(self) -> None:
         """Close every connection."""

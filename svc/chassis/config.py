@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lb import bootstrap
+from lb.endpoint import zone_name
 
 # Size of every symmetric key that lies in a secret file, as hexadecimal text.
 KEY_BYTES = 32
@@ -84,6 +85,8 @@ class Process(_Concern):
     """Where gRPC is served; workers serve health only."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)]
     """Port of the Prometheus exposition on 127.0.0.1; 0 lets the system choose."""
+    zone: Annotated[str, AfterValidator(zone_name)] = ""
+    """Where it runs: peers and gateways of the same zone prefer it, and it prefers them. Empty: not said."""
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
     """Least severe level that is logged."""
     consumer_sample: Annotated[int, Field(ge=0, le=1_000_000)] = 20
@@ -104,6 +107,8 @@ class Xds(_Concern):
 
     xds: Addresses
     """Control planes, tried in this order."""
+    state: Path | None = None
+    """Directory of what was good last, for a start while none of them answers."""
 
 
 class CacheSettings(_Concern):
@@ -228,4 +233,5 @@ def install_control_planes(settings: Settings, *, service: str) -> None:
     """Tell gRPC where the control planes are. It reads them once, with the first `xds:///` channel of the process."""
     control_planes = [str(address) for address in settings.xds.xds]
     environ = os.environ  # noqa: TID251 - gRPC takes its bootstrap from the environment and from nowhere else
-    bootstrap.install(environ, control_planes, instance=settings.process.instance, service=service)
+    process = settings.process
+    bootstrap.install(environ, control_planes, instance=process.instance, service=service, zone=process.zone)

@@ -55,6 +55,9 @@ _ROLLBACK_S: Final = 0.5
 # The server ends a transaction whose process is stopped this long after the deadline, and frees its locks.
 _ABANDONED_MS: Final = 1000
 # statement_timeout is off for COMMIT: cancelling one that waits for its replica would acknowledge what can be lost.
+_SHORTEST: Final = sqlalchemy.text("SELECT 1")
+# An answer that takes longer is none.
+_PING_S: Final = 1.0
 _COMMIT: Final = "SET LOCAL statement_timeout = 0; COMMIT"
 
 
@@ -131,6 +134,10 @@ class Database:
         transaction that appends, and they would pay.
         """
         return self._run(work, _READ_COMMITTED, deadline, ())
+
+    def ping(self) -> None:
+        """Have it answer the shortest question soon. Raises AppError where it does not."""
+        self.read(lambda tx: tx.execute(_SHORTEST), deadline=Deadline.after(_PING_S))
 
     def close(self) -> None:
         """Close the connections that are not in use; waits for none."""

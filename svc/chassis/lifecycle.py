@@ -4,10 +4,10 @@
 with a `build` from its `wiring`, and return the exit code. Leaving goes from the outside in, so that no call fails:
 
     health NOT_SERVING, out of the registry    nobody new is sent here
-    linger                                     until every client has heard of it
+    every client has acknowledged that         told by the control planes (`lb/registry/departure.py`)
     server stops                               unary calls finish, streams are told to open again elsewhere
     backgrounds stop                           nothing produces work any more
-    channels, cache, database, registry close
+    channels, cache, database, registry close  and with it the lease ends
     the last spans are exported
 
 A step that fails is logged and counted, and the next one still runs.
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 from prometheus_client import start_http_server
@@ -31,6 +31,7 @@ from lb.endpoint import Endpoint, service_name
 from svc.chassis import consumers, metrics, revocations, telemetry
 from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Settings, install_control_planes
+from svc.chassis.health import DeepChecks
 from svc.chassis.resources import DATABASE_CONNECTIONS, Resources
 from svc.chassis.server import Limits, Server, Service
 from svc.chassis.tokens import TokenVerifier
@@ -38,12 +39,18 @@ from svc.chassis.tokens import TokenVerifier
 # Threads beyond the database's connections: cache hits and calls to peers need no connection.
 SERVICE_LIMITS: Final = Limits(threads=DATABASE_CONNECTIONS + 4, streams=64)
 WORKER_LIMITS: Final = Limits(threads=1, streams=0)
-# From the delete in etcd over the control planes to every client takes 0.1 s; a second forgives a busy machine.
-LINGER_S: Final = 1.0
+# Clients have acknowledged that this instance is gone within a tenth of a second. One that hangs is not waited for
+# longer than this; it finds the port closed when it wakes.
+ACKNOWLEDGE_S: Final = 3.0
+# A client that has acknowledged has not yet told all its threads.
+SETTLE_S: Final = 0.2
 # The longest timeout of a unary method (5 s) and a little.
 GRACE_S: Final = 6.0
 # etcd's answer to leaving; without it the lease ends by itself, and clients notice the closed port.
 LEAVE_S: Final = 1.0
+# How long an instance waits for etcd before it says that it serves: whoever replaces another by it relies on its being
+# found. Without etcd it serves all the same, for clients know its port from before.
+JOIN_S: Final = 2.0
 # A worker's background has this long to give back what it holds.
 BACKGROUND_STOP_S: Final = 5.0
 # How soon a dead background of a worker is noticed.
@@ -75,8 +82,17 @@ class Background(Protocol):
         ...
 
 
+@runtime_checkable
+class Turning(Protocol):
+    """A background that knows whether its loop turns; one that is stuck looks alive from outside."""
+
+    def turns(self) -> bool:
+        """Whether it has come by the beginning of its loop, or by a wait, not too long ago."""
+        ...
+
+
 class Stop:
-    """What ends a process: a signal, or whoever sets it. A second one cuts the linger short."""
+    """What ends a process: a signal, or whoever sets it. A second one cuts the waiting for clients short."""
 
     def __init__(self) -> None:
         """Not asked for yet."""
@@ -158,6 +174,14 @@ class _Life:
         self.at_end("resources", self.resources.close)
         return work(self)
 
+    def check_dependencies(self) -> None:
+        """Report from now on whether what is in use answers."""
+        checks = DeepChecks()
+        for dependency, check in self.resources.checks().items():
+            checks.add(dependency, check)
+        self.at_end("deep-checks", checks.stop)
+        checks.start()
+
     def listen(self, server: Server) -> int:
         """Start a server; returns its port."""
         port = server.bind(self.settings.process.listen)
@@ -214,6 +238,7 @@ def serve(
         for task in resources.tasks:
             life.at_end(task.name, task.stop)
             task.start()
+        life.check_dependencies()
         port = life.listen(server)
         log.info("listening", address=settings.process.listen.host, port=port)
         while not life.stop.asked.is_set() and not verifier.wait_loaded(KEYS_EVERY_S):
@@ -238,16 +263,22 @@ def _join(life: _Life, server: Server, port: int) -> None:
         port=port,
         version=importlib.metadata.version("weft"),
         start_time=SystemClock().now(),
+        zone=process.zone,
     )
 
     def leave() -> None:
         server.serving(False)
-        confirmed = life.resources.agent.leave(LEAVE_S)
-        log.info("left", confirmed=confirmed)
-        life.stop.hurried.wait(LINGER_S)
+        left = life.resources.agent.depart(
+            endpoint, confirm_s=LEAVE_S, acknowledge_s=ACKNOWLEDGE_S, hurried=life.stop.hurried
+        )
+        log.info("left", confirmed=left.confirmed, alone=left.alone, unanswered=left.unanswered)
+        if not left.alone:
+            life.stop.hurried.wait(SETTLE_S)
 
     life.at_end("leave", leave)
     life.resources.agent.register(endpoint)
+    if not life.resources.agent.wait_registered(JOIN_S):
+        log.warning("not_registered_yet", waited_s=JOIN_S)
     server.serving(True)
     log.info("serving", port=port)
 
@@ -268,7 +299,10 @@ def run_worker(
         for task in life.resources.tasks:
             life.at_end(task.name, task.stop)
             task.start()
+        life.check_dependencies()
         for background in backgrounds:
+            if isinstance(background, Turning):
+                server.liveness.add(type(background).__name__, background.turns)
             life.at_end(type(background).__name__, partial(background.stop, BACKGROUND_STOP_S))
             background.start()
         life.at_end("health", lambda: server.serving(False))

@@ -34,6 +34,15 @@ RPC_SHED: Final = Counter(
     ["service", "criticality"],
 )
 
+RPC_THREADS: Final = Gauge("weft_rpc_threads", "Threads that serve unary calls.")
+RPC_BUSY: Final = Counter("weft_rpc_busy_seconds_total", "Seconds that these threads have been busy, all together.")
+RPC_WAITING: Final = Gauge("weft_rpc_waiting", "Unary calls that wait for one of them.")
+DEPENDENCY_UP: Final = Gauge(
+    "weft_dependency_up",
+    "1 while what the process depends on answers it. Its readiness does not follow.",
+    ["dependency"],
+)
+
 CACHE_REQUESTS: Final = Counter(
     "weft_cache_requests_total",
     "Look-ups in the cache; `result` is hit, miss or error (an error is served like a miss).",

@@ -5,7 +5,7 @@ registry, an e-mail worker no cache.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -16,6 +16,7 @@ from opentelemetry.trace import Tracer
 
 from lb import channel as channels
 from lb.config import EtcdSettings
+from lb.lastgood import LastGood
 from lb.registry.agent import Agent
 from svc.chassis import metrics, telemetry
 from svc.chassis.cache import Cache
@@ -49,6 +50,7 @@ class Resources:
         self.settings = settings
         self.name = name
         self.tasks: list[Task] = []
+        self._checks: dict[str, Callable[[], object]] = {}
         self._channels: dict[str, grpc.Channel] = {}
         self._lock = threading.Lock()
 
@@ -75,6 +77,7 @@ class Resources:
                 user=None if password is None else etcd.etcd_user,
                 password=password,
             ),
+            last_good=None if self.settings.xds.state is None else LastGood(self.settings.xds.state),
             on_registration=self._registered,
             on_renewal=lambda outcome: metrics.LEASE_RENEWALS.labels(outcome=outcome).inc(),
         )
@@ -101,12 +104,28 @@ class Resources:
         """The process's one channel to another service of the mesh; it connects with the first call."""
         with self._lock:
             if service not in self._channels:
-                self._channels[service] = channels.open(service)
+                self._channels[service] = channels.open(service, state=self.settings.xds.state)
             return self._channels[service]
 
     def add_background(self, name: str, start: Callable[[], None], stop: Callable[[], None]) -> None:
         """Run something beside the calls: started before the first call, stopped after the last."""
         self.tasks.append(Task(name, start, stop))
+
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """For each dependency in use, a question that it answers when it works."""
+        opened = vars(self)
+        checks = dict(self._checks)
+        if (database := opened.get("database")) is not None:
+            checks["database"] = database.ping
+        if (cache := opened.get("cache")) is not None:
+            checks["cache"] = cache.ping
+        if (agent := opened.get("agent")) is not None:
+            checks["registry"] = lambda: agent.registered()
+        return checks
+
+    def add_check(self, dependency: str, check: Callable[[], object]) -> None:
+        """Ask this, too."""
+        self._checks[dependency] = check
 
     def close(self) -> None:
         """Close what has been opened: channels, cache, database, registry."""

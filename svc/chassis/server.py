@@ -27,7 +27,9 @@ from svc.chassis.config import Address
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
+from svc.chassis.health import LIVENESS, Liveness
 from svc.chassis.interceptors import ORDER, status
+from svc.chassis.load import TRAILER, Meter
 from svc.chassis.workers import Workers
 from weft_protos import grounds, policy, redaction
 
@@ -60,8 +62,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     # gRPC's own protection refuses streams at random, critical ones too, and clients repeat them at once.
     ("grpc.http.overload_protection", 0),
-    # Gateways and peers ping every second to notice a hung instance; half of that leaves room for jitter.
-    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+    # Gateways ping twice a second to notice a hung instance, peers once; half of that leaves room for jitter.
+    ("grpc.http2.min_ping_interval_without_data_ms", 250),
     ("grpc.keepalive_permit_without_calls", 1),
     # Notices a client that vanished without a word within 10 s; ping_timeout is the one that closes.
     ("grpc.keepalive_time_ms", 5_000),
@@ -131,9 +133,11 @@ def _guard(call: Call) -> Iterator[None]:
         log.exception("interceptor_failed", method=call.method.name, without=redaction.values(call.message))
 
 
-def _abort(context: grpc.ServicerContext, call: Call) -> NoReturn:
+def _abort(context: grpc.ServicerContext, call: Call, load: bytes = b"") -> NoReturn:
     assert call.refusal is not None
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", call.refusal.details)]
+    if load:
+        trailers.append((TRAILER, load))
     if call.refusal.pushback_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(call.refusal.pushback_ms)))
     if call.shed:
@@ -210,15 +214,20 @@ class _Route:
         return response.SerializeToString()
 
 
-def _unary(route: _Route, level: Criticality, workers: Workers) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def _unary(
+    route: _Route, level: Criticality, workers: Workers, meter: Meter
+) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
         call = route.call(body, context, level, shed=workers.refuses)
         answer = b""
         with _guard(call), ExitStack() as stack:
             route.enter(stack, call)
             answer = route.serialize(route.handle(call, call.is_active))
+        load = meter.report
         if call.refusal is not None:
-            _abort(context, call)
+            _abort(context, call, load)
+        if load:
+            context.set_trailing_metadata(((TRAILER, load),))
         return answer
 
     return serve
@@ -293,6 +302,10 @@ class _Methods(grpc.GenericRpcHandler):
         return handlers[self._courier.read(handler_call_details.invocation_metadata, method=name, own=own)]
 
 
+def _answer(good: bool) -> Any:
+    return health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
+
+
 class Server:
     """Serves contract services and health. Made, bound, started, drained and stopped once."""
 
@@ -323,7 +336,8 @@ class Server:
             name: ThreadPoolExecutor(size, thread_name_prefix=f"{self._mark}-{name}") for name, size in sizes.items()
         }
         places = limits.threads * QUEUE_PER_THREAD
-        self._workers = Workers(limits.threads, places=places, name=self._mark)
+        self._meter = Meter(limits.threads)
+        self._workers = Workers(limits.threads, places=places, name=self._mark, meter=self._meter)
         self._server = grpc.server(
             self._workers.lane(Criticality.DEFAULT),
             options=(*OPTIONS, ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION + limits.streams)),
@@ -335,6 +349,8 @@ class Server:
         for descriptor, target in services:
             self._add(methods, descriptor, target, verifier)
         self._server.add_generic_rpc_handlers((methods,))
+        self.liveness = Liveness()
+        self.liveness.add("workers", self._workers.turn)
         self._health = health.HealthServicer()
         self._add_health()
         self.serving(False)
@@ -352,7 +368,7 @@ class Server:
                 methods.add_unary(route.method, {level: self._unary(route, level) for level in Criticality})
 
     def _unary(self, route: _Route, level: Criticality) -> RpcHandler:
-        behaviour = _unary(route, level, self._workers)
+        behaviour = _unary(route, level, self._workers, self._meter)
         _run_in(self._workers.lane(level), behaviour)
         return grpc.unary_unary_rpc_method_handler(behaviour)
 
@@ -362,6 +378,8 @@ class Server:
 
     def _add_health(self) -> None:
         def check(request: Any, context: grpc.ServicerContext) -> Any:
+            if request.service == LIVENESS:
+                return health_pb2.HealthCheckResponse(status=_answer(self.liveness.goes_on()))
             return self._health.Check(request, context)
 
         def watch(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
@@ -388,13 +406,13 @@ class Server:
     def start(self) -> None:
         """Answer calls. Health says NOT_SERVING until `serving(True)`."""
         self._workers.start()
+        self._meter.start(f"{self._mark}-load")
         self._server.start()
 
     def serving(self, ready: bool) -> None:
         """What health answers, for the process and for each of its services."""
-        answer = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in self._names:
-            self._health.set(name, answer)
+            self._health.set(name, _answer(ready))
 
     @property
     def waiting(self) -> int:
@@ -409,6 +427,7 @@ class Server:
         self._draining.set()
         self._server.stop(grace_s).wait()
         self._workers.shutdown()
+        self._meter.stop()
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         left = [thread for thread in threading.enumerate() if thread.name.startswith(self._mark)]

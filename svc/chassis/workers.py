@@ -12,22 +12,30 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Final
 
+from svc.chassis import metrics
 from svc.chassis.admission import Admission
 from svc.chassis.clock import SystemClock
 from svc.chassis.criticality import Criticality
+from svc.chassis.load import Meter
 
+#: The longest that any contract lets a unary call take.
+LONGEST_S: Final = 30.0
+#: What a call may need beyond its deadline: a commit that is under way, a rollback, a thread that got no processor.
+OVERDUE_S: Final = 2.0
 #: A refusal takes a fraction of a millisecond; the second thread is for one that waits for its caller's bytes.
 REFUSERS: Final = 2
+_NEVER: Final = float("inf")
 
 
 class _Work:
     """One call: gRPC's function and what it is told of its end."""
 
-    __slots__ = ("_arguments", "_function", "future")
+    __slots__ = ("_arguments", "_function", "future", "until")
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self._function = function
         self._arguments = arguments
+        self.until = _deadline(arguments)
         self.future: Future[Any] = Future()
 
     def run(self) -> None:
@@ -43,7 +51,7 @@ class _Work:
 class _Lane(ThreadPoolExecutor):
     """The pool of one class. It has no threads of its own."""
 
-    def __init__(self, level: Criticality, take: Callable[[Criticality, _Work, float], None]) -> None:
+    def __init__(self, level: Criticality, take: Callable[[Criticality, _Work], None]) -> None:
         super().__init__(max_workers=1)
         self._level = level
         self._take = take
@@ -51,7 +59,7 @@ class _Lane(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **_: Any) -> Future[Any]:
         """Have it served, or refused."""
         work = _Work(fn, args)
-        self._take(self._level, work, _deadline(args))
+        self._take(self._level, work)
         return work.future
 
 
@@ -64,8 +72,12 @@ def _deadline(arguments: tuple[Any, ...]) -> float:
 class Workers:
     """A fixed number of threads for calls of every class."""
 
-    def __init__(self, threads: int, *, places: int, name: str) -> None:
-        """At most `places` calls wait for a thread. `name` begins the threads' names. Nothing runs until `start`."""
+    def __init__(self, threads: int, *, places: int, name: str, meter: Meter) -> None:
+        """At most `places` calls wait for a thread. `name` begins the threads' names. Nothing runs until `start`.
+
+        `meter` is told of every call that is let in, and of its end.
+        """
+        self._meter = meter
         self._admission: Admission[_Work] = Admission(threads=threads, places=places)
         self._lock = threading.Lock()
         self._closed = False
@@ -77,8 +89,13 @@ class Workers:
             REFUSERS, thread_name_prefix=f"{name}-refuse", initializer=self._mark_refuser
         )
         self._threads = [
-            threading.Thread(target=self._serve, name=f"{name}-rpc-{number}", daemon=True) for number in range(threads)
+            threading.Thread(target=self._serve, args=(number,), name=f"{name}-rpc-{number}", daemon=True)
+            for number in range(threads)
         ]
+        # By thread: when the call it is at must have ended. Each is written by its thread alone.
+        self._over_at = [_NEVER] * threads
+        metrics.RPC_THREADS.set(threads)
+        metrics.RPC_WAITING.set_function(lambda: self.waiting)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -100,6 +117,19 @@ class Workers:
         """Whether the calling thread has a call only in order to refuse it."""
         return getattr(self._here, "refuses", False)
 
+    def turn(self) -> bool:
+        """Whether calls are still served: some thread runs that has not been at one call for longer than any may take.
+
+        Every wait of a call ends by its deadline, also where what it waits for is dead; so threads that have all missed
+        theirs are not slow but stuck, and no call will be served until the process is replaced.
+        """
+        now = time.monotonic()
+        if self._closed or self._threads[0].ident is None:
+            return True  # it begins, or ends
+        return any(
+            thread.is_alive() and over_at > now for thread, over_at in zip(self._threads, self._over_at, strict=True)
+        )
+
     def shutdown(self) -> None:
         """Begin nothing any more, forget whoever waits, let the threads end with the call they are at."""
         with self._lock:
@@ -114,17 +144,20 @@ class Workers:
     def _mark_refuser(self) -> None:
         self._here.refuses = True
 
-    def _offer(self, level: Criticality, work: _Work, until: float) -> None:
+    def _offer(self, level: Criticality, work: _Work) -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the server has stopped")
-            refused = self._admission.offer(work, level, now=time.monotonic(), until=until)
-        for each in refused:
-            self._refusers.submit(each.run)
+            refused = self._admission.offer(work, level, now=time.monotonic(), until=work.until)
         if work not in refused:
+            self._meter.arrived()
             self._tokens.put(None)
+        for each in refused:
+            if each is not work:
+                self._meter.left()
+            self._refusers.submit(each.run)
 
-    def _serve(self) -> None:
+    def _serve(self, number: int) -> None:
         while True:
             self._tokens.get()
             began = time.monotonic()
@@ -134,10 +167,16 @@ class Workers:
             if closed:
                 return
             for each in late:
+                self._meter.left()
                 self._refusers.submit(each.run)
             if work is None:
                 continue
+            self._over_at[number] = min(work.until, began + LONGEST_S) + OVERDUE_S
             work.run()
+            self._over_at[number] = _NEVER
+            seconds = time.monotonic() - began
+            metrics.RPC_BUSY.inc(seconds)
+            self._meter.left()
             with self._lock:
-                self._admission.served(time.monotonic() - began)
+                self._admission.served(seconds)
             del work

@@ -24,8 +24,8 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def real_servers() -> Iterator[Servers]:
-    """Etcd, PostgreSQL, two memcacheds and RabbitMQ, without anything of ours."""
-    names = ("etcd-1", "postgres-1", "memcached-1", "memcached-2", "rabbitmq-1")
+    """PostgreSQL, two memcacheds and RabbitMQ, without anything of ours."""
+    names = ("postgres-1", "memcached-1", "memcached-2", "rabbitmq-1")
     with temporary() as folder, single.started(folder, *names) as started:
         yield started
 

@@ -50,6 +50,13 @@ def test_every_key_is_loaded_once_and_both_servers_hold_some(entry: Entry[str], 
             assert int(client.stats()[b"curr_items"]) > 0
 
 
+def test_a_cache_answers_where_all_its_servers_do(servers: list[tuple[str, int]]) -> None:
+    with contextlib.closing(Cache(servers, key=KEY)) as cache:
+        assert cache.ping()
+    with contextlib.closing(Cache([*servers, ("127.0.0.1", 1)], key=KEY)) as cache:
+        assert not cache.ping()
+
+
 def test_a_deleted_value_is_loaded_anew_and_a_late_fill_is_refused(
     entry: Entry[str], servers: list[tuple[str, int]]
 ) -> None:

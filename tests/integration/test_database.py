@@ -64,6 +64,19 @@ def database(url: str) -> Iterator[Database]:
     opened.close()
 
 
+def test_a_database_that_is_there_answers_the_shortest_question_and_one_that_is_not_does_not(
+    database: Database, url: str
+) -> None:
+    database.ping()
+
+    away = Database(
+        sqlalchemy.make_url(url).set(port=1).render_as_string(hide_password=False), pool_size=1, name="away"
+    )
+    with pytest.raises(Unavailable):
+        away.ping()
+    away.close()
+
+
 def soon() -> Deadline:
     return Deadline.after(20.0)
 

@@ -12,6 +12,7 @@ from deploy.cli.replay.run import Outcome, Runner
 from deploy.supervisor import procfs, single
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
+from deploy.supervisor.stack import REGISTRY
 from deploy.supervisor.workspace import temporary
 from tests.waiting import eventually, listens
 
@@ -105,10 +106,10 @@ def test_a_second_start_finds_the_running_mesh(mesh: Mesh) -> None:
 
 
 def test_stopping_leaves_no_process_and_no_port_behind() -> None:
-    with temporary() as folder, single.started(folder, "etcd-1", "memcached-1", "rabbitmq-1") as servers:
+    with temporary() as folder, single.started(folder, *REGISTRY, "memcached-1", "rabbitmq-1") as servers:
         status = servers.mesh.status()
         ports = [int(process.address.rpartition(":")[2]) for process in status.processes]
-        assert {"epmd", "etcd-1", "memcached-1", "rabbitmq-1"} == {process.name for process in status.processes}
+        assert {"epmd", *REGISTRY, "memcached-1", "rabbitmq-1"} == {process.name for process in status.processes}
         assert all(listens(port) for port in ports)
 
         assert servers.mesh.stop()

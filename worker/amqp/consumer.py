@@ -52,10 +52,9 @@ class Consumer:
         return self._link.alive()
 
     def cancel(self) -> None:
-        """Take no more deliveries: those in the buffer go back to the queue when the connection closes."""
+        """Ask for no more deliveries. Those in the buffer can still be taken; the rest is the queue's at the end."""
         with self._filled:
             self._cancelled = True
-            self._buffer.clear()
             self._filled.notify_all()
         self._link.submit(self._cancel)
 
@@ -131,7 +130,7 @@ class Consumer:
             session=self._session,
         )
         with self._filled:
-            if not (self._cancelled or self._paused):
+            if not self._paused:
                 self._buffer.append(delivery)
                 self._filled.notify()
 

@@ -1,27 +1,39 @@
-"""etcd: the registry. One member, authentication on, loopback only.
+"""etcd: the registry. Members of one cluster, authentication on, loopback only.
 
 Debian's 3.4. Authentication is set up over etcd's JSON gateway, so that no password shows up in anybody's argv.
+Before the members start, `etcd_cluster.py` sees to it that their data is that of one cluster.
 """
 
 import asyncio
 import base64
 import http.client
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
+
+import structlog
 
 from deploy.supervisor.account import Account
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Kind, Server
-from deploy.supervisor.probe import HOST
+from deploy.supervisor.probe import HOST, Answer, NoAnswerError
 from deploy.supervisor.readiness import Http
+
+log = structlog.get_logger()
 
 BINARY = "/usr/bin/etcd"
 USER = "weft"
 PREFIX = "/weft/"
 REQUEST_TIMEOUT_S = 10.0
+HEARTBEAT_MS = 150
+ELECTION_MS = 1500
+"""A leader that is silent for so long is replaced. Half as long again as by default: while a mesh starts on two cores,
+a healthy member may get no turn for a second, and every election costs all clients their answers."""
+QUOTA_BYTES = 512 << 20
+"""As much as a member keeps on disk, besides its log. Routes of a thousand methods take a tenth of a megabyte."""
 TOKEN_TTL_S = 3600
 """A simple token lives on while it is used; this is how long a client may be silent."""
 
@@ -41,42 +53,105 @@ class EtcdError(Exception):
     """etcd said no; the message is etcd's."""
 
 
-def server(name: str, layout: Layout, account: Account | None, *, client_port: int, peer_port: int) -> Server:
-    """One member that is a cluster by itself."""
-    home = layout.home(name)
-    client, peer = f"http://{HOST}:{client_port}", f"http://{HOST}:{peer_port}"
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of the cluster and where it listens."""
+
+    name: str
+    client_port: int
+    peer_port: int
+
+    @property
+    def peer(self) -> str:
+        """Where the other members reach it."""
+        return f"http://{HOST}:{self.peer_port}"
+
+
+def initial_cluster(members: Sequence[Member]) -> str:
+    """All members as etcd wants them named: `etcd-1=http://127.0.0.1:21001,...`."""
+    return ",".join(f"{member.name}={member.peer}" for member in members)
+
+
+def data_dir(name: str, layout: Layout) -> Path:
+    """Where a member keeps its data."""
+    return layout.home(name) / "member"
+
+
+@dataclass(slots=True)
+class _Alive:
+    """Ready as soon as it can answer for the cluster; from then on asked only whether it answers at all.
+
+    A member without a quorum is healthy: ending it would take the quorum further away.
+    """
+
+    port: int
+    _started: bool = field(default=False, init=False)
+
+    async def check(self) -> Answer:
+        """`/health` asks the quorum, `/version` only this process. Raises NoAnswerError."""
+        answer = await Http(self.port, "/version").check()
+        if self._started:
+            return answer
+        try:
+            answer = await Http(self.port, "/health").check()
+        except NoAnswerError:  # it waits for the others, for longer than is waited for it
+            return Answer.REFUSING
+        self._started = answer is Answer.READY
+        return answer
+
+    async def close(self) -> None:
+        """The next process has to begin anew."""
+        self._started = False
+
+
+def server(
+    member: Member, layout: Layout, account: Account | None, *, cluster: Sequence[Member], after: tuple[str, ...] = ()
+) -> Server:
+    """One member of a cluster. It is ready once the cluster has a leader, so all of them start together."""
+    home = layout.home(member.name)
 
     async def prepare() -> None:
         layout.private(home, account)
 
     return Server(
-        name=name,
+        name=member.name,
         kind=Kind.ETCD,
         service="etcd",
         command=Command(
-            argv=(BINARY, *_flags(name, str(home / "member"), client, peer)),
-            env={**child_environ(), "HOME": str(home)},
+            argv=(BINARY, *_flags(member, str(data_dir(member.name, layout)), cluster)),
+            # Half of Go's usual slack: three members share the machine with everything else.
+            env={**child_environ(), "HOME": str(home), "GOGC": "50"},
             cwd=home,
             account=account,
         ),
-        probe=Http(client_port, "/health"),
-        ports=(client_port, peer_port),
+        probe=_Alive(member.client_port),
+        ports=(member.client_port, member.peer_port),
         prepare=prepare,
-        role="leader",
+        after=after,
+        watched=True,
     )
 
 
-def _flags(name: str, data: str, client: str, peer: str) -> tuple[str, ...]:
+def _flags(member: Member, data: str, cluster: Sequence[Member]) -> tuple[str, ...]:
+    client = f"http://{HOST}:{member.client_port}"
     return (
-        f"--name={name}",
+        f"--name={member.name}",
         f"--data-dir={data}",
         # All four URLs and the cluster, or it takes 2379 and 2380.
         f"--listen-client-urls={client}",
         f"--advertise-client-urls={client}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster={name}={peer}",
-        # Watchers ping every second to notice a frozen server; the default answers that with GOAWAY.
+        f"--listen-peer-urls={member.peer}",
+        f"--initial-advertise-peer-urls={member.peer}",
+        f"--initial-cluster={initial_cluster(cluster)}",
+        f"--heartbeat-interval={HEARTBEAT_MS}",
+        f"--election-timeout={ELECTION_MS}",
+        # A member that was stopped for a while asks before it makes the others vote.
+        "--pre-vote",
+        f"--quota-backend-bytes={QUOTA_BYTES}",
+        "--snapshot-count=5000",
+        "--max-wals=2",
+        "--max-snapshots=2",
+        # Watchers ping often to notice a frozen server; the default answers that with GOAWAY.
         "--grpc-keepalive-min-time=1s",
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=10m",
@@ -89,9 +164,17 @@ def _flags(name: str, data: str, client: str, peer: str) -> tuple[str, ...]:
     )
 
 
-async def enable_authentication(port: int, passwords: Passwords) -> None:
-    """Bring users, role and authentication to what they should be; no matter how far an earlier try came."""
-    await asyncio.to_thread(_enable_authentication, port, passwords)
+async def enable_authentication(ports: Sequence[int], passwords: Passwords) -> None:
+    """Bring users, role and authentication to what they should be; no matter how far an earlier try came.
+
+    Asks one member after the other. Raises OSError or EtcdError, as the last of them answered.
+    """
+    for port in ports[:-1]:
+        try:
+            return await asyncio.to_thread(_enable_authentication, port, passwords)
+        except (OSError, http.client.HTTPException, EtcdError) as error:
+            log.warning("member_passed_over", port=port, reason=str(error) or type(error).__name__)
+    return await asyncio.to_thread(_enable_authentication, ports[-1], passwords)
 
 
 def _enable_authentication(port: int, passwords: Passwords) -> None:

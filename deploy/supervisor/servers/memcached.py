@@ -33,5 +33,6 @@ def server(name: str, layout: Layout, account: Account | None, *, port: int) -> 
         probe=Memcached(port),
         ports=(port,),
         prepare=prepare,
+        watched=True,
         grace_s=5.0,
     )

@@ -20,8 +20,8 @@ from deploy.supervisor.readiness import Postgres
 
 SUPERUSER = "weft"
 BINARIES = Path("/usr/lib/postgresql")
-CONNECTIONS_MAX = 200
-"""Seven services and four workers with pools of ten and less, half of that again for a rolling restart."""
+CONNECTIONS_MAX = 400
+"""Thirty-two instances of one service with pools of eight, the rest of the mesh, and room for what restarts."""
 INITDB_TIMEOUT_S = 120.0
 
 

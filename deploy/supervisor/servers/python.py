@@ -13,18 +13,22 @@ from deploy.supervisor.part import Command, Kind, Server, Task
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.readiness import GrpcHealth, Http
 
+NETWORKS = "127.0.0.0/8"
+"""Where instances may be: everything that the supervisor starts listens on loopback."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Where the rest of the mesh is: the same for every process of ours."""
 
-    etcd: str
+    etcd: tuple[str, ...]
     etcd_user: str
     control_planes: tuple[str, ...]
     caches: tuple[str, ...]
     otlp_endpoint: str
     smtp: str
     secrets: Path
+    state: Path
     trace_ratio: float
     log_level: str
     consumer_sample: int
@@ -33,7 +37,7 @@ class Surroundings:
         """As environment variables."""
         return {
             **child_environ(),
-            "WEFT_ETCD": self.etcd,
+            "WEFT_ETCD": ",".join(self.etcd),
             "WEFT_ETCD_USER": self.etcd_user,
             "WEFT_XDS": ",".join(self.control_planes),
             "WEFT_CACHE": ",".join(self.caches),
@@ -41,6 +45,8 @@ class Surroundings:
             "WEFT_TRACE_RATIO": str(self.trace_ratio),
             "WEFT_SMTP": self.smtp,
             "WEFT_SECRETS": str(self.secrets),
+            "WEFT_STATE": str(self.state),
+            "WEFT_NETWORKS": NETWORKS,
             "WEFT_LOG_LEVEL": self.log_level,
             "WEFT_CONSUMER_SAMPLE": str(self.consumer_sample),
         }

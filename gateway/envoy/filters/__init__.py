@@ -41,11 +41,6 @@ class Link:
 
 CHAIN: Final = (
     Link(
-        names.HEADERS,
-        header_strip.build,
-        "first, so that nothing behind it reads trailers of a client, or headers that its route does not take",
-    ),
-    Link(
         names.REFUSAL,
         refusal.build,
         "before all that refuse: on the way out it sees every answer, and nothing overwrites its details",
@@ -59,6 +54,12 @@ CHAIN: Final = (
         names.GRPC_WEB,
         grpc_web.build,
         "before every filter that refuses, or a browser gets the refusal as text/plain",
+    ),
+    Link(
+        names.HEADERS,
+        header_strip.build,
+        "before all that read a client's trailers, or headers that its route does not take; behind grpc_web, "
+        "which puts an answer's trailers into its body",
     ),
     Link(
         names.ADDRESS_LIMIT,

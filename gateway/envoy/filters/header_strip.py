@@ -35,6 +35,10 @@ _BINARY: Final = {"remove_on_match": {"key_matcher": {"suffix": "-bin", "ignore_
 _EVERY: Final = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": ".*"}}}}
 #: The same, where no filter holds them to what instances read: everywhere but on gRPC methods' own paths.
 _UNREAD: Final = ("grpc-encoding", "grpc-timeout")
+#: What instances say of their load (gRFC A51, svc/chassis/load.py), for the gateway's balancing and nobody else's.
+#: Envoy has read it when an answer comes out of the router: among its headers, where it is nothing but a status, else
+#: among its trailers.
+LOAD_REPORT: Final = "endpoint-load-metrics-bin"
 #: By these an instance would speak as Envoy does; marks are what filters tell each other about a refusal.
 _OUTBOUND: Final = (
     *names.MARKS,
@@ -44,6 +48,7 @@ _OUTBOUND: Final = (
     "x-envoy-degraded",
     "x-envoy-immediate-health-check-fail",
     "x-envoy-ratelimited",
+    LOAD_REPORT,
 )
 #: Put on every answer, refusals included, so that whoever got one can look its trace up.
 TRACE: Final = {
@@ -58,7 +63,13 @@ _BYTES: Final = {
 
 def build(_: PolicySet) -> Any:
     """The filter's config: what comes after the headers, which the connection manager does not look at."""
-    return envoy(_MUTATION, mutations={"request_trailers_mutations": [_EVERY]})
+    return envoy(
+        _MUTATION,
+        mutations={
+            "request_trailers_mutations": [_EVERY],
+            "response_trailers_mutations": [{"remove": LOAD_REPORT}],
+        },
+    )
 
 
 def early() -> dict[str, Any]:

@@ -5,7 +5,7 @@
 -- comes by.
 -- So throttle and overload, which learn from them, are in here: another filter with a script would cost every call more
 -- than these do. Next to nothing runs for a call that is not refused: what the request was stands in a mark, too. Both, the
--- marks' names, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
+-- names of marks and ATTEMPTS, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
 
 local DOMAIN = "weft"
 local TYPES = "type.googleapis.com/google.rpc."
@@ -371,7 +371,9 @@ end
 function envoy_on_response(handle)
   local headers = handle:headers()
   local why, status, code = headers:get(WHY), headers:get(":status"), headers:get("grpc-status")
-  throttle.count(handle, headers, status == "503" or code == "14", why ~= nil)
+  local attempts = headers:get(ATTEMPTS)
+  if attempts ~= nil then headers:remove(ATTEMPTS) end
+  throttle.count(handle, headers, status == "503" or code == "14", why ~= nil, attempts)
   if why == nil then
     if status == "429" or code == "8" then overload.learn(handle, headers) end
     return

@@ -25,6 +25,7 @@ def build(_: PolicySet) -> Any:
         "STATUS": names.STATUS,
         "REASON": names.REASON,
         "WIRE": names.WIRE,
+        "ATTEMPTS": names.ATTEMPTS,
         "JWT": names.JWT,
         "PAYLOAD": names.JWT_PAYLOAD,
         "SUBJECT_LIMIT": names.SUBJECT_LIMIT,

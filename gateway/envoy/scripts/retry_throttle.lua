@@ -4,42 +4,44 @@
 --
 -- An instance that is killed costs nothing: its calls are answered by another one. In an outage of all instances the
 -- retries of a few calls are spent, and the rest fail at once.
--- SERVICE, TOKENS_MAX, COST, REFUND and REASON are set above.
+--
+-- Hedges have a bucket of their own: each attempt beyond the first costs ten, each call that needed none gives one back,
+-- and while no more than half is left, calls are not hedged. They keep their retries.
+-- SERVICE, HEDGED, TOKENS_MAX, HEDGES_MAX, COST, REFUND and REASON are set above.
 
 local left = {}
--- How many services have less than TOKENS_MAX left. While none has, a call that ends well changes nothing, and nothing is
--- looked up for it: that is nearly every call.
+-- How many buckets are not full. While all are, a call that ends well at once changes nothing, and nothing is looked up
+-- for it: that is nearly every call.
 local hurt = 0
 
--- The service whose retries count, nil where the contract allows none.
-local function service_of(handle)
-  return handle:metadata():get(SERVICE)
+local function spent(bucket, most)
+  return bucket ~= nil and (left[bucket] or most) * 2 <= most
 end
 
 local function limit(handle)
-  local service = service_of(handle)
-  if service ~= nil and (left[service] or TOKENS_MAX) * 2 <= TOKENS_MAX then
-    handle:headers():replace("x-envoy-max-retries", "0")
-  end
+  local route, headers = handle:metadata(), handle:headers()
+  if spent(route:get(SERVICE), TOKENS_MAX) then headers:replace("x-envoy-max-retries", "0") end
+  if spent(route:get(HEDGED), HEDGES_MAX) then headers:replace("x-envoy-upstream-rq-per-try-timeout-ms", "0") end
 end
 
-local function settle(handle, change)
-  local service = service_of(handle)
-  if service == nil then return end
-  local before = left[service] or TOKENS_MAX
-  local now = math.max(0, math.min(TOKENS_MAX, before + change))
-  left[service] = now
-  if before == TOKENS_MAX and now < TOKENS_MAX then hurt = hurt + 1 end
-  if before < TOKENS_MAX and now == TOKENS_MAX then hurt = hurt - 1 end
+local function settle(bucket, most, change)
+  if bucket == nil then return end
+  local before = left[bucket] or most
+  local now = math.max(0, math.min(most, before + change))
+  left[bucket] = now
+  if before == most and now < most then hurt = hurt + 1 end
+  if before < most and now == most then hurt = hurt - 1 end
 end
 
-local function count(handle, headers, failed, refused)
+local function count(handle, headers, failed, refused, more)
+  local route = handle:metadata()
   if failed then
     -- What a script has refused was never on its way.
-    if headers:get(REASON) == nil then settle(handle, -COST) end
+    if headers:get(REASON) == nil then settle(route:get(SERVICE), TOKENS_MAX, -COST) end
   elseif not refused then
-    settle(handle, REFUND)
+    settle(route:get(SERVICE), TOKENS_MAX, REFUND)
   end
+  if more ~= nil then settle(route:get(HEDGED), HEDGES_MAX, more > 0 and -COST * more or REFUND) end
 end
 
 return {
@@ -49,10 +51,12 @@ return {
     local ran, problem = pcall(limit, handle)
     if not ran then handle:logErr("throttle: " .. tostring(problem)) end
   end,
-  -- `failed`: the call ended in UNAVAILABLE; `refused`: the gateway gave the answer, be it because it reached no service.
-  count = function(handle, headers, failed, refused)
-    if not failed and hurt == 0 then return end
-    local ran, problem = pcall(count, handle, headers, failed, refused)
+  -- `failed`: the call ended in UNAVAILABLE; `refused`: the gateway gave the answer, be it because it reached no service;
+  -- `attempts`: how many were sent, of a call that may be hedged and was on its way.
+  count = function(handle, headers, failed, refused, attempts)
+    local more = attempts and (tonumber(attempts) or 1) - 1
+    if hurt == 0 and not failed and (more or 0) == 0 then return end
+    local ran, problem = pcall(count, handle, headers, failed, refused, more)
     if not ran then handle:logErr("throttle: " .. tostring(problem)) end
   end,
 }

@@ -1,6 +1,7 @@
 """The command line: one clear line on standard error for a wrong argument, and the status object others rely on."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from deploy.supervisor import messages
 from deploy.supervisor.config import Settings
 from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.layout import Layout
-from deploy.supervisor.messages import Event, Process, Status
+from deploy.supervisor.messages import Event, Process, Size, Status
 
 STATUS = Status(
     gateway="http://127.0.0.1:8080",
@@ -46,12 +47,22 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["explain", "0" * 32], 3, "no mesh runs here"),
         (["explain", "--as", "orders.fly", "PlaceOrder"], 2, "no contract names the scope 'orders.fly'; known are"),
         (["explain", "--as", "", "Nothing"], 2, "no contract has a method 'Nothing'"),
+        (["proxies"], 3, "no mesh runs here"),
+        (["proxies", "--json", "--watch"], 2, "--watch shows a table"),
         (["status"], 3, "no mesh runs here"),
         (["status", "--json"], 3, "no mesh runs here"),
         (["kill", "any"], 3, "no mesh runs here"),
         (["scale", "orders", "3"], 3, "no mesh runs here"),
         (["scale", "orders"], 2, "Missing argument"),
-        (["scale", "orders", "33"], 2, "size"),
+        (["scale", "orders", "33"], 2, "33 is no size; give 0 to 32, `auto`, or bounds such as 2-6"),
+        (["scale", "orders", "many"], 2, "many is no size"),
+        (["scale", "orders", "2-"], 2, "2- is no size"),
+        (["scale", "orders", "6-2"], 2, "6-2 is no range"),
+        (["scale", "orders", "0-2"], 2, "0-2 is no range"),
+        (["scale", "orders", "2-6"], 3, "no mesh runs here"),
+        (["scale", "orders", "auto"], 3, "no mesh runs here"),
+        (["restart"], 2, "Missing argument"),
+        (["restart", "orders-1"], 3, "no mesh runs here"),
         (["scale", "memcached", "3"], 2, "memcached cannot be resized while the mesh runs; identity, "),
         (["certificates", "bogus"], 2, "No such command"),
         (["certificates", "show"], 3, "no mesh was started in"),
@@ -134,7 +145,7 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "verb",
     [
-        *("up", "down", "status", "logs", "scale", "kill", "explain"),
+        *("up", "down", "status", "logs", "restart", "roll", "scale", "kill", "explain"),
         *("certificates show", "certificates renew"),
         *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
         *("keys list", "keys rotate", "keys revoke"),
@@ -159,10 +170,9 @@ def test_logs_of_a_service_are_those_of_its_instances(data: Path, capsys: pytest
 def test_the_status_object_has_the_promised_shape() -> None:
     found = json.loads(STATUS.to_json())
 
-    assert {"gateway", "urls", "processes"} == set(found)
-    assert ["name", "kind", "service", "pid", "address", "state", "restarts", "since", "role"] == list(
-        found["processes"][0]
-    )
+    assert {"gateway", "urls", "processes", "supervisor", "sizes"} == set(found)
+    promised = ["name", "kind", "service", "pid", "address", "state", "restarts", "since", "role"]
+    assert [*promised, "quarantined", "reason", "log"] == list(found["processes"][0])
 
 
 def test_a_status_survives_the_socket() -> None:
@@ -209,3 +219,29 @@ def test_each_part_is_one_line_with_its_seconds(capsys: pytest.CaptureFixture[st
     assert ["etcd-1", "ready", "0.3", "s"] == lines[0].split()
     assert lines[1].endswith("exited early with exit code 1; starting it again")
     assert 2 == len(lines)
+
+
+def test_what_is_in_quarantine_says_why_and_what_to_do() -> None:
+    lost = replace(STATUS.processes[1], quarantined=True, reason="exited early with exit code 2", log=("no database",))
+    found = replace(STATUS, processes=(STATUS.processes[0], lost))
+
+    assert "quarantined" in mesh._table(found, colour=False).splitlines()[2]
+    assert [
+        "relay-1 died again and again, last: exited early with exit code 2.",
+        "  relay-1 | no database",
+        "  It is tried once a minute, and now with `weft restart relay-1`.",
+    ] == mesh._quarantine(found)
+    assert [] == mesh._quarantine(STATUS)
+
+
+def test_what_is_sized_by_its_load_is_shown_with_its_bounds() -> None:
+    sizes = {"orders": Size(3, auto="2-4", load=1.9), "gateway": Size(2)}
+
+    assert ["sized by load: orders 3 of 2-4"] == mesh._sizes(replace(STATUS, sizes=sizes))
+    assert [] == mesh._sizes(STATUS)
+
+
+def test_sizes_survive_the_socket() -> None:
+    status = replace(STATUS, supervisor=7, sizes={"orders": Size(3, auto="2-4", load=1.9)})
+
+    assert status == messages.status_of(messages.decode(status.to_json().encode()))

@@ -1,12 +1,16 @@
 """Settings and the desired state: what is refused, and with which words."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from deploy.supervisor.account import Account
+from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.config import Settings, child_environ
-from deploy.supervisor.desired import DEFAULT_SIZES, Desired, complete_sizes
+from deploy.supervisor.desired import AUTOSCALED, DEFAULT_SIZES, Desired, complete_sizes
 from deploy.supervisor.errors import ConfigError
+from deploy.supervisor.part import Command
 
 
 def test_an_empty_environment_is_the_documented_defaults() -> None:
@@ -91,3 +95,65 @@ def test_sizes_not_given_are_the_defaults() -> None:
 def test_a_size_that_makes_no_sense_is_refused(name: str, size: int) -> None:
     with pytest.raises(ConfigError):
         complete_sizes({name: size})
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", True), ("on", True), ("off", False)])
+def test_sizing_by_load_can_be_switched_off(text: str, expected: bool) -> None:
+    assert expected == Settings.from_environ({"WEFT_AUTOSCALE": text, "HOME": "/nonexistent"}).autoscale
+
+
+def test_a_switch_is_on_or_off() -> None:
+    with pytest.raises(ConfigError, match="WEFT_AUTOSCALE=yes is neither on nor off"):
+        Settings.from_environ({"WEFT_AUTOSCALE": "yes"})
+
+
+def test_everything_with_a_load_is_sized_by_it_unless_somebody_asks_for_a_size(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+
+    assert AUTOSCALED == Desired.of(settings).auto
+    assert "orders" not in Desired.of(settings, sizes={"orders": 3}).auto
+    assert {} == Desired.of(settings, ephemeral=True).auto
+    assert {} == Desired.of(replace(settings, autoscale=False)).auto
+    assert all(bounds.clamp(DEFAULT_SIZES[name]) == DEFAULT_SIZES[name] for name, bounds in AUTOSCALED.items())
+
+
+def test_bounds_survive_being_written(tmp_path: Path) -> None:
+    desired = Desired.of(Settings(data=tmp_path)).sized_by_load("orders", Bounds(3, 6))
+    desired.write(tmp_path / "desired.json")
+
+    assert desired == Desired.read(tmp_path / "desired.json")
+    assert (3, Bounds(3, 6)) == (desired.sizes["orders"], desired.auto["orders"])
+
+
+def test_a_size_by_hand_ends_sizing_by_load_and_what_the_load_asks_for_does_not(tmp_path: Path) -> None:
+    desired = Desired.of(Settings(data=tmp_path))
+
+    assert "orders" not in desired.resized("orders", 3).auto
+    assert (4, AUTOSCALED) == (desired.following({"orders": 4}).sizes["orders"], desired.following({"orders": 4}).auto)
+
+
+@pytest.mark.parametrize(
+    ("service", "bounds", "why"),
+    [
+        ("audit", None, "audit has no load that says how many are needed; measured are identity"),
+        ("ghost", None, "ghost has no load"),
+        ("orders", Bounds(2, 33), "size of orders is 33; give 0 to 32"),
+    ],
+)
+def test_what_cannot_be_sized_by_load_is_refused(tmp_path: Path, service: str, bounds: Bounds | None, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Desired.of(Settings(data=tmp_path)).sized_by_load(service, bounds)
+
+
+def test_a_command_is_known_by_what_it_is_and_not_by_whose_shell_started_it() -> None:
+    command = Command(("/bin/x", "--port", "1"), {**child_environ(), "WEFT_LISTEN": "a"}, Path("/"))
+    same = replace(command, env={**command.env, "PATH": "/elsewhere", "HOME": "/other"})
+    others = [
+        replace(command, argv=("/bin/x", "--port", "2")),
+        replace(command, env={**command.env, "WEFT_LISTEN": "b"}),
+        replace(command, cwd=Path("/tmp")),
+        replace(command, account=Account("weft", 1, 1)),
+    ]
+
+    assert command.digest() == same.digest()
+    assert command.digest() not in {other.digest() for other in others}

@@ -211,9 +211,10 @@ def test_the_contract_is_asked_without_a_call(
     assert (rule, verdict == "allowed") == (said["decision"]["rule"], said["decision"]["allowed"])
     assert shown[0].startswith(f"{verdict}  {PLACE} ")
     assert ["rule", rule.split(" ")[0], rule.split(" ")[1], said["decision"]["contract"]] == shown[1].split()
-    assert ["limit", "timeout", "retry", "cache", "overload"] == [line.split()[0] for line in shown[2:7]]
-    assert "cache    -" == shown[5]
-    errors = "\n".join(shown[7:])
+    parts = ["limit", "timeout", "retry", "hedging", "cache", "overload"]
+    assert parts == [line.split()[0] for line in shown[2:8]]
+    assert "cache    -" == shown[6]
+    errors = "\n".join(shown[8:])
     assert "error    FAILED_PRECONDITION (400): too little is left; " in errors
     assert (
         "error    PERMISSION_DENIED (403): The token has none of the scopes orders.write.\n         SCOPE_MISSING"

@@ -1,9 +1,12 @@
 """What the supervisor keeps on disk: layout, secrets, log files, record of processes."""
 
+import asyncio
 import json
 import os
 import stat
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,10 @@ from deploy.supervisor import logfile, procfs
 from deploy.supervisor.account import Account
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.layout import MARKER, Layout
+from deploy.supervisor.orphans import stop_strays
 from deploy.supervisor.record import Entry, Record
 from deploy.supervisor.secrets import DATABASES, Secrets
+from tests.waiting import eventually
 
 
 def mode(path: Path) -> int:
@@ -156,38 +161,49 @@ class TestLogfile:
 
 class TestRecord:
     def entry(self, pid: int, start_time: int) -> Entry:
-        return Entry("orders-1", pid, start_time, stop_rank=1, stop_signal=15, grace_s=1.0)
+        return Entry(
+            name="orders-1",
+            pid=pid,
+            start_time=start_time,
+            digest="d",
+            ports=(21000,),
+            starts=1,
+            since="2026-01-01T00:00:00+00:00",
+            stop_rank=1,
+            stop_signal=15,
+            grace_s=1.0,
+        )
 
-    def test_a_process_that_outlived_its_supervisor_is_an_orphan(self, tmp_path: Path) -> None:
+    def test_a_process_that_outlived_its_supervisor_is_a_survivor(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())
         assert own is not None
         Record(tmp_path / "p.json").put(self.entry(os.getpid(), own))
 
-        assert ["orders-1"] == [entry.name for entry in Record(tmp_path / "p.json").orphans()]
+        assert ["orders-1"] == [entry.name for entry in Record(tmp_path / "p.json").survivors()]
 
-    def test_our_own_children_are_no_orphans(self, tmp_path: Path) -> None:
+    def test_our_own_children_are_no_survivors(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())
         assert own is not None
         record = Record(tmp_path / "p.json")
         record.put(self.entry(os.getpid(), own))
 
-        assert [] == record.orphans()
+        assert () == record.survivors()
 
     def test_a_pid_that_was_used_again_is_left_alone(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())
         assert own is not None
         Record(tmp_path / "p.json").put(self.entry(os.getpid(), own - 1))
 
-        assert [] == Record(tmp_path / "p.json").orphans()
+        assert () == Record(tmp_path / "p.json").survivors()
 
-    def test_a_process_that_ended_is_no_orphan(self, tmp_path: Path) -> None:
+    def test_a_process_that_ended_is_no_survivor(self, tmp_path: Path) -> None:
         child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
         start = procfs.start_time(child.pid)
         assert start is not None
         Record(tmp_path / "p.json").put(self.entry(child.pid, start))
         child.communicate()
 
-        assert [] == Record(tmp_path / "p.json").orphans()
+        assert () == Record(tmp_path / "p.json").survivors()
 
     def test_a_record_from_before_the_last_boot_is_void(self, tmp_path: Path) -> None:
         path = tmp_path / "p.json"
@@ -196,7 +212,48 @@ class TestRecord:
         Record(path).put(self.entry(os.getpid(), own))
         path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
 
-        assert [] == Record(path).orphans()
+        assert () == Record(path).survivors()
+
+    def test_what_a_successor_has_not_taken_over_yet_stays_on_record(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        first = Record(tmp_path / "p.json")
+        first.put(self.entry(os.getpid(), own))
+        first.put(replace(self.entry(os.getpid(), own), name="orders-2"))
+
+        second = Record(tmp_path / "p.json")
+        second.put(self.entry(os.getpid(), own))
+
+        assert ["orders-2"] == [entry.name for entry in second.survivors()]
+        assert ["orders-1", "orders-2"] == [entry.name for entry in Record(tmp_path / "p.json").survivors()]
+
+    def test_tasks_are_done_for_as_long_as_anything_of_the_mesh_runs(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        record = Record(tmp_path / "p.json")
+        record.put(self.entry(os.getpid(), own))
+        record.finish("migrate", "d1")
+        record.mark_up()
+
+        again = Record(tmp_path / "p.json")
+        assert (True, False, True) == (again.finished("migrate", "d1"), again.finished("migrate", "d2"), again.up)
+        again.remove("orders-1")
+        after = Record(tmp_path / "p.json")
+        assert (False, False) == (after.finished("migrate", "d1"), after.up)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1, "processes": [1]}', '{"processes": []}'])
+    def test_a_record_that_cannot_be_read_is_none(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "p.json").write_text(text)
+
+        assert () == Record(tmp_path / "p.json").survivors()
+
+    def test_a_disk_that_is_full_ends_nothing(self, tmp_path: Path) -> None:
+        own = procfs.start_time(os.getpid())
+        assert own is not None
+        record = Record(tmp_path / "gone" / "p.json")
+        record.put(self.entry(os.getpid(), own))
+
+        assert {os.getpid()} == record.pids()
 
     def test_what_was_removed_is_forgotten(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())
@@ -205,4 +262,39 @@ class TestRecord:
         record.put(self.entry(os.getpid(), own))
         record.remove("orders-1")
 
-        assert [] == Record(tmp_path / "p.json").orphans()
+        assert () == Record(tmp_path / "p.json").survivors()
+
+
+FAMILY = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], start_new_session=True)
+print(child.pid, file=sys.stderr, flush=True)
+child.wait()
+"""
+
+
+class TestStrays:
+    def test_what_a_known_process_started_is_no_stray_and_what_nobody_knows_is(self, folder: Path) -> None:
+        layout = Layout(folder)
+        layout.prepare(None)
+        log = layout.log_of("server-1")
+        output = logfile.open_for_append(log)
+        try:
+            parent = subprocess.Popen(
+                (sys.executable, "-S", "-c", FAMILY), stdout=output, stderr=output, start_new_session=True
+            )
+        finally:
+            os.close(output)
+        eventually(lambda: log.read_text().strip())
+        child, start = int(log.read_text()), procfs.start_time(parent.pid)
+        assert start is not None
+        record = Record(layout.processes)
+        record.put(replace(TestRecord().entry(parent.pid, start), name="server-1"))
+
+        assert () == asyncio.run(stop_strays(layout, record))
+        assert None not in {procfs.start_time(pid) for pid in (parent.pid, child)}
+
+        record.remove("server-1")
+        assert {"server-1"} == set(asyncio.run(stop_strays(layout, record)))
+        parent.wait(30)
+        eventually(lambda: procfs.start_time(child) is None)

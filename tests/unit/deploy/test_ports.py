@@ -87,3 +87,14 @@ def test_a_port_somebody_listens_on_is_not_free(address: str) -> None:
 def test_a_port_shared_by_so_reuseport_is_not_free() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
         assert not is_free(listener.getsockname()[1])
+
+
+def test_ports_that_the_meshs_own_processes_have_stay_theirs(tmp_path: Path) -> None:
+    first = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    first.get("a")
+    first.save()
+
+    kept = Ports(tmp_path / "ports.json", base=21000, is_free=lambda port: port != 21000, kept={21000})
+
+    assert (21000, 21001) == (kept.get("a"), kept.get("b"))
+    assert 21000 == Ports(tmp_path / "x", base=1, is_free=lambda _: False, kept={21000}).fixed("g", 21000, variable="V")

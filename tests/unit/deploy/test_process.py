@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.supervisor import process, procfs
+from deploy.supervisor.account import server_account
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.part import Command
 
@@ -39,6 +40,37 @@ def test_a_child_writes_its_own_log_and_leads_its_own_session(tmp_path: Path) ->
 
     assert (0, True) == asyncio.run(scenario())
     assert 0o600 == (tmp_path / "x.log").stat().st_mode & 0o777
+
+
+def test_a_child_becomes_the_servers_user_alone_and_still_ends_with_us(tmp_path: Path) -> None:
+    account, log = server_account(), tmp_path / "x.log"
+    told = "import ctypes, os; signal = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(signal)); "
+    told += "print(os.getuid(), os.getgid(), os.getgroups() if os.getuid() else [], signal.value)"
+    # The system's: the one that runs this may lie where only its owner may look.
+    who = Command(("/usr/bin/python3", "-c", told), child_environ(), Path("/"), account)
+
+    assert 0 == asyncio.run(process.run(who, log=log, timeout_s=DEADLINE_S, dies_with_us=True))
+    uid, gid = (os.getuid(), os.getgid()) if account is None else (account.uid, account.gid)
+    assert [f"{uid} {gid} [] {signal.SIGKILL:d}"] == log.read_text().splitlines()
+
+
+FORKS = """
+import asyncio, ctypes, pathlib, sys
+from deploy.supervisor import process
+from deploy.supervisor.account import server_account
+from deploy.supervisor.part import Command
+told = ctypes.CFUNCTYPE(None)(lambda: print("forked"))
+ctypes.CDLL(None).__register_atfork(told, None, None, None)  # as gRPC does
+true = Command(("/bin/true",), {}, pathlib.Path("/"), server_account())
+code = asyncio.run(process.run(true, log=pathlib.Path(sys.argv[1]), timeout_s=10.0, dies_with_us=True))
+print("ended with", code)
+"""
+
+
+def test_no_child_is_forked_beside_the_threads_of_the_supervisor(tmp_path: Path) -> None:
+    told = subprocess.run([sys.executable, "-c", FORKS, str(tmp_path / "x.log")], stdout=subprocess.PIPE, check=True)
+
+    assert b"ended with 0\n" == told.stdout
 
 
 def test_its_output_is_in_the_log(tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Server
 from deploy.supervisor.servers import etcd, memcached, postgres, prometheus, python, rabbitmq
+from deploy.supervisor.servers.etcd_cluster import Found, source
 
 
 def argv(server: Server) -> str:
@@ -25,11 +28,33 @@ def test_every_listener_is_on_loopback(tmp_path: Path) -> None:
 
 
 def test_etcd_is_given_every_url_so_that_it_takes_no_default_port(tmp_path: Path) -> None:
-    flags = argv(etcd.server("etcd-1", Layout(tmp_path), None, client_port=7, peer_port=8))
+    members = [etcd.Member("etcd-1", 7, 8), etcd.Member("etcd-2", 5, 6)]
+    flags = argv(etcd.server(members[0], Layout(tmp_path), None, cluster=members))
 
     assert 2 == flags.count("http://127.0.0.1:7")
     assert 3 == flags.count("http://127.0.0.1:8")
+    assert "--initial-cluster=etcd-1=http://127.0.0.1:8,etcd-2=http://127.0.0.1:6" in flags
     assert "--grpc-keepalive-min-time=1s" in flags
+
+
+MADE = "etcd-1=http://127.0.0.1:1,etcd-2=http://127.0.0.1:2"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "chosen"),
+    [
+        (Found("", -1), Found("", -1), None),  # the first start
+        (Found(MADE, 7), Found(MADE, 9), None),  # every later one: the members settle by themselves who is behind
+        (Found("", 7), Found("", -1), "etcd-1"),  # what an earlier release left: one member that is a cluster by itself
+        (Found(MADE, -1), Found(MADE, 9), "etcd-2"),  # one has lost its data
+        (Found("etcd-1=http://127.0.0.1:3", 7), Found("etcd-1=http://127.0.0.1:3", 9), "etcd-2"),  # other ports
+        (Found(MADE, 5), Found("", 5), "etcd-1"),
+    ],
+)
+def test_etcds_data_is_formed_anew_only_where_it_is_not_that_of_one_cluster(
+    one: Found, two: Found, chosen: str | None
+) -> None:
+    assert chosen == source({"etcd-2": two, "etcd-1": one}, MADE)
 
 
 def test_etcd_passwords_are_never_shown() -> None:

@@ -1,17 +1,19 @@
 """A slot keeps one process alive: a tiny real HTTP server, killed, stopped and told to refuse in many ways."""
 
 import asyncio
+import os
 import random
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from deploy.supervisor import probe, readiness, slot
+from deploy.supervisor import backoff, life, probe, readiness, slot
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.errors import RefusedError, StartError
 from deploy.supervisor.layout import Layout
@@ -20,6 +22,7 @@ from deploy.supervisor.messages import Event
 from deploy.supervisor.part import Command, Kind, Part, Server, Task
 from deploy.supervisor.record import Record
 from deploy.supervisor.slot import Host, Slot
+from deploy.supervisor.starvation import Lag
 from deploy.supervisor.supervisor import Supervisor
 
 DEADLINE_S = 20.0
@@ -60,7 +63,7 @@ def web(folder: Path, *, port: int | None = None, source: str = SERVER, name: st
     )
 
 
-def host(folder: Path, events: list[Event]) -> Host:
+def host(folder: Path, events: list[Event], *, lenient: bool = False) -> Host:
     layout = Layout(folder)
     layout.prepare(None)
     return Host(
@@ -70,7 +73,9 @@ def host(folder: Path, events: list[Event]) -> Host:
         emit=events.append,
         now=lambda: datetime.now(UTC),
         rng=random.Random(1),
+        lag=Lag(),
         dies_with_us=True,
+        lenient=lenient,
     )
 
 
@@ -123,6 +128,174 @@ def test_a_process_that_hangs_is_killed_and_started_again(folder: Path, monkeypa
     details = [event.detail for event in live(folder, web(folder), scenario) if event.detail]
 
     assert ["does not answer any more"] == details
+
+
+def test_a_server_nobody_asks_is_replaced_when_it_is_held_still(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot, "WATCH_INTERVAL_S", 0.05)
+    monkeypatch.setattr(life, "SILENCE_S", 0.2)
+
+    async def scenario(one: Slot) -> None:
+        await one.ready_once
+        one.send(signal.SIGSTOP)
+        await until(lambda: one.life.restarts == 1 and one.life.state is State.READY)
+
+    details = [event.detail for event in live(folder, replace(web(folder), watched=False), scenario) if event.detail]
+
+    assert ["does not answer any more"] == details
+
+
+def test_a_process_that_says_it_does_no_work_any_more_is_as_good_as_silent(folder: Path) -> None:
+    stuck = asyncio.Event()
+
+    class Honest:
+        async def check(self) -> probe.Answer:
+            if stuck.is_set():
+                raise probe.NoAnswerError("answers, but does no work any more")
+            return probe.Answer.READY
+
+        async def close(self) -> None:
+            return None
+
+    async def scenario(one: Slot) -> None:
+        await one.ready_once
+        first = one.life.pid
+        stuck.set()
+        await until(lambda: one.life.restarts == 1)
+        stuck.clear()
+        await until(lambda: one.life.state is State.READY)
+        assert first != one.life.pid
+
+    live(folder, replace(web(folder), probe=Honest()), scenario)
+
+
+def test_a_process_that_leaves_by_itself_has_time_to_end_what_it_is_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot, "WATCH_INTERVAL_S", 0.02)
+    monkeypatch.setattr(slot, "RETRY_INTERVAL_S", 0.02)
+    monkeypatch.setattr(life, "SILENCE_S", 0.0)
+    # It closes its port when told, and lives on until somebody lets it go.
+    leaving = """
+import os, signal, sys, threading
+
+def leave(*_):
+    server.socket.close()
+    while not os.path.exists(sys.argv[2]):
+        threading.Event().wait(0.01)
+    os._exit(0)
+
+class Server(http.server.HTTPServer):
+    pass
+
+server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+signal.signal(signal.SIGUSR1, leave)
+server.serve_forever()
+"""
+    source = SERVER.rpartition("http.server.HTTPServer(")[0] + leaving
+
+    async def scenario(one: Slot) -> None:
+        await one.ready_once
+        one.send(signal.SIGUSR1)
+        looks = 0
+
+        async def closed() -> None:
+            nonlocal looks
+            while looks < 20:
+                await asyncio.sleep(0.02)
+                looks += not await slot.accepts(one.server.ports[0])
+
+        await asyncio.wait_for(closed(), DEADLINE_S)
+        assert 0 == one.life.misses
+        (folder / "refuse").touch()
+        await until(lambda: one.life.starts == 2)
+        (folder / "refuse").unlink()
+
+    details = [event.detail for event in live(folder, web(folder, source=source), scenario) if event.detail]
+
+    assert ["ended with exit code 0"] == details
+
+
+def test_a_crash_loop_ends_in_quarantine_with_its_last_words_and_a_restart_ends_that(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "CEILING_S", 0.05)
+    source = f"import os, sys\nif os.path.exists(sys.argv[2]): print('out of order'); sys.exit(9)\n{SERVER}"
+
+    async def scenario(one: Supervisor) -> None:
+        (folder / "refuse").touch()
+        one.kill("web-1", signal.SIGKILL)
+        await until(lambda: one.processes()[0].quarantined)
+        found = one.processes()[0]
+        assert ("down", "exited early with exit code 9", ("out of order",)) == (found.state, found.reason, found.log)
+
+        (folder / "refuse").unlink()
+        await one.restart("web-1")
+        again = one.processes()[0]
+        assert ("ready", False, ()) == (again.state, again.quarantined, again.log)
+
+    supervise(folder, [web(folder, source=source)], scenario)
+
+
+def test_a_part_that_cannot_live_does_not_end_a_mesh_that_was_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "CEILING_S", 0.01)
+    dying = web(folder, source="import sys; sys.exit(7)", name="web-2")
+
+    async def run() -> None:
+        supervisor = Supervisor([dying, web(folder)], host(folder, [], lenient=True))
+        try:
+            await supervisor.start(resume=True)
+            await until(lambda: [True, False] == [found.quarantined for found in supervisor.processes()])
+            await until(lambda: supervisor.processes()[1].state == "ready")
+        finally:
+            await supervisor.stop()
+
+    asyncio.run(run())
+
+
+def test_a_process_is_taken_over_by_the_next_slot_unless_another_one_is_wanted(folder: Path) -> None:
+    async def run() -> None:
+        server = web(folder)
+        first = Slot(server, host(folder, []))
+        lives = [asyncio.create_task(first.run())]
+        await first.ready_once
+
+        second = Slot(server, host(folder, []))
+        lives.append(asyncio.create_task(second.run()))
+        await second.ready_once
+        assert (first.life.pid, 0) == (second.life.pid, second.life.restarts)
+        for each in lives:  # as if its supervisor had died: the process runs on
+            each.cancel()
+
+        environ = {**server.command.env, "WEFT_LOG_LEVEL": "debug"}
+        third = Slot(replace(server, command=replace(server.command, env=environ)), host(folder, []))
+        lives.append(asyncio.create_task(third.run()))
+        await third.ready_once
+        assert first.life.pid != third.life.pid
+        await third.stop()
+        await asyncio.gather(*lives, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_a_task_that_is_done_is_not_done_again_by_the_next_supervisor(folder: Path) -> None:
+    done: list[int] = []
+
+    async def work() -> None:
+        done.append(1)
+
+    parts: list[Part] = [Task(name="once", run=work), web(folder)]
+
+    async def run() -> None:
+        first = Supervisor(parts, host(folder, []))
+        await first.start()
+        second = Supervisor(parts, host(folder, []))
+        await second.start()
+        await second.stop()
+        await first.stop()
+
+    asyncio.run(run())
+
+    assert [1] == done
 
 
 def test_a_process_that_refuses_work_is_draining_and_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,9 +427,19 @@ def test_a_restart_waits_for_the_successor(folder: Path) -> None:
     supervise(folder, [web(folder)], scenario)
 
 
-def test_any_is_one_of_the_services_and_workers(folder: Path) -> None:
+def test_restarts_that_were_asked_for_are_no_crash_loop(folder: Path) -> None:
     async def scenario(supervisor: Supervisor) -> None:
-        assert "web-1" == supervisor.kill("any", signal.SIGCONT).name
+        for _ in range(3):
+            await supervisor.restart("web-1")
+        [slot] = supervisor._slots.values()
+        assert (0, 3) == (slot.life.failures, slot.life.restarts)
+        supervisor.kill("web-1", signal.SIGKILL)
+        await until(lambda: slot.life.restarts == 4)
+        assert 0 == slot.life.failures
+        assert slot.life.pid is not None
+        os.kill(slot.life.pid, signal.SIGKILL)
+        await until(lambda: slot.life.restarts == 5)
+        assert 1 == slot.life.failures
 
     supervise(folder, [web(folder)], scenario)
 

@@ -56,7 +56,8 @@ def environ(part: Part) -> dict[str, str]:
 
 def test_the_default_mesh_is_the_documented_one(parts: tuple[Part, ...]) -> None:
     expected = {
-        *("etcd-1", "memcached-1", "memcached-2", "epmd", "rabbitmq-1", "postgres-1", "prometheus", "traces", "mail"),
+        *("etcd-1", "etcd-2", "etcd-3", "memcached-1", "memcached-2", "epmd", "rabbitmq-1", "postgres-1"),
+        *("prometheus", "traces", "mail"),
         *("control-plane-1", "control-plane-2", "identity-1", "identity-2", "catalog-1", "catalog-2"),
         *("orders-1", "orders-2", "analytics-1", "relay-1", "email-1", "audit-1", "analytics-worker-1"),
         *("gateway-1", "gateway-2"),
@@ -133,11 +134,20 @@ def test_a_process_gets_the_settings_of_the_brief(parts: tuple[Part, ...]) -> No
     expected = {
         *("WEFT_INSTANCE", "WEFT_LISTEN", "WEFT_METRICS_PORT", "WEFT_ETCD", "WEFT_ETCD_USER", "WEFT_XDS"),
         *("WEFT_CACHE", "WEFT_OTLP_ENDPOINT", "WEFT_TRACE_RATIO", "WEFT_SMTP", "WEFT_SECRETS", "WEFT_LOG_LEVEL"),
-        "WEFT_CONSUMER_SAMPLE",
+        *("WEFT_STATE", "WEFT_NETWORKS", "WEFT_CONSUMER_SAMPLE"),
     }
 
     assert expected == {name for name in env if name.startswith("WEFT_")}
     assert ("orders-1", 2, 2) == (env["WEFT_INSTANCE"], env["WEFT_XDS"].count(":"), env["WEFT_CACHE"].count(":"))
+    assert 3 == env["WEFT_ETCD"].count(":")
+
+
+def test_members_of_etcd_start_together_and_are_known_to_each_other(parts: tuple[Part, ...]) -> None:
+    members = [part for part in parts if isinstance(part, Server) and part.kind is Kind.ETCD]
+
+    assert [{"etcd-form"}] * 3 == [needs(parts, member.name) for member in members]
+    assert 1 == len({flag for member in members for flag in member.command.argv if "--initial-cluster=" in flag})
+    assert {member.name for member in members} <= needs(parts, "etcd-auth")
 
 
 def test_no_process_is_told_not_to_compile_itself(parts: tuple[Part, ...]) -> None:

@@ -154,6 +154,7 @@ def test_commands_do_what_they_say(secret: Path, tmp_path: Path, capsys: pytest.
     tls = ["--tls-cert", str(tmp_path / "edge.crt"), "--tls-key", str(tmp_path / "edge.key")]
     tls += ["--tls-secret", str(tmp_path / "edge-tls.json")]
     bootstrap = ["bootstrap", "--node", "gateway-2", "--xds", "127.0.0.1:1", "--xds", "[::1]:2", "--metrics-port", "3"]
+    bootstrap += ["--zone", "rack-2"]
     bootstrap += ["--admin-socket", str(tmp_path / "a.sock"), *tls]
 
     assert 0 == main(["check"])
@@ -175,6 +176,7 @@ def test_commands_do_what_they_say(secret: Path, tmp_path: Path, capsys: pytest.
     assert written == to_dict(bootstrap_class.FromString((tmp_path / "boot.pb").read_bytes()))
     assert told == json.loads(secret.read_text())
     assert ("gateway-2", {"kind": "envoy"}) == (written["node"]["id"], written["node"]["metadata"])
+    assert {"zone": "rack-2"} == written["node"]["locality"]
     listeners = [
         entry for entry in _manifest(tmp_path / "b") if entry["name"] == "edge" and "Listener" in entry["type_url"]
     ]

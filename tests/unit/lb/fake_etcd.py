@@ -45,6 +45,7 @@ class FakeEtcd:
         self._expiry: Any = None
         self.port = 0
         self.watches = 0
+        self.lists = 0
         self.restart()
 
     @property
@@ -176,9 +177,12 @@ class FakeEtcd:
     async def _range(self, request: Any, context: Any) -> Any:
         await self._admit(context)
         kvs = [kv for key, kv in sorted(self._state.keys.items()) if _within(key, request)]
+        self.lists += bool(request.range_end) and not request.keys_only
+        count = len(kvs)
+        kvs = [kv for kv in kvs if kv.mod_revision >= request.min_mod_revision]
         if request.keys_only:
             kvs = [rpc.KeyValue(key=kv.key, mod_revision=kv.mod_revision) for kv in kvs]
-        return rpc.RangeResponse(header=self._header(), kvs=kvs, count=len(kvs))
+        return rpc.RangeResponse(header=self._header(), kvs=kvs, count=count)
 
     async def _put(self, request: Any, context: Any) -> Any:
         await self._admit(context)

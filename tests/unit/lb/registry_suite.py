@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 import pytest
 
 from lb.config import EtcdSettings
+from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, EtcdRefusedError
 from lb.registry import publication
 from lb.registry.agent import Agent
+from lb.registry.departure import Departure
 from lb.registry.directory import Directory
 from lb.registry.endpoints import Endpoints, registered
 from lb.registry.etcd import TXN_BYTES_MAX, TXN_OPS_MAX, Client, Delete, Dialer, KeyRange, Put, Record
@@ -119,6 +121,11 @@ def following() -> Iterator[Callable[[Callable[[Following], Any]], Following]]:
         each.close()
 
 
+def leaves(agent: Agent, endpoint: Endpoint, *, confirm_s: float = 5.0) -> Departure:
+    """It says goodbye, and waits for nobody else."""
+    return agent.depart(endpoint, confirm_s=confirm_s, acknowledge_s=confirm_s, hurried=threading.Event())
+
+
 def endpoints_of(settings: EtcdSettings) -> Callable[[Following], Endpoints]:
     return lambda follow: Endpoints(
         Dialer(settings), on_change=lambda found: follow.seen.append([each.instance for each in found])
@@ -134,7 +141,7 @@ def test_an_instance_is_registered_under_a_lease_and_gone_when_it_leaves(
     eventually(agent.registered)
     assert ["orders/orders-1:4711"] == names(etcd)
 
-    assert agent.leave(5.0)
+    assert leaves(agent, sample.endpoint("orders-1", 4711)).confirmed
 
     assert [] == names(etcd)
     assert [True, False] == states
@@ -145,7 +152,7 @@ def test_who_has_left_stays_away(etcd: str, agents: Callable[..., Agent]) -> Non
     agent = agents()
     agent.register(sample.endpoint("orders-1", 4711))
     eventually(agent.registered)
-    agent.leave(5.0)
+    leaves(agent, sample.endpoint("orders-1", 4711))
     agent.register(sample.endpoint("orders-1", 4711))
     agent.stop(5.0)
 
@@ -190,7 +197,7 @@ def test_of_two_with_one_name_the_later_has_it_until_it_leaves(etcd: str, agents
     eventually(lambda: not first.registered())
     assert ["orders/orders-1:2222"] == names(etcd)
 
-    second.leave(5.0)
+    leaves(second, sample.endpoint("orders-1", 2222))
 
     eventually(lambda: ["orders/orders-1:1111"] == names(etcd))
 
@@ -234,10 +241,10 @@ def test_leaving_is_not_confirmed_while_etcd_is_away(etcd_process: Any, agents: 
     eventually(agent.registered)
     etcd_process.kill()
 
-    confirmed = agent.leave(0.2)
+    left = leaves(agent, sample.endpoint("orders-1", 4711), confirm_s=0.2)
     etcd_process.restart()
 
-    assert not confirmed
+    assert not left.confirmed
 
 
 def test_a_document_reaches_every_watcher_with_each_new_value(agents: Callable[..., Agent]) -> None:
@@ -339,7 +346,7 @@ def test_an_instance_that_leaves_is_gone_at_once_while_another_serves(
     follow = following(endpoints_of(settings))
     follow.until(lambda seen: seen == ["orders-1", "orders-2"])
 
-    one.leave(5.0)
+    leaves(one, sample.endpoint("orders-1", 1111))
 
     follow.until(lambda seen: seen == ["orders-2"])
 

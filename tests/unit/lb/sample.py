@@ -109,5 +109,5 @@ def bundle(*resources: Row) -> Bundle:
     return parse(*compiled(resources or rows()))
 
 
-def endpoint(instance: str, port: int, service: str = "orders") -> Endpoint:
-    return Endpoint(ServiceName(service), instance, "127.0.0.1", port)
+def endpoint(instance: str, port: int, service: str = "orders", *, zone: str = "") -> Endpoint:
+    return Endpoint(ServiceName(service), instance, "127.0.0.1", port, zone=zone)

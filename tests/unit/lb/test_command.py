@@ -1,5 +1,6 @@
 """`python -m lb` as an operator meets it, over the fake etcd."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -19,11 +20,13 @@ from lb.errors import SettingsError
 from lb.registry.agent import Agent
 from lb.registry.etcd import Client
 from lb.registry.keys import endpoint_key
+from lb.xds.types import EDS
 from tests.unit.lb import sample
-from tests.unit.lb.ads import Ads, request
+from tests.unit.lb.ads import Ads, answer_of, request
 from tests.unit.lb.conftest import DEADLINE_S, eventually
 from tests.unit.lb.fake_etcd import FakeEtcd
 from tests.unit.lb.registry_suite import ask, settings_of
+from weft_protos.xds import message_class
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -119,7 +122,7 @@ def test_a_verdict_nobody_gives_is_waited_for_no_longer_than_asked(lb: Run) -> N
     code, out, said = lb("proxies", "--wait", "0" * 64, "--timeout", "0.1")
 
     assert (1, "", "lb: no control plane has reported\n") == (code, out, said)
-    assert (0, "[]\n") == lb("proxies", "--json")[:2]
+    assert {"control_planes": [], "clients": []} == json.loads(lb("proxies", "--json")[1])
 
 
 def test_endpoints_are_a_json_list(lb: Run, etcd: FakeEtcd, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,6 +228,62 @@ def test_the_control_plane_process_serves_what_is_published_and_stops_on_sigterm
     records = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert {"control_plane_listening", "bundle_taken", "key_registered"} <= {record["event"] for record in records}
     assert {("control-plane", "control-plane-1")} == {(record["service"], record["instance"]) for record in records}
+
+
+def test_a_control_plane_that_starts_without_etcd_serves_what_was_good_last(
+    lb: Run, etcd: FakeEtcd, written: Callable[..., str], tmp_path: Path
+) -> None:
+    lb("publish", written())
+    agent = Agent(settings_of(etcd.address))
+    agent.start()
+    agent.register(sample.endpoint("orders-1", 4711))
+    eventually(agent.registered)
+    state = tmp_path / "state"
+    with _control_plane(etcd.address, state) as address:
+        before = _endpoints(address)
+        eventually(lambda: {"bundle", "endpoints"} == {path.name for path in state.glob("[a-z]*")})
+    etcd.kill()
+    agent.stop(1.0)
+
+    with _control_plane(etcd.address, state) as address:
+        during = _endpoints(address)
+        etcd.wipe()
+        eventually(lambda: not json.loads(lb("publish", written(), "--json")[1])["changed"])
+
+    assert ["127.0.0.1:4711"] == before == during
+
+
+@contextlib.contextmanager
+def _control_plane(etcd: str, state: Path) -> Iterator[str]:
+    """Address of a control plane of its own process, once it serves."""
+    address = f"127.0.0.1:{_free_port()}"
+    environ = {"WEFT_ETCD": etcd, "WEFT_LISTEN": address, "WEFT_STATE": str(state)}
+    process = subprocess.Popen([sys.executable, "-m", "lb", "control-plane"], env=environ, stderr=subprocess.DEVNULL)
+    try:
+        with grpc.insecure_channel(address) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+
+            def serves() -> bool:
+                answer = check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S, wait_for_ready=True)
+                return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+            eventually(serves)
+            yield address
+    finally:
+        process.kill()
+        process.wait(DEADLINE_S)
+
+
+def _endpoints(address: str) -> list[str]:
+    """Where it sends a gRPC client that asks for orders."""
+    ads = Ads(address)
+    answer = answer_of(next(ads.open(request(EDS, "orders", kind="grpc"))))
+    ads.close()
+    assignment = message_class("envoy.config.endpoint.v3.ClusterLoadAssignment").FromString(answer.resources[0].value)
+    sockets = [
+        each.endpoint.address.socket_address for locality in assignment.endpoints for each in locality.lb_endpoints
+    ]
+    return [f"{socket.address}:{socket.port_value}" for socket in sockets]
 
 
 def _connect_as_gateway(address: str, etcd: FakeEtcd) -> None:

@@ -7,11 +7,19 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
+from gateway.envoy import bootstrap
+from gateway.envoy.bootstrap import Address
 from lb.__main__ import read_bundle
-from lb.xds.bundle import parse
+from lb.xds.bundle import STATIC_CLUSTERS, parse
 from lb.xds.types import ORDER, short
 from tests.unit.lb import sample
 from tests.unit.lb.conftest import DEADLINE_S, Client, ControlPlane
+
+
+def test_the_clusters_that_need_no_resource_are_those_of_every_gateway_s_bootstrap() -> None:
+    settings = bootstrap.Settings("gateway-1", [Address("127.0.0.1", 1)], None, 2, Path("admin"))
+
+    assert STATIC_CLUSTERS == {each.name for each in bootstrap.build(settings).static_resources.clusters}
 
 
 def test_a_grpc_client_accepts_what_is_compiled(

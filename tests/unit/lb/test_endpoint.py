@@ -65,12 +65,13 @@ def test_an_address_is_kept_in_its_canonical_form() -> None:
     st.integers(1, 65535),
     st.text(max_size=64),
     st.none() | st.datetimes(timezones=st.just(UTC)),
+    NAMES | st.just(""),
 )
 def test_what_is_registered_is_read_back(
-    service: str, instance: str, address: str, port: int, version: str, start: datetime | None
+    service: str, instance: str, address: str, port: int, version: str, start: datetime | None, zone: str
 ) -> None:
     try:
-        endpoint = Endpoint(ServiceName(service), instance, address, port, version, start)
+        endpoint = Endpoint(ServiceName(service), instance, address, port, version, start, zone)
     except ValueError:
         return
 
@@ -83,7 +84,7 @@ def test_whatever_else_lies_there_is_refused_with_a_reason(value: bytes) -> None
 
 
 def test_a_later_version_may_say_more() -> None:
-    assert 4711 == decode(KEY, json.dumps(GOOD | {"zone": "b"}).encode(), lease=1).port
+    assert 4711 == decode(KEY, json.dumps(GOOD | {"rack": "b"}).encode(), lease=1).port
 
 
 def test_hostile_values_are_refused_with_their_reason() -> None:
@@ -102,6 +103,7 @@ def test_hostile_values_are_refused_with_their_reason() -> None:
     assert "bad_value" == refused(changed(port=70000))
     assert "bad_value" == refused(changed(address="169.254.169.254"))
     assert "bad_value" == refused(changed(version="v" * 65))
+    assert "bad_value" == refused(changed(zone="Zone B"))
 
 
 def test_keys_are_laid_out_below_one_root() -> None:

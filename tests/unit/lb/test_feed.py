@@ -51,7 +51,7 @@ def test_a_complete_bundle_is_taken() -> None:
     bundle = sample.bundle(*EVERYTHING)
 
     assert {"orders": "EDS"} == bundle.clusters
-    assert {(EDS, "orders"), (RDS, "gateway"), (ECDS, JWT_FILTER)} == {
+    assert {(CDS, "orders"), (EDS, "orders"), (RDS, "gateway"), (ECDS, JWT_FILTER)} == {
         (each.type_url, each.name) for each in bundle.references[Kind.ENVOY]
     }
 
@@ -71,13 +71,42 @@ def test_every_problem_of_a_bundle_is_told_at_once() -> None:
 
 
 def test_what_a_bundle_refers_to_must_be_in_it_for_the_same_audience() -> None:
+    cluster = ("all", sample.cluster("orders"))
     listener_only = problems(*sample.compiled([("grpc", sample.api_listener("orders"))]))
     wrong_audience = problems(
-        *sample.compiled([("grpc", sample.api_listener("orders")), ("envoy", sample.routes("orders", "orders"))])
+        *sample.compiled(
+            [cluster, ("grpc", sample.api_listener("orders")), ("envoy", sample.routes("orders", "orders"))]
+        )
     )
 
     assert "listener 'orders' needs RouteConfiguration 'orders' (grpc)" == listener_only
     assert listener_only == wrong_audience
+
+
+def test_routes_lead_to_clusters_that_are_there() -> None:
+    weighted = {"clusters": [{"name": "orders", "weight": 9}, {"name": "canary", "weight": 1}]}
+    nowhere = {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"}
+    mirrored = {"cluster": "xds", "request_mirror_policies": [{"cluster": "shadow"}]}
+    routes = envoy(
+        "config.route.v3.RouteConfiguration",
+        name="gateway",
+        virtual_hosts=[
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": [
+                    {"match": {"prefix": ""}, "route": each}
+                    for each in ({"weighted_clusters": weighted}, nowhere, mirrored)
+                ],
+            }
+        ],
+    )
+    needs = "routes 'gateway' needs Cluster"
+
+    # Envoy has `xds` from its start; gRPC has nothing from its start.
+    for audience, missing in (("envoy", ("canary", "shadow")), ("grpc", ("canary", "shadow", "xds"))):
+        told = problems(*sample.compiled([("all", sample.cluster("orders")), (audience, routes)]))
+        assert [f"{needs} {name!r} ({audience})" for name in missing] == told.splitlines()
 
 
 def test_a_resource_is_there_once_for_each_audience() -> None:
@@ -112,7 +141,7 @@ def test_a_snapshot_that_names_what_it_does_not_hold_is_refused() -> None:
     with pytest.raises(SnapshotRefusedError, match="needs ClusterLoadAssignment 'orders'"):
         build([], [reference], withheld=frozenset())
 
-    assert Snapshot({}) == build([], [reference], withheld=frozenset({(EDS, "orders")}))
+    assert {} == build([], [reference], withheld=frozenset({(EDS, "orders")})).types
 
 
 def test_versions_follow_the_content_and_nothing_else() -> None:
@@ -126,7 +155,9 @@ def test_versions_follow_the_content_and_nothing_else() -> None:
 
 
 def test_endpoints_have_what_grpc_asks_for() -> None:
-    resources = {each.name: each for each in assignments([sample.endpoint("orders-1", 4711)], ["orders", "catalog"])}
+    resources = {
+        each.name: each for each in assignments([sample.endpoint("orders-1", 4711)], ["orders", "catalog", "edge"])
+    }
     message: Any = message_class("envoy.config.endpoint.v3.ClusterLoadAssignment")
     orders = message.FromString(resources["orders"].content)
     (locality,) = orders.endpoints
@@ -167,6 +198,50 @@ def test_listeners_hear_of_changes_only_until_they_unsubscribe() -> None:
     feed.set_endpoints([sample.endpoint("orders-1", 4713)])
 
     assert 1 == len(heard)
+
+
+def test_a_change_of_one_service_is_told_to_those_who_follow_it_and_makes_nothing_else_anew() -> None:
+    feed = loaded(*sample.rows(), *sample.rows("catalog"))
+    told: list[tuple[str, str, tuple[str, ...]]] = []
+
+    def follow(who: str, kind: Kind, *names: str) -> None:
+        watch = feed.subscribers(kind).open(lambda of, changed: told.append((who, of, tuple(changed))))
+        watch.add(EDS, names)
+
+    follow("caller of orders", Kind.GRPC, "orders")
+    follow("caller of catalog", Kind.GRPC, "catalog")
+    follow("gateway", Kind.ENVOY, "orders", "catalog")
+    follow("observer", Kind.ENVOY, "*")
+    before = served(feed, Kind.GRPC)
+    feed.set_endpoints([sample.endpoint("orders-1", 4711), sample.endpoint("catalog-1", 4712, "catalog")])
+
+    after = served(feed, Kind.GRPC)
+    assert [(who, EDS, ("catalog",)) for who in ("caller of catalog", "gateway", "observer")] == sorted(told)
+    assert before.of(CDS) is after.of(CDS)
+    assert before.of(EDS).resources["orders"] is after.of(EDS).resources["orders"]
+    assert after.of(EDS) is served(feed, Kind.ENVOY).of(EDS)
+
+
+def test_a_version_is_the_same_whatever_way_led_to_it() -> None:
+    one, two = sample.endpoint("orders-1", 4711), sample.endpoint("other-1", 4712, "other")
+    feed = loaded()
+    for endpoints in ([one, two], [two], []):
+        feed.set_endpoints(endpoints)
+    assert {"orders", "edge"} == served(feed, Kind.GRPC).of(EDS).resources.keys()
+    feed.set_endpoints([one])
+
+    assert served(loaded(), Kind.GRPC).of(EDS).version == served(feed, Kind.GRPC).of(EDS).version
+
+
+def test_a_stream_that_ended_is_told_nothing() -> None:
+    feed = loaded()
+    told: list[str] = []
+    watch = feed.subscribers(Kind.GRPC).open(lambda of, changed: told.append(of))
+    watch.add(EDS, ["orders", "*"])
+    feed.subscribers(Kind.GRPC).close(watch)
+    feed.set_endpoints([])
+
+    assert [] == told
 
 
 def test_the_token_filter_is_withheld_until_there_are_keys_and_then_carries_them() -> None:

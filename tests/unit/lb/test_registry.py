@@ -4,12 +4,14 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lb.config import EtcdSettings
 from lb.errors import EtcdRefusedError, EtcdUnavailableError, RevisionCompactedError
+from lb.lastgood import LastGood
 from lb.registry.agent import Agent
 from lb.registry.directory import Directory
 from lb.registry.etcd import Client, Dialer, KeyRange, Put
@@ -80,6 +82,96 @@ def test_a_watch_that_fell_silent_is_found_out_by_the_next_list(
 
     follow.until(lambda seen: seen == [b"1"])
     eventually(lambda: etcd_process.watches > 1)
+
+
+def test_a_process_that_starts_while_etcd_is_away_knows_the_documents_of_last_time_until_etcd_is_back(
+    etcd: str, etcd_process: FakeEtcd, agents: Callable[..., Agent], tmp_path: Path
+) -> None:
+    first: list[bytes] = []
+    before = agents(last_good=LastGood(tmp_path))
+    before.watch("jwks", first.append)
+    put(etcd, "jwks", b"one")
+    eventually(lambda: (tmp_path / "document.jwks").is_file())
+    etcd_process.kill()
+    seen: list[tuple[str, bytes]] = []
+    agent = agents(last_good=LastGood(tmp_path), patience_s=0.2)
+    agent.watch("revocations", lambda value: seen.append(("revocations", value)))
+    agent.watch("jwks", lambda value: seen.append(("jwks", value)))
+    eventually(lambda: seen == [("jwks", b"one")], lambda: seen)
+    agent.watch("jwks", lambda value: seen.append(("late", value)))
+    eventually(lambda: ("late", b"one") in seen, lambda: seen)
+    etcd_process.restart()
+    put(etcd, "jwks", b"two")
+
+    eventually(lambda: {("jwks", b"two"), ("late", b"two")} <= set(seen), lambda: seen)
+    eventually(lambda: first == [b"one", b"two"], lambda: first)
+
+
+def documents_of(settings: EtcdSettings) -> Callable[[Following], Directory]:
+    return lambda it: Directory(
+        Dialer(settings),
+        KeyRange.prefix(DOCUMENTS),
+        on_change=lambda records: it.seen.append(sorted(record.value for record in records.values())),
+    )
+
+
+def put(etcd: str, name: str, value: bytes) -> None:
+    ask(etcd, lambda client: client.put(Put(document_key(name), value)))
+
+
+def test_a_new_connection_goes_on_after_the_last_revision_without_a_list(
+    etcd: str, etcd_process: FakeEtcd, settings: EtcdSettings, following: Any
+) -> None:
+    follow: Following = following(documents_of(settings))
+    follow.until(lambda seen: seen == [])
+    put(etcd, "a", b"1")
+    follow.until(lambda seen: seen == [b"1"])
+    lists = etcd_process.lists
+    etcd_process.kill()
+    etcd_process.restart()
+    put(etcd, "b", b"2")
+
+    follow.until(lambda seen: seen == [b"1", b"2"])
+    assert lists == etcd_process.lists
+
+
+def test_a_new_connection_lists_where_the_revision_after_the_last_was_compacted(
+    etcd: str, etcd_process: FakeEtcd, settings: EtcdSettings, following: Any
+) -> None:
+    follow: Following = following(documents_of(settings))
+    put(etcd, "a", b"1")
+    follow.until(lambda seen: seen == [b"1"])
+    lists = etcd_process.lists
+    etcd_process.deafen()
+    put(etcd, "b", b"2")
+    put(etcd, "c", b"3")
+    etcd_process.kill()
+    etcd_process.compact()
+    etcd_process.hear()
+    etcd_process.restart()
+
+    follow.until(lambda seen: seen == [b"1", b"2", b"3"])
+    assert lists < etcd_process.lists
+
+
+def test_a_member_with_another_history_is_noticed_at_once_and_distrusted(
+    etcd: str, etcd_process: FakeEtcd, settings: EtcdSettings, following: Any
+) -> None:
+    troubles: list[None] = []
+    follow: Following = following(
+        lambda it: Directory(
+            Dialer(settings),
+            KeyRange.prefix(DOCUMENTS),
+            on_change=lambda records: it.seen.append([record.value for record in records.values()]),
+            on_trouble=lambda: troubles.append(None),
+        )
+    )
+    put(etcd, "a", b"1")
+    follow.until(lambda seen: seen == [b"1"])
+    etcd_process.wipe()
+
+    follow.until(lambda seen: seen == [])
+    assert len(troubles) > 1  # the connection that ended, and the history
 
 
 def test_a_watch_from_a_compacted_revision_says_so(etcd: str, etcd_process: FakeEtcd) -> None:

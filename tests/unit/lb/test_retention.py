@@ -1,11 +1,13 @@
 import random
+import zlib
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.endpoint import Endpoint
 from lb.registry.backoff import MAXIMUM_S, MINIMUM_S, Backoff
-from lb.registry.etcd import Change, Listing, Record
+from lb.registry.etcd import Change, Listing, News, Record
 from lb.registry.keys import endpoint_key
 from lb.registry.retention import Retention
 from lb.registry.view import View
@@ -13,11 +15,13 @@ from tests.unit.lb import sample
 
 
 def registered(*instances: str) -> dict[bytes, Endpoint]:
-    """`orders-1` and so on, by their keys."""
+    """`orders-1` and so on, by their keys, each with a port of its own; `-orders-1` is about to leave."""
     found = {}
-    for name in instances:
+    for word in instances:
+        name = word.removeprefix("-")
         service = name.rpartition("-")[0]
-        found[endpoint_key(service, name)] = sample.endpoint(name, 4711, service)
+        endpoint = sample.endpoint(name, 4000 + zlib.crc32(name.encode()) % 10_000, service)
+        found[endpoint_key(service, name)] = replace(endpoint, leaving=word != name)
     return found
 
 
@@ -62,14 +66,147 @@ def test_what_comes_back_is_no_longer_on_a_clock() -> None:
     assert retention.next_deadline() is None
 
 
-@given(st.lists(st.frozensets(st.sampled_from(["a-1", "a-2", "b-1"])), min_size=1, max_size=10))
-def test_a_service_is_never_left_without_endpoints_by_one_step(steps: list[frozenset[str]]) -> None:
+def test_who_said_goodbye_is_gone_at_once_however_many_they_are() -> None:
     retention = Retention(hold_s=10)
-    before: set[str] = set()
-    for now, step in enumerate(steps):
-        after = {name.split("-")[0] for name in announced(retention, now / 10, *step)}
-        assert before <= after
-        before = after
+    announced(retention, 0, "orders-1", "orders-2", "orders-3", "orders-4")
+    retention.distrust(1)
+
+    assert ["orders-4"] == announced(retention, 2, "-orders-1", "-orders-2", "-orders-3", "orders-4")
+    assert ["orders-4"] == announced(retention, 3, "orders-4")
+
+
+def test_the_last_one_is_still_called_after_its_goodbye_until_another_is_there() -> None:
+    retention = Retention(hold_s=10)
+    announced(retention, 0, "orders-1")
+
+    assert ["orders-1"] == announced(retention, 1, "-orders-1")
+    assert ["orders-1"] == announced(retention, 2)
+    assert ["orders-2"] == announced(retention, 3, "orders-2")
+    assert retention.next_deadline() is None
+
+
+def test_the_goodbye_of_the_last_one_ends_after_a_while() -> None:
+    retention = Retention(hold_s=10)
+    announced(retention, 0, "orders-1")
+    announced(retention, 1, "-orders-1")
+    retention.answered(endpoint_key("orders", "orders-1"), 9)
+
+    assert [] == announced(retention, 11)
+
+
+def test_half_of_a_service_may_end_without_a_word_and_more_than_half_may_not() -> None:
+    retention = Retention(hold_s=10)
+    announced(retention, 0, "orders-1", "orders-2", "orders-3", "orders-4")
+
+    assert ["orders-3", "orders-4"] == announced(retention, 1, "orders-3", "orders-4")
+    assert ["orders-3", "orders-4"] == announced(retention, 2, "orders-4")
+    assert 12 == retention.next_deadline()
+
+
+def test_losses_one_by_one_add_up() -> None:
+    retention = Retention(hold_s=10)
+    names = [f"orders-{number}" for number in range(1, 5)]
+    announced(retention, 0, *names)
+    announced(retention, 1, *names[1:])
+    announced(retention, 2, *names[2:])
+
+    assert ["orders-3", "orders-4"] == announced(retention, 3, *names[3:])
+    assert ["orders-3", "orders-4"] == announced(retention, 4)
+
+
+def test_a_loss_that_is_long_past_does_not_count() -> None:
+    retention = Retention(hold_s=10)
+    announced(retention, 0, "orders-1", "orders-2", "orders-3")
+    announced(retention, 1, "orders-2", "orders-3")
+
+    assert ["orders-3"] == announced(retention, 20, "orders-3")
+
+
+def test_what_answers_at_its_address_is_held_for_as_long_as_it_does() -> None:
+    retention = Retention(hold_s=10, doubt_s=30)
+    key = endpoint_key("orders", "orders-1")
+    announced(retention, 0, "orders-1", "catalog-1")
+    announced(retention, 1, "catalog-1")
+    for now in range(5, 1000, 5):
+        retention.answered(key, now)
+        assert ["catalog-1", "orders-1"] == announced(retention, now, "catalog-1")
+
+    assert ["catalog-1", "orders-1"] == announced(retention, 1004.9, "catalog-1")
+    assert ["catalog-1"] == announced(retention, 1005, "catalog-1")
+
+
+def test_what_nobody_can_tell_of_is_held_for_longer_but_not_for_ever() -> None:
+    retention = Retention(hold_s=10, doubt_s=30)
+    key = endpoint_key("orders", "orders-1")
+    announced(retention, 0, "orders-1")
+    announced(retention, 1)
+    for now in range(5, 60, 5):
+        retention.unclear(key, now)
+        assert (["orders-1"] if now < 31 else []) == announced(retention, now)
+
+
+def test_an_address_that_another_instance_has_is_not_held() -> None:
+    retention = Retention(hold_s=10)
+    one, two = sample.endpoint("orders-1", 4711), sample.endpoint("catalog-1", 4711, "catalog")
+    retention.settle({endpoint_key("orders", "orders-1"): one}, 0)
+
+    assert [two] == list(retention.settle({endpoint_key("catalog", "catalog-1"): two}, 1).values())
+
+
+def test_what_was_announced_in_an_earlier_life_is_held_until_the_registry_had_its_time() -> None:
+    retention = Retention(hold_s=10)
+    retention.remember(registered("orders-1", "orders-2"), 0)
+
+    assert ["orders-1", "orders-2"] == announced(retention, 1, "orders-2")
+    assert ["orders-2"] == announced(retention, 11, "orders-2")
+
+
+NAMES = ["a-1", "a-2", "a-3", "a-4", "b-1"]
+STEPS = st.lists(st.tuples(st.frozensets(st.sampled_from(NAMES)), st.booleans()), min_size=1, max_size=12)
+
+
+@given(STEPS)
+def test_no_service_is_emptied_or_halved_within_the_time_of_the_hold(
+    steps: list[tuple[frozenset[str], bool]],
+) -> None:
+    retention = Retention(hold_s=10)
+    most: dict[str, int] = {}
+    for now, (step, trouble) in enumerate(steps):
+        if trouble:
+            retention.distrust(now / 10)
+        seen = announced(retention, now / 10, *step)
+        assert step <= set(seen)
+        for service in ("a", "b"):
+            count = sum(name.startswith(service) for name in seen)
+            most[service] = max(most.get(service, 0), count)
+            assert 2 * count >= most[service]
+
+
+@given(STEPS)
+def test_what_is_not_registered_and_not_there_is_gone_in_the_end(steps: list[tuple[frozenset[str], bool]]) -> None:
+    retention = Retention(hold_s=10)
+    for now, (step, trouble) in enumerate(steps):
+        if trouble:
+            retention.distrust(now)
+        announced(retention, now, *step)
+    end = len(steps) + 100
+    announced(retention, end - 50, "b-1")
+    announced(retention, end - 25, "b-1")
+
+    assert ["b-1"] == announced(retention, end, "b-1")
+    assert retention.next_deadline() is None
+
+
+@given(STEPS)
+def test_a_goodbye_is_obeyed_while_others_serve_whatever_the_registry_does(
+    steps: list[tuple[frozenset[str], bool]],
+) -> None:
+    retention = Retention(hold_s=10)
+    for now, (step, trouble) in enumerate(steps):
+        if trouble:
+            retention.distrust(now)
+        seen = announced(retention, now, *({*step, "a-2"} - {"a-1"}), "-a-1")
+        assert "a-1" not in seen
 
 
 def record(key: bytes, value: bytes, revision: int) -> Record:
@@ -105,14 +242,26 @@ def test_a_list_from_another_history_is_recognised() -> None:
     assert not view.lost_by(Listing((), revision=23, cluster=1), since=view.revision)
 
 
-def test_a_list_that_events_have_overtaken_says_nothing_about_the_watch() -> None:
+def test_a_look_agrees_where_nothing_was_put_and_as_many_keys_are_there() -> None:
+    view = View()
+    view.adopt(Listing((record(b"a", b"1", 7),), revision=7, cluster=1))
+
+    assert not view.agrees(News(changed=1, count=1, revision=9, cluster=1))
+    assert not view.agrees(News(changed=0, count=0, revision=9, cluster=1))
+    assert 7 == view.revision
+    assert view.agrees(News(changed=0, count=1, revision=12, cluster=1))
+    assert 12 == view.revision
+
+
+def test_an_event_from_before_a_look_that_agreed_still_counts() -> None:
     view = View()
     view.adopt(Listing((), revision=7, cluster=1))
-    view.apply([Change(b"a", record(b"a", b"1", 9), 9)])
+    view.agrees(News(changed=0, count=0, revision=10, cluster=1))  # put and deleted meanwhile
 
-    assert not view.missed(Listing((), revision=8, cluster=1))
-    assert view.missed(Listing((), revision=9, cluster=1))
-    assert not view.missed(Listing((record(b"a", b"1", 9),), revision=12, cluster=1))
+    assert view.apply([Change(b"a", record(b"a", b"1", 8), 8)])
+    assert view.apply([Change(b"a", None, 9)])
+    assert {} == dict(view.records())
+    assert 10 == view.revision
 
 
 @given(st.integers())

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from lb import bootstrap
 from lb.xds.types import CDS, EDS, LDS
 from tests.unit.lb import sample
-from tests.unit.lb.ads import STREAM, Ads, answer_of, request
+from tests.unit.lb.ads import DELTA, STREAM, Ads, answer_of, delta_answer_of, delta_request, request
 from tests.unit.lb.conftest import Client, ControlPlane, eventually
 from weft_protos.policy import SERVICES
 from weft_protos.xds import envoy, message_class
@@ -117,6 +117,55 @@ def test_envoy_and_grpc_are_given_different_listeners_and_the_same_clusters(cont
         ads.close()
 
     assert {"envoy": ["gateway"], "grpc": ["orders"]} == names
+
+
+def test_a_stream_by_delta_is_sent_what_changed_and_comes_back_to_the_differences(control_plane: ControlPlane) -> None:
+    one, two = sample.endpoint("orders-1", 1), sample.endpoint("catalog-1", 2, "catalog")
+    control_plane.feeding(lambda feed: feed.set_endpoints([one, two]))
+    control_plane.feeding(lambda feed: feed.set_bundle(sample.bundle(*sample.rows(), *sample.rows("catalog"))))
+    ads = Ads(control_plane.address, DELTA)
+    call = ads.open(delta_request(EDS, "orders", "catalog", "nobody"))
+    first, missing = delta_answer_of(next(call)), delta_answer_of(next(call))
+    control_plane.feeding(lambda feed: feed.set_endpoints([sample.endpoint("orders-1", 3), two]))
+    changed = delta_answer_of(next(call))
+    ads.close()
+
+    assert (["catalog", "orders"], []) == ([each.name for each in first.resources], list(first.removed_resources))
+    assert ([], ["nobody"]) == ([each.name for each in missing.resources], list(missing.removed_resources))
+    (orders,) = changed.resources
+    assert ("orders", EDS) == (orders.name, orders.resource.type_url)
+
+    held = {each.name: each.version for each in first.resources}
+    again = Ads(control_plane.address, DELTA)
+    call = again.open(delta_request(EDS, "orders", "catalog", initial_resource_versions=held))
+    answer = delta_answer_of(next(call))
+    again.close()
+    assert [("orders", orders.version)] == [(each.name, each.version) for each in answer.resources]
+
+
+def test_what_a_stream_by_delta_refuses_is_known_by_type_and_in_its_words(control_plane: ControlPlane) -> None:
+    control_plane.feeding(lambda feed: feed.set_endpoints([]))
+    control_plane.feeding(lambda feed: feed.set_bundle(sample.bundle()))
+    ads = Ads(control_plane.address, DELTA)
+    call = ads.open(delta_request(CDS, node="picky"))
+    answer = delta_answer_of(next(call))
+    refusal = {"code": 3, "message": "not that one"}
+    ads.send(delta_request(CDS, response_nonce=answer.nonce, error_detail=refusal))
+
+    def known() -> list[tuple[str, str, tuple[str, ...]]]:
+        clients = control_plane.clients.status().clients
+        return [(each.node, each.state, tuple(f"{r.type}: {r.detail}" for r in each.refusals)) for each in clients]
+
+    eventually(lambda: known() == [("picky", "NACKED", ("Cluster: not that one",))], known)
+    control_plane.feeding(
+        lambda feed: feed.set_bundle(
+            sample.bundle(("all", sample.cluster("orders", connect_timeout="2s")), *sample.rows()[1:])
+        )
+    )
+    again = delta_answer_of(next(call))
+    ads.send(delta_request(CDS, response_nonce=again.nonce))
+    eventually(lambda: known() == [("picky", "SYNCED", ())], known)
+    ads.close()
 
 
 def test_a_gateway_is_an_endpoint_of_edge_while_its_stream_lives(control_plane: ControlPlane) -> None:

@@ -1,22 +1,26 @@
 """A gRPC client of the mesh in a process of its own: gRPC reads its xDS bootstrap once per process.
 
 Reads commands from standard input and answers each with one line of JSON.
-`call SECONDS` makes one call to the service; `wait SECONDS` waits until the channel is ready.
+`call SECONDS` makes one call to the service; `wait SECONDS` waits until the channel is ready. A third argument is the
+directory of what was good last.
 """
 
 import json
 import os
 import sys
+from pathlib import Path
 
 import grpc
+import structlog
 
 from lb import bootstrap, channel
 
 
 def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     control_planes, service = sys.argv[1].split(","), sys.argv[2]
     bootstrap.install(os.environ, control_planes, instance="client-1", service="client")  # noqa: TID251
-    connection = channel.open(service)
+    connection = channel.open(service, state=Path(sys.argv[3]) if len(sys.argv) > 3 else None)
     ask = connection.unary_unary("/weft.test.Who/Ask")
     for line in sys.stdin:
         verb, seconds = line.split()

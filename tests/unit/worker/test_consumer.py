@@ -51,7 +51,7 @@ def test_what_a_lost_session_gave_is_neither_held_nor_acknowledged() -> None:
     assert [True] == [consumer.holds(one) for one in consumer.take(9, timeout_s=0)]
 
 
-def test_after_cancelling_nothing_more_is_taken_but_acknowledgements_still_go_out() -> None:
+def test_after_cancelling_nothing_more_is_asked_for_and_what_is_in_hand_can_be_settled() -> None:
     consumer, _, channel = opened()
     channel.hand_out(1, PROPERTIES)
     channel.hand_out(2, PROPERTIES)
@@ -62,7 +62,8 @@ def test_after_cancelling_nothing_more_is_taken_but_acknowledgements_still_go_ou
     consumer.acknowledge(taken)
 
     assert None is channel.consuming
-    assert [] == consumer.take(9, timeout_s=0)
+    assert [2, 3] == [one.tag for one in consumer.take(9, timeout_s=0)]
+    assert [] == consumer.take(9, timeout_s=30)
     assert [(1, True)] == channel.acknowledged
 
 

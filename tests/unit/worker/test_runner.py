@@ -24,8 +24,9 @@ from tests.fakes.worker import (
     order_placed,
     user_created,
 )
+from tests.waiting import eventually
 from worker import runner
-from worker.delivery import DeadLetter, Retry
+from worker.delivery import DeadLetter, Delivery, Retry
 from worker.errors import Outage, Permanent, Transient
 from worker.runner import Runner
 
@@ -194,6 +195,43 @@ def test_stopping_during_an_outage_gives_the_batch_back(scene: Scene) -> None:
     assert (True, []) == (scene.source.cancelled, scene.source.acknowledged)
 
 
+class InHand(FakeSource):
+    """Gives what it has in hand once it was told to ask the queue for nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = threading.Event()
+
+    def take(self, limit: int, *, timeout_s: float) -> list[Delivery]:
+        return super().take(limit, timeout_s=timeout_s) if self._asked.wait(timeout_s) else []
+
+    def cancel(self) -> None:
+        super().cancel()
+        self._asked.set()
+
+
+def test_stopping_settles_what_is_in_hand() -> None:
+    source, handler = InHand(), FakeHandler()
+    source.batches = deque(deliveries(order_placed()) for _ in range(3))
+    stopped = Runner(source, FakeLadder(), handler, queue=QUEUE, batch_max=10)
+
+    stopped.start()
+    stopped.stop(10)
+
+    assert not stopped.alive()
+    assert (0, 3, 3) == (len(source.batches), len(source.acknowledged), len(handler.batches))
+
+
+def test_stopping_ends_in_time_however_much_is_in_hand(scene: Scene) -> None:
+    scene.source.batches = deque([deliveries(order_placed())])
+
+    scene.runner.stop(0)
+    scene.runner.start()
+
+    eventually(lambda: not scene.runner.alive())
+    assert (1, []) == (len(scene.source.batches), scene.source.acknowledged)
+
+
 def test_each_event_has_a_span_below_the_one_of_its_message(scene: Scene, spans: InMemorySpanExporter) -> None:
     first, second = delivery(order_placed(), tag=1), delivery(envelope(order_placed()), tag=2)
     scene.handler.errors = {str(second.message_id): Transient("not yet")}
@@ -231,3 +269,22 @@ def test_a_log_of_an_unexpected_failure_names_nobody_the_event_is_about(
 
 def test_an_event_in_a_text_shows_neither_payload_nor_envelope() -> None:
     assert "ada@example.org" not in repr(event(user_created(email="ada@example.org")))
+
+
+def test_a_loop_turns_for_as_long_as_it_begins_something(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def stuck(_events: object) -> None:
+        entered.set()
+        leave.wait(30)
+
+    monkeypatch.setattr(scene.handler, "handle", stuck)
+    handling = threading.Thread(target=lambda: scene.runner.settle(deliveries(order_placed())))
+    handling.start()
+    assert entered.wait(10)
+
+    assert scene.runner.turns()
+    monkeypatch.setattr(runner, "STUCK_S", 0.0)
+    assert not scene.runner.turns()
+    leave.set()
+    handling.join(30)

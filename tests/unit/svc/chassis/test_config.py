@@ -20,11 +20,13 @@ def test_every_variable_is_read(environ: pytest.MonkeyPatch) -> None:
     environ.setenv("WEFT_OTLP_ENDPOINT", "http://127.0.0.1:4317")
     environ.setenv("WEFT_TRACE_RATIO", "0.25")
     environ.setenv("WEFT_LOG_LEVEL", "debug")
+    environ.setenv("WEFT_ZONE", "rack-2")
 
     settings = Settings.read()
 
-    assert ("orders-1", Address("127.0.0.1", 0), 0, "debug") == (
+    assert ("orders-1", "rack-2", Address("127.0.0.1", 0), 0, "debug") == (
         settings.process.instance,
+        settings.process.zone,
         settings.process.listen,
         settings.process.metrics_port,
         settings.process.log_level,
@@ -60,6 +62,7 @@ def test_what_may_be_left_out_has_a_default(settings: Settings) -> None:
         ("WEFT_CACHE", None, "WEFT_CACHE: is not set"),
         ("WEFT_OTLP_ENDPOINT", "127.0.0.1:4317", "WEFT_OTLP_ENDPOINT: is not http://host:port"),
         ("WEFT_TRACE_RATIO", "2", "WEFT_TRACE_RATIO: Input should be less than or equal to 1"),
+        ("WEFT_ZONE", "Zone B", "WEFT_ZONE: 'Zone B' is not a zone"),
         ("WEFT_LOG_LEVEL", "loud", "WEFT_LOG_LEVEL: String should match pattern"),
         ("WEFT_SECRETS", None, "WEFT_SECRETS: is not set"),
     ],

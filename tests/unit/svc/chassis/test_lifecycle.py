@@ -15,6 +15,7 @@ import structlog
 from grpc_health.v1 import health_pb2
 
 from lb.endpoint import Endpoint
+from lb.registry.departure import Departure
 from svc.chassis import lifecycle, resources
 from svc.chassis.clock import SystemClock
 from svc.chassis.config import Address, Settings, install_control_planes
@@ -49,10 +50,15 @@ class Registry:
     def register(self, endpoint: Endpoint) -> None:
         self.endpoints.append(endpoint)
 
-    def leave(self, timeout: float) -> bool:
+    def wait_registered(self, timeout: float) -> bool:
+        return bool(self.endpoints)
+
+    def depart(
+        self, endpoint: Endpoint, *, confirm_s: float, acknowledge_s: float, hurried: threading.Event
+    ) -> Departure:
         self.on_leave()
-        self.endpoints.clear()
-        return True
+        self.endpoints.remove(endpoint)
+        return Departure(confirmed=True)
 
     def stop(self, timeout: float) -> None:
         self.stopped = True
@@ -97,7 +103,7 @@ def ports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture(autouse=True)
 def quick(environ: pytest.MonkeyPatch) -> Iterator[None]:
     environ.setattr(resources, "Agent", Registry)
-    environ.setattr(lifecycle, "LINGER_S", 0.05)
+    environ.setattr(lifecycle, "SETTLE_S", 0.05)
     environ.setattr(lifecycle, "ALIVE_EVERY_S", 0.02)
     environ.setenv("GRPC_XDS_BOOTSTRAP_CONFIG", "")
     yield

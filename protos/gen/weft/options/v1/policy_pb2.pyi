@@ -97,6 +97,7 @@ class MethodPolicy(_message.Message):
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     CRITICALITY_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    HEDGING_FIELD_NUMBER: _builtins.int
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
@@ -133,6 +134,12 @@ class MethodPolicy(_message.Message):
         deadline passed, a part away). A method's errors add to those of its service.
         """
 
+    @_builtins.property
+    def hedging(self) -> Global___Hedging:
+        """Whether an attempt that is not answered in time gets another one beside it, and when. Only on methods without side
+        effects that have a `retry`: what is sent beside the first counts among its attempts.
+        """
+
     def __init__(
         self,
         *,
@@ -145,10 +152,11 @@ class MethodPolicy(_message.Message):
         max_request_bytes: _builtins.int | None = ...,
         criticality: Global___Criticality.ValueType = ...,
         errors: _abc.Iterable[Global___DeclaredError] | None = ...,
+        hedging: Global___Hedging | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "errors", b"errors", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
@@ -236,6 +244,34 @@ class Retry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Retry: _TypeAlias = Retry  # noqa: Y015
+
+@_typing.final
+class Hedging(_message.Message):
+    """Another attempt, at another instance, beside one that is not answered yet; the first good answer is the caller's. Sent
+    by the gateway, and only while no more than one call in ten needs it: where all instances are slow it helps nobody.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELAY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """How long an attempt goes unanswered before the next one is sent: 10 ms and more, and less than the timeout. Well
+        above what the method usually takes.
+        """
+
+    def __init__(
+        self,
+        *,
+        delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hedging: _TypeAlias = Hedging  # noqa: Y015
 
 @_typing.final
 class Cache(_message.Message):
