@@ -8,37 +8,36 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from typing import Final as Constant
+from typing import Any, Final
 
-from tests.chaos.history import FAIL, INFO, OK, Event, Final, Operation, operations
+from tests.chaos.history import FAIL, INFO, OK, Books, Event, Operation, operations
 from tests.chaos.schedule import Schedule
 
 #: How long after a fault a call still shows what it did, in seconds.
-AFTER_S: Constant = 5.0
-REFUSALS: Constant = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
-SHOWN_MAX: Constant = 20
+AFTER_S: Final = 5.0
+REFUSALS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+SHOWN_MAX: Final = 20
 
 
-def stock_is_conserved(history: Sequence[Event], final: Final) -> Iterator[str]:
+def stock_is_conserved(history: Sequence[Event], books: Books) -> Iterator[str]:
     """Opening stock is what is left and what stands in orders."""
     standing: Counter[str] = Counter()
-    for order in final.orders.values():
+    for order in books.orders.values():
         for product, quantity in order.items.items():
             standing[product] += quantity - order.taken_back.get(product, 0)
     for each in operations(history, "open"):
         product, opening = each.asked["product"], each.asked["quantity"]
-        left = final.stock.get(product)
+        left = books.stock.get(product)
         if left is None or left + standing[product] != opening:
             yield f"{product}: opened with {opening}, {left} left, {standing[product]} in orders"
 
 
-def what_was_acknowledged_is_there(history: Sequence[Event], final: Final) -> Iterator[str]:
+def what_was_acknowledged_is_there(history: Sequence[Event], books: Books) -> Iterator[str]:
     """An order that was answered is in the books as it was ordered, and can be read from then on."""
     for each in operations(history, "place"):
         if each.outcome != OK:
             continue
-        name, order = each.said["order"], final.orders.get(each.said["order"])
+        name, order = each.said["order"], books.orders.get(each.said["order"])
         if order is None:
             yield f"{name} was acknowledged and is lost"
         elif (order.customer, dict(order.items)) != (each.asked["customer"], dict(each.asked["items"])):
@@ -48,7 +47,7 @@ def what_was_acknowledged_is_there(history: Sequence[Event], final: Final) -> It
             yield f"{each.asked['order']} was acknowledged, and reading it failed: {each.said.get('code')}"
 
 
-def what_was_taken_back_is_there(history: Sequence[Event], final: Final) -> Iterator[str]:
+def what_was_taken_back_is_there(history: Sequence[Event], books: Books) -> Iterator[str]:
     """Of each order so much is taken back as was acknowledged, and no more than was asked for."""
     least: dict[str, Counter[str]] = {}
     most: dict[str, Counter[str]] = {}
@@ -58,7 +57,7 @@ def what_was_taken_back_is_there(history: Sequence[Event], final: Final) -> Iter
             least.setdefault(asked["order"], Counter()).update(asked["items"])
         if OK in outcomes or INFO in outcomes:
             most.setdefault(asked["order"], Counter()).update(asked["items"])
-    for name, order in final.orders.items():
+    for name, order in books.orders.items():
         for product in order.items:
             found = order.taken_back.get(product, 0)
             low, high = (bound.get(name, Counter())[product] for bound in (least, most))
@@ -66,7 +65,7 @@ def what_was_taken_back_is_there(history: Sequence[Event], final: Final) -> Iter
                 yield f"{name}: {found} of {product} taken back; {low} acknowledged, {high} asked for"
 
 
-def nothing_is_there_that_nobody_asked_for(history: Sequence[Event], final: Final) -> Iterator[str]:
+def nothing_is_there_that_nobody_asked_for(history: Sequence[Event], books: Books) -> Iterator[str]:
     """An order that was not acknowledged belongs to a call that nobody knows the end of, each call to one at most."""
     acknowledged, open_calls = set(), Counter[tuple[Any, ...]]()
     for attempts in _by_key(operations(history, "place")).values():
@@ -74,7 +73,7 @@ def nothing_is_there_that_nobody_asked_for(history: Sequence[Event], final: Fina
         acknowledged |= {each.said["order"] for each in attempts if each.outcome == OK}
         if OK not in outcomes and INFO in outcomes:
             open_calls[_shape(attempts[0].asked["customer"], attempts[0].asked["items"])] += 1
-    for name, order in final.orders.items():
+    for name, order in books.orders.items():
         if name in acknowledged:
             continue
         shape = _shape(order.customer, order.items)
@@ -83,7 +82,7 @@ def nothing_is_there_that_nobody_asked_for(history: Sequence[Event], final: Fina
         open_calls[shape] -= 1
 
 
-def a_repetition_gets_the_first_answer(history: Sequence[Event], final: Final) -> Iterator[str]:
+def a_repetition_gets_the_first_answer(history: Sequence[Event], books: Books) -> Iterator[str]:
     """One key, one order; one order, one key."""
     keys: dict[str, set[str]] = {}
     for key, attempts in _by_key(operations(history, "place")).items():
@@ -97,36 +96,36 @@ def a_repetition_gets_the_first_answer(history: Sequence[Event], final: Final) -
             yield f"{order} was the answer to {len(those)} keys"
 
 
-def every_event_is_audited_once(history: Sequence[Event], final: Final) -> Iterator[str]:
+def every_event_is_audited_once(history: Sequence[Event], books: Books) -> Iterator[str]:
     """Each order has one event, each event one record, and there is no record of anything else."""
-    placed = Counter(order for _, order in final.placed)
-    for order in final.orders:
+    placed = Counter(order for _, order in books.placed)
+    for order in books.orders:
         if placed[order] != 1:
             yield f"{order} has {placed[order]} events that say it was placed"
-    for order in placed.keys() - final.orders.keys():
+    for order in placed.keys() - books.orders.keys():
         yield f"{order} was placed, says an event, and is not there"
-    records = Counter(final.audited)
-    for event in final.events:
+    records = Counter(books.audited)
+    for event in books.events:
         if records[event] != 1:
             yield f"the event {event} has {records[event]} audit records"
-    for event in records.keys() - set(final.events):
+    for event in records.keys() - set(books.events):
         yield f"the audit log holds {event}, which is in no outbox"
 
 
-def every_order_is_counted_once(history: Sequence[Event], final: Final) -> Iterator[str]:
+def every_order_is_counted_once(history: Sequence[Event], books: Books) -> Iterator[str]:
     """The roll-up has as many orders as there are."""
-    if final.counted != len(final.orders):
-        yield f"{len(final.orders)} orders, {final.counted} in the roll-up"
+    if books.counted != len(books.orders):
+        yield f"{len(books.orders)} orders, {books.counted} in the roll-up"
 
 
-def every_order_is_confirmed_once(history: Sequence[Event], final: Final) -> Iterator[str]:
+def every_order_is_confirmed_once(history: Sequence[Event], books: Books) -> Iterator[str]:
     """One mail for each placed order. A second copy may be sent; it carries the same Message-ID, so it is the same."""
-    expected, sent = {event for event, _ in final.placed}, set(final.mailed)
+    expected, sent = {event for event, _ in books.placed}, set(books.mailed)
     yield from (f"the event {event} led to no mail" for event in sorted(expected - sent))
     yield from (f"a mail names {event}, which placed no order" for event in sorted(sent - expected))
 
 
-def nobody_gets_in(history: Sequence[Event], final: Final) -> Iterator[str]:
+def nobody_gets_in(history: Sequence[Event], books: Books) -> Iterator[str]:
     """Calls that nobody may make are refused, whatever is broken, and for the right reason."""
     for each in operations(history, "intrude"):
         if each.outcome == OK:
@@ -135,7 +134,7 @@ def nobody_gets_in(history: Sequence[Event], final: Final) -> Iterator[str]:
             yield f"a call {each.asked['how']} was answered with {each.said['code']}"
 
 
-def endpoints_never_vanish(history: Sequence[Event], final: Final) -> Iterator[str]:
+def endpoints_never_vanish(history: Sequence[Event], books: Books) -> Iterator[str]:
     """Whatever happens to the registry, no control plane says that a service that was there has no instance."""
     seen: set[str] = set()
     for each in operations(history, "look"):
@@ -147,9 +146,9 @@ def endpoints_never_vanish(history: Sequence[Event], final: Final) -> Iterator[s
                 seen.add(service)
 
 
-Check = Callable[[Sequence[Event], Final], Iterator[str]]
+Check = Callable[[Sequence[Event], Books], Iterator[str]]
 
-CHECKS: Constant[tuple[Check, ...]] = (
+CHECKS: Final[tuple[Check, ...]] = (
     stock_is_conserved,
     what_was_acknowledged_is_there,
     what_was_taken_back_is_there,
@@ -189,9 +188,9 @@ class Verdict:
         return said + [f"vacuous: {reason}" for reason in self.vacuous[:SHOWN_MAX]]
 
 
-def judge(schedule: Schedule, history: Sequence[Event], final: Final) -> Verdict:
+def judge(schedule: Schedule, history: Sequence[Event], books: Books) -> Verdict:
     """Run every check. What is broken is broken, however little else the run has shown."""
-    found = {check.__name__: list(check(history, final)) for check in CHECKS}
+    found = {check.__name__: list(check(history, books)) for check in CHECKS}
     broken = {name: problems for name, problems in found.items() if problems}
     vacuous = list(emptiness(schedule, history))
     state = State.BROKEN if broken else State.VACUOUS if vacuous else State.PASSED

@@ -152,7 +152,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
+class Books:
     """What the books say when nothing moves any more."""
 
     stock: Mapping[str, int]

@@ -29,11 +29,11 @@ class ShippingCaller:
     def __init__(self, contracts: Path) -> None:
         pool = DescriptorPool()
         for file in FileDescriptorSet.FromString(contracts.read_bytes()).file:
-            pool.Add(file)  # type: ignore[no-untyped-call]
+            pool.Add(file)
         method = pool.FindServiceByName(GET_RATE.split("/")[0]).FindMethodByName(GET_RATE.split("/")[1])
         self._request: Any = GetMessageClass(method.input_type)
         self._channel = channel.open("shipping")
-        self._send = self._channel.unary_unary(
+        self._send: Any = self._channel.unary_unary(
             f"/{GET_RATE}",
             request_serializer=self._request.SerializeToString,
             response_deserializer=GetMessageClass(method.output_type).FromString,

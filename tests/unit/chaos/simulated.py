@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from random import Random
 
-from tests.chaos.history import FAIL, INFO, INVOKE, OK, Event, Final, Order
+from tests.chaos.history import FAIL, INFO, INVOKE, OK, Books, Event, Order
 from tests.chaos.schedule import Schedule
 
 OPENING = 500
@@ -38,7 +38,7 @@ class CrashedError(Exception):
 
 
 class Simulation:
-    """One run: `history` and `final` when it is over."""
+    """One run: `history` and `books` when it is over."""
 
     def __init__(self, schedule: Schedule, bug: Bug) -> None:
         self.history: list[Event] = []
@@ -56,9 +56,9 @@ class Simulation:
         self._run()
 
     @property
-    def final(self) -> Final:
+    def books(self) -> Books:
         events = [event for event, _ in self._outbox]
-        return Final(
+        return Books(
             stock=dict(self._stock),
             orders=dict(self._orders),
             placed=list(self._outbox),
@@ -172,7 +172,7 @@ class Simulation:
         self.history.append(Event(self._now, self._operations, outcome, name, said))
 
 
-def simulated(schedule: Schedule, bug: Bug) -> tuple[Sequence[Event], Final]:
+def simulated(schedule: Schedule, bug: Bug) -> tuple[Sequence[Event], Books]:
     """History and books of one run."""
     run = Simulation(schedule, bug)
-    return run.history, run.final
+    return run.history, run.books

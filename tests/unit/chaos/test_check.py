@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos import schedule
 from tests.chaos.check import CHECKS, State, judge
-from tests.chaos.history import FAIL, INFO, INVOKE, OK, Event, Final, Order
+from tests.chaos.history import FAIL, INFO, INVOKE, OK, Books, Event, Order
 from tests.chaos.schedule import Schedule
 from tests.unit.chaos.simulated import Bug, simulated
 
@@ -44,32 +44,32 @@ def test_every_planted_bug_is_caught_by_every_seed(bug: Bug) -> None:
 
 
 History = Sequence[Event]
-Damage = Callable[[History, Final], tuple[History, Final]]
+Damage = Callable[[History, Books], tuple[History, Books]]
 
 
-def _final(**changes: Callable[[Final], object]) -> Damage:
-    return lambda history, final: (history, replace(final, **{name: make(final) for name, make in changes.items()}))
+def _changed(**changes: Callable[[Books], object]) -> Damage:
+    return lambda history, books: (history, replace(books, **{name: make(books) for name, make in changes.items()}))
 
 
 def _more(*events: tuple[str, dict[str, object], str, dict[str, object]]) -> Damage:
     """The history goes on with these operations."""
 
-    def damage(history: History, final: Final) -> tuple[History, Final]:
+    def damage(history: History, books: Books) -> tuple[History, Books]:
         at_s, number, added = history[-1].at_s, history[-1].op, list[Event]()
         for name, asked, outcome, said in events:
             number += 1
             added += [Event(at_s, number, INVOKE, name, asked), Event(at_s, number, outcome, name, said)]
-        return [*history, *added], final
+        return [*history, *added], books
 
     return damage
 
 
-def _without_first_order(final: Final) -> dict[str, Order]:
-    return dict(list(final.orders.items())[1:])
+def _without_first_order(books: Books) -> dict[str, Order]:
+    return dict(list(books.orders.items())[1:])
 
 
-def _with_stranger(final: Final) -> dict[str, Order]:
-    return {**final.orders, "orders/x": Order("carl", {"p-1": 1}, {})}
+def _with_stranger(books: Books) -> dict[str, Order]:
+    return {**books.orders, "orders/x": Order("carl", {"p-1": 1}, {})}
 
 
 def _placed(key: str, order: str) -> tuple[str, dict[str, object], str, dict[str, object]]:
@@ -77,13 +77,13 @@ def _placed(key: str, order: str) -> tuple[str, dict[str, object], str, dict[str
 
 
 def _cancelled(outcome: str, quantity: int) -> Damage:
-    def damage(history: History, final: Final) -> tuple[History, Final]:
-        name, order = next(iter(final.orders.items()))
+    def damage(history: History, books: Books) -> tuple[History, Books]:
+        name, order = next(iter(books.orders.items()))
         product = next(iter(order.items))
         asked: dict[str, object] = {"customer": "ann", "key": "c", "order": name, "items": {product: 1}}
         taken = replace(order, taken_back={product: quantity})
-        stock = {**final.stock, product: final.stock[product] + quantity}
-        changed = replace(final, orders={**final.orders, name: taken}, stock=stock)
+        stock = {**books.stock, product: books.stock[product] + quantity}
+        changed = replace(books, orders={**books.orders, name: taken}, stock=stock)
         return _more(("cancel", asked, outcome, {}))(history, changed)
 
     return damage
@@ -92,23 +92,23 @@ def _cancelled(outcome: str, quantity: int) -> Damage:
 @pytest.mark.parametrize(
     ("check", "damage"),
     [
-        ("stock_is_conserved", _final(stock=lambda final: {**final.stock, "p-1": final.stock["p-1"] + 1})),
-        ("stock_is_conserved", _final(stock=lambda final: {"p-1": final.stock["p-1"]})),
-        ("what_was_acknowledged_is_there", _final(orders=_without_first_order)),
+        ("stock_is_conserved", _changed(stock=lambda books: {**books.stock, "p-1": books.stock["p-1"] + 1})),
+        ("stock_is_conserved", _changed(stock=lambda books: {"p-1": books.stock["p-1"]})),
+        ("what_was_acknowledged_is_there", _changed(orders=_without_first_order)),
         ("what_was_acknowledged_is_there", _more(("read", {"order": "orders/1"}, FAIL, {"code": "NOT_FOUND"}))),
         ("what_was_taken_back_is_there", _cancelled(OK, 0)),
         ("what_was_taken_back_is_there", _cancelled(INFO, 2)),
         ("what_was_taken_back_is_there", _cancelled(FAIL, 1)),
-        ("nothing_is_there_that_nobody_asked_for", _final(orders=_with_stranger)),
+        ("nothing_is_there_that_nobody_asked_for", _changed(orders=_with_stranger)),
         ("a_repetition_gets_the_first_answer", _more(_placed("k", "orders/y"), _placed("k", "orders/z"))),
         ("a_repetition_gets_the_first_answer", _more(_placed("k", "orders/y"), _placed("l", "orders/y"))),
-        ("every_event_is_audited_once", _final(audited=lambda final: final.audited[1:])),
-        ("every_event_is_audited_once", _final(audited=lambda final: [*final.audited, final.audited[0]])),
-        ("every_event_is_audited_once", _final(audited=lambda final: [*final.audited, "stranger"])),
-        ("every_event_is_audited_once", _final(placed=lambda final: [*final.placed, final.placed[0]])),
-        ("every_order_is_counted_once", _final(counted=lambda final: final.counted + 1)),
-        ("every_order_is_confirmed_once", _final(mailed=lambda final: list(set(final.mailed))[1:])),
-        ("every_order_is_confirmed_once", _final(mailed=lambda final: [*final.mailed, "stranger"])),
+        ("every_event_is_audited_once", _changed(audited=lambda books: books.audited[1:])),
+        ("every_event_is_audited_once", _changed(audited=lambda books: [*books.audited, books.audited[0]])),
+        ("every_event_is_audited_once", _changed(audited=lambda books: [*books.audited, "stranger"])),
+        ("every_event_is_audited_once", _changed(placed=lambda books: [*books.placed, books.placed[0]])),
+        ("every_order_is_counted_once", _changed(counted=lambda books: books.counted + 1)),
+        ("every_order_is_confirmed_once", _changed(mailed=lambda books: list(set(books.mailed))[1:])),
+        ("every_order_is_confirmed_once", _changed(mailed=lambda books: [*books.mailed, "stranger"])),
         ("nobody_gets_in", _more(("intrude", {"how": "without a token"}, OK, {}))),
         ("nobody_gets_in", _more(("intrude", {"how": "without a token"}, FAIL, {"code": "INTERNAL"}))),
         ("endpoints_never_vanish", _more(("look", {}, OK, {"services": {"orders": 0}}))),
@@ -149,22 +149,22 @@ def _unbitten(event: Event) -> Event:
     ],
 )
 def test_a_run_that_shows_nothing_is_not_passed(change: Callable[[History], History], says: str) -> None:
-    history, final = simulated(planned(1), Bug.NONE)
-    nothing = replace(final, orders={}, placed=[], events=[], audited=[], mailed=[], counted=0)
+    history, books = simulated(planned(1), Bug.NONE)
+    nothing = replace(books, orders={}, placed=[], events=[], audited=[], mailed=[], counted=0)
     history = change(history)
     called = any(each.name == "place" for each in history)
-    stock = final.stock if called else dict.fromkeys(final.stock, 500)
+    stock = books.stock if called else dict.fromkeys(books.stock, 500)
 
-    verdict = judge(planned(1), history, final if called else replace(nothing, stock=stock))
+    verdict = judge(planned(1), history, books if called else replace(nothing, stock=stock))
 
     assert State.VACUOUS is verdict.state, verdict.lines()
     assert any(says in reason for reason in verdict.vacuous)
 
 
 def test_what_is_broken_is_broken_though_a_fault_did_not_bite() -> None:
-    history, final = simulated(planned(1), Bug.STOCK_TAKEN_TWICE)
+    history, books = simulated(planned(1), Bug.STOCK_TAKEN_TWICE)
 
-    verdict = judge(planned(1), [each for each in history if each.name != "fault"], final)
+    verdict = judge(planned(1), [each for each in history if each.name != "fault"], books)
 
     assert State.BROKEN is verdict.state
     assert any(line.startswith("broken: stock is conserved: ") for line in verdict.lines())

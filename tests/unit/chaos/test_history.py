@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import history, schedule
-from tests.chaos.history import Event, Final, HistoryError, Recorder, operations
+from tests.chaos.history import Books, Event, HistoryError, Recorder, operations
 from tests.unit.chaos.simulated import Bug, Simulation
 
 
@@ -47,10 +47,10 @@ def test_an_operation_without_an_outcome_may_have_happened() -> None:
 def test_history_and_books_are_read_as_they_were_written(tmp_path: Path) -> None:
     run = Simulation(schedule.make(3, seconds=30), Bug.NONE)
     (tmp_path / "history.jsonl").write_text(run.text())
-    run.final.write(tmp_path / "final.json")
+    run.books.write(tmp_path / "books.json")
 
     assert run.history == history.read(tmp_path / "history.jsonl")
-    assert run.final == Final.read(tmp_path / "final.json")
+    assert run.books == Books.read(tmp_path / "books.json")
 
 
 @pytest.mark.parametrize(

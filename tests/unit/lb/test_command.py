@@ -163,7 +163,10 @@ def test_a_bootstrap_names_the_control_planes_that_are_given_or_those_of_the_env
         (("--service", "shop", "--instance", "", "--xds", "127.0.0.1:1"), "'' is not a service name"),
         (("--service", "shop", "--instance", "shop-1"), "WEFT_XDS is not set"),
         (("--service", "shop", "--instance", "shop-1", "--xds", "nowhere"), "--xds: 'nowhere' is not host:port"),
-        (("--service", "shop", "--instance", "s", "--xds", "h:1", "--out", "/nonexistent/x"), "/nonexistent/x: No such"),
+        (
+            ("--service", "shop", "--instance", "s", "--xds", "h:1", "--out", "/nonexistent/x"),
+            "/nonexistent/x: No such",
+        ),
     ],
 )
 def test_a_bootstrap_that_would_lead_nowhere_is_refused(lb: Run, arguments: tuple[str, ...], says: str) -> None:
@@ -191,7 +194,9 @@ def test_wrong_arguments_are_a_usage_error(lb: Run, arguments: tuple[str, ...]) 
     assert 2 == lb(*arguments)[0]
 
 
-@pytest.mark.parametrize("command", ["control-plane", "publish", "rollback", "fetch", "proxies", "endpoints", "bootstrap"])
+@pytest.mark.parametrize(
+    "command", ["control-plane", "publish", "rollback", "fetch", "proxies", "endpoints", "bootstrap"]
+)
 def test_help_shows_an_example(lb: Run, command: str) -> None:
     code, out, _ = lb(command, "--help")
 
