@@ -30,7 +30,7 @@ HEALED_S: Final = 180.0
 POLL_S: Final = 0.02
 
 #: What PostgreSQL calls a process that serves a TCP connection: user, database, address and port.
-_BACKEND: Final = re.compile(r"postgres: \S+ \S+ [0-9.]+\([0-9]+\)")
+BACKEND: Final = re.compile(r"postgres: \S+ \S+ [0-9.]+\([0-9]+\)")
 
 
 class NoVictimError(Exception):
@@ -81,7 +81,7 @@ class Faults:
                     below = root.children(recursive=True)
                     if step.target is not Target.DATABASE:
                         return chosen.name, [root, *below]
-                    backends = [each for each in below if _BACKEND.search(" ".join(each.cmdline()))]
+                    backends = [each for each in below if BACKEND.search(" ".join(each.cmdline()))]
                     if backends:
                         return chosen.name, [backends[step.pick % len(backends)]]
             if time.monotonic() > give_up:

@@ -221,12 +221,12 @@ class Watcher:
             pending = self._recorder.begin("look")
             try:
                 before = steady(self._mesh.status())
-                told = _told(next(self._control_planes), before)
+                seen = told(next(self._control_planes), before)
                 after = steady(self._mesh.status())
             except (grpc.RpcError, StopIteration, SupervisorError) as error:
                 pending.info(why=type(error).__name__)
                 continue
-            pending.ok(services={service: count for service, count in told.items() if service in after})
+            pending.ok(services={service: count for service, count in seen.items() if service in after})
 
 
 def steady(status: Status) -> list[str]:
@@ -243,7 +243,7 @@ def steady(status: Status) -> list[str]:
     )
 
 
-def _told(control_plane: str, services: list[str]) -> dict[str, int]:
+def told(control_plane: str, services: list[str]) -> dict[str, int]:
     """Endpoints of each service, as a client of gRPC is told. Raises RpcError or StopIteration."""
     if not services:
         return {}
@@ -253,5 +253,5 @@ def _told(control_plane: str, services: list[str]) -> dict[str, int]:
         answer = answer_of(next(ads.open(asked)))
     finally:
         ads.close()
-    told: list[Any] = [_ASSIGNMENT.FromString(packed.value) for packed in answer.resources]
-    return {each.cluster_name: sum(len(locality.lb_endpoints) for locality in each.endpoints) for each in told}
+    assignments: list[Any] = [_ASSIGNMENT.FromString(packed.value) for packed in answer.resources]
+    return {each.cluster_name: sum(len(locality.lb_endpoints) for locality in each.endpoints) for each in assignments}
