@@ -1,5 +1,7 @@
 """What all tests share: the option that rewrites goldens and transcripts, and the programs in Go."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -25,8 +27,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if wanted and not session.config.option.collectonly:
         command = ["nice", sys.executable, "-m", "tests.go.build"]
         session.config.stash[_ahead] = subprocess.Popen(
-            command, cwd=build.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, cwd=build.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # A session that was interrupted leaves no compiler behind.
+    ahead = session.config.stash.get(_ahead, None)
+    if ahead is not None and ahead.poll() is None:
+        os.killpg(ahead.pid, signal.SIGTERM)
+        ahead.wait()
 
 
 @pytest.fixture(scope="session")
