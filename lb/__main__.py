@@ -12,13 +12,14 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from prometheus_client import start_http_server
 
+from lb import bootstrap, config
 from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
-from lb.endpoint import Endpoint
+from lb.endpoint import Endpoint, service_name
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
 from lb.registry.backoff import Backoff
 from lb.registry.departure import leaving
@@ -58,9 +59,11 @@ examples:
   python -m lb rollback --json
   python -m lb endpoints --service orders
   python -m lb proxies --wait 5f2c...
+  python -m lb bootstrap --service shipping --instance shipping-1 --out shipping-1.json
 
 The environment says where etcd is: WEFT_ETCD, WEFT_ETCD_USER, WEFT_SECRETS (file etcd.password).
 The control plane also reads WEFT_INSTANCE, WEFT_LISTEN, WEFT_METRICS_PORT and WEFT_LOG_LEVEL.
+`bootstrap` reads WEFT_XDS and nothing else.
 """
 
 
@@ -142,7 +145,25 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--service", help="only of this service")
     _add_common(listing)
     listing.set_defaults(run=_endpoints)
+
+    _add_bootstrap(commands)
     return parser
+
+
+def _add_bootstrap(commands: Any) -> None:
+    joining = commands.add_parser(
+        "bootstrap",
+        help="write the bootstrap file by which a gRPC client in any language joins the mesh",
+        description="For GRPC_XDS_BOOTSTRAP of a program in any language: it then reaches services as xds:///<service>.",
+        epilog="example: python -m lb bootstrap --service shop --instance shop-1 --xds 127.0.0.1:9100",
+    )
+    joining.add_argument("--service", required=True, help="what the program is part of")
+    joining.add_argument("--instance", required=True, help="its name in `python -m lb proxies`, which no other has")
+    joining.add_argument(
+        "--xds", action="append", default=[], metavar="HOST:PORT", help="a control plane; else those of WEFT_XDS"
+    )
+    joining.add_argument("--out", type=Path, metavar="FILE", help="write it there, not to standard output")
+    joining.set_defaults(run=_bootstrap)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -274,6 +295,24 @@ def _endpoints(options: argparse.Namespace) -> int:
         if options.service in (None, endpoint.service)
     ]
     print(json.dumps(rows))
+    return 0
+
+
+def _bootstrap(options: argparse.Namespace) -> int:
+    control_planes = config.control_planes(options.xds)
+    try:
+        service, instance = service_name(options.service), service_name(options.instance)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    text = bootstrap.document(control_planes, instance=instance, service=service)
+    path: Path | None = options.out
+    if path is None:
+        print(text)
+        return 0
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
     return 0
 
 
