@@ -29,6 +29,7 @@ ROOTS = (
     "envoy.config.route.v3.route",
     "envoy.config.trace.v3.opentelemetry",
     "envoy.extensions.access_loggers.file.v3.file",
+    "envoy.extensions.access_loggers.stats.v3.stats",
     "envoy.extensions.access_loggers.stream.v3.stream",
     "envoy.extensions.filters.common.dependency.v3.dependency",
     "envoy.extensions.filters.http.buffer.v3.buffer",
