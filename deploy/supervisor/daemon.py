@@ -17,13 +17,16 @@ import structlog
 
 from deploy.supervisor import account, messages
 from deploy.supervisor.desired import Desired
+from deploy.supervisor.door import Door
 from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
+from deploy.supervisor.exposition import Snapshot
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Event
 from deploy.supervisor.orphans import stop_orphans
 from deploy.supervisor.ports import Ports
 from deploy.supervisor.record import Record
+from deploy.supervisor.recovery import Recovery
 from deploy.supervisor.secrets import Secrets
 from deploy.supervisor.slot import Host
 from deploy.supervisor.stack import Stack
@@ -53,6 +56,8 @@ class Daemon:
         self._stack: Stack | None = None
         self._scaling = asyncio.Lock()
         self._supervisor: Supervisor | None = None
+        self._recovery: Recovery | None = None
+        self._door: Door | None = None
         self._events: list[Event] = []
         self._subscribers: set[asyncio.Queue[Event | None]] = set()
         self._conversations: set[asyncio.Task[None]] = set()
@@ -69,6 +74,7 @@ class Daemon:
             try:
                 return await self._start_and_wait()
             finally:
+                await self._shut_door()
                 if self._supervisor is not None:
                     self._emit(Event("stopping", seconds=self._elapsed()))
                     await self._supervisor.stop()
@@ -129,7 +135,27 @@ class Daemon:
             dies_with_us=self._desired.ephemeral,
         )
         self._supervisor = Supervisor(parts, host)
+        self._open_door(self._supervisor, self._stack)
         await self._supervisor.start()
+
+    def _open_door(self, supervisor: Supervisor, stack: Stack) -> None:
+        """Let Prometheus look at what runs, and Alertmanager ask for help."""
+        recovery = self._recovery = Recovery(supervisor)
+
+        async def snapshot() -> Snapshot:
+            return Snapshot(supervisor.processes(), dict(recovery.counts))
+
+        async def receive(notification: Mapping[str, Any]) -> object:
+            return recovery.receive(notification)
+
+        self._door = Door(stack.door_port, token=stack.recovery_token(), snapshot=snapshot, receive=receive)
+        self._door.open()
+
+    async def _shut_door(self) -> None:
+        if self._door is not None:
+            await self._door.close()
+        if self._recovery is not None:
+            await self._recovery.close()
 
     async def _scale(self, supervisor: Supervisor, stack: Stack, request: Mapping[str, Any]) -> messages.Scaled:
         service, size = str(request["service"]), int(request["size"])
@@ -244,6 +270,10 @@ class Daemon:
                 return {"publishing": asdict(stack.publishing())}
             case "renew-certificate":
                 return {"certificate": self._renew_certificate(stack.certificate)}
+            case "watch":
+                self._layout.write(self._layout.slo, str(request["rules"]), None)
+                await supervisor.reread("prometheus")
+                return {}
             case "kill":
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":

@@ -4,6 +4,7 @@ Owned by `daemon.py`. Invariant: when `stop()` has returned, no process that `st
 """
 
 import asyncio
+import signal
 from collections.abc import Iterable, Sequence
 
 import psycopg
@@ -83,6 +84,12 @@ class Supervisor:
         except TimeoutError as error:
             raise RefusedError(f"{name} was stopped but is not ready again after {RESTART_TIMEOUT_S:.0f} s") from error
         return killed
+
+    async def reread(self, name: str) -> None:
+        """Have a process go by what it is given anew, without a restart. Raises RefusedError."""
+        slot = self._slot(name)
+        await slot.reread(slot.server)
+        self.kill(name, signal.SIGHUP)
 
     async def change(self, parts: Sequence[Part]) -> Scaled:
         """Go over to another stack while what is in both runs on. Raises RefusedError when a new part does not start.

@@ -1,0 +1,128 @@
+"""What the supervisor exposes to Prometheus: its processes, its recoveries, and memcached, which exposes nothing."""
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from deploy.supervisor.messages import Process
+from deploy.supervisor.probe import HOST
+
+CACHE_TIMEOUT_S: Final = 1.0
+STATS_BYTES_MAX: Final = 64 * 1024
+
+#: `stats` of memcached's text protocol: its name, ours, what it says. Names are those of Prometheus' own exporter.
+_GAUGES: Final = (
+    ("curr_connections", "memcached_current_connections", "Open connections."),
+    ("curr_items", "memcached_current_items", "Items stored now."),
+    ("bytes", "memcached_current_bytes", "Bytes that items take."),
+    ("limit_maxbytes", "memcached_limit_bytes", "Bytes that items may take."),
+    ("uptime", "memcached_uptime_seconds", "Seconds since the start."),
+)
+_COUNTERS: Final = (
+    ("get_hits", "memcached_get_hits", "Look-ups that found the item."),
+    ("get_misses", "memcached_get_misses", "Look-ups that found nothing."),
+    ("cmd_set", "memcached_sets", "Items stored since the start."),
+    ("evictions", "memcached_items_evicted", "Items thrown out to make room."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the supervisor knows at one moment."""
+
+    processes: Sequence[Process]
+    recoveries: Mapping[tuple[str, str], int]
+    """Decisions by action and outcome."""
+
+
+def expose(snapshot: Snapshot) -> bytes:
+    """The exposition, in Prometheus' text format. Blocking: asks every memcached, a second at the most for each."""
+    registry = CollectorRegistry()
+    registry.register(_Known(snapshot))
+    return generate_latest(registry)
+
+
+class _Known(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _processes(self._snapshot.processes)
+        yield _recoveries(self._snapshot.recoveries)
+        yield from _caches([each for each in self._snapshot.processes if each.kind == "memcached"])
+
+
+def _processes(processes: Sequence[Process]) -> Iterator[Metric]:
+    labels = ("instance", "service", "kind")
+    ready = GaugeMetricFamily("weft_process_ready", "1 while the supervisor finds the process ready.", labels=labels)
+    restarts = CounterMetricFamily("weft_process_restarts", "Starts after the first one.", labels=labels)
+    memory = GaugeMetricFamily("weft_process_resident_bytes", "Resident memory, children included.", labels=labels)
+    cpu = CounterMetricFamily("weft_process_cpu_seconds", "CPU time, children included.", labels=labels)
+    for process in processes:
+        values = (process.name, process.service, process.kind)
+        ready.add_metric(values, float(process.state == "ready"))
+        restarts.add_metric(values, process.restarts)
+        used = _used(process.pid)
+        if used is not None:
+            memory.add_metric(values, used[0])
+            cpu.add_metric(values, used[1])
+    yield from (ready, restarts, memory, cpu)
+
+
+def _used(pid: int | None) -> tuple[int, float] | None:
+    """Resident bytes and CPU seconds of a process; None where it has just ended."""
+    if pid is None:
+        return None
+    try:
+        parent = psutil.Process(pid)
+        family = [parent, *parent.children(recursive=True)]
+        times = [member.cpu_times() for member in family]
+        return sum(member.memory_info().rss for member in family), sum(time.user + time.system for time in times)
+    except psutil.Error:
+        return None
+
+
+def _recoveries(counts: Mapping[tuple[str, str], int]) -> Metric:
+    metric = CounterMetricFamily(
+        "weft_recoveries", "What became of alerts that asked for an action.", labels=("action", "outcome")
+    )
+    for (action, outcome), count in sorted(counts.items()):
+        metric.add_metric((action, outcome), count)
+    return metric
+
+
+def _caches(caches: Sequence[Process]) -> Iterator[Metric]:
+    labels = ("instance", "service", "kind")
+    up = GaugeMetricFamily("memcached_up", "1 where memcached answers.", labels=labels)
+    gauges = {key: GaugeMetricFamily(name, says, labels=labels) for key, name, says in _GAUGES}
+    counters = {key: CounterMetricFamily(name, says, labels=labels) for key, name, says in _COUNTERS}
+    for cache in caches:
+        values, stats = (cache.name, cache.service, cache.kind), _stats(int(cache.address.rpartition(":")[2]))
+        up.add_metric(values, float(bool(stats)))
+        for key, family in {**gauges, **counters}.items():
+            if key in stats:
+                family.add_metric(values, float(stats[key]))
+    yield from (up, *gauges.values(), *counters.values())
+
+
+def _stats(port: int) -> Mapping[str, str]:
+    """`stats` of a memcached; nothing where it does not answer in time."""
+    try:
+        with socket.create_connection((HOST, port), timeout=CACHE_TIMEOUT_S) as connection:
+            connection.sendall(b"stats\r\n")
+            reply = b""
+            while not reply.endswith(b"END\r\n") and len(reply) < STATS_BYTES_MAX:
+                part = connection.recv(4096)
+                if not part:
+                    return {}
+                reply += part
+    except OSError:
+        return {}
+    lines = (line.split(" ", 2) for line in reply.decode("ascii", "replace").splitlines())
+    return {words[1]: words[2] for words in lines if len(words) == 3 and words[0] == "STAT"}
