@@ -88,7 +88,7 @@ def _used(pid: int | None) -> tuple[int, float] | None:
         return None
 
 
-def _recoveries(counts: Mapping[tuple[str, str], int]) -> Metric:
+def _recoveries(counts: Mapping[tuple[str, str], int]) -> CounterMetricFamily:
     metric = CounterMetricFamily(
         "weft_recoveries", "What became of alerts that asked for an action.", labels=("action", "outcome")
     )

@@ -25,6 +25,7 @@ RESTARTABLE: Final = frozenset({Kind.SERVICE, Kind.WORKER, Kind.CONTROL_PLANE, K
 PAUSE_S: Final = 120.0
 """One attempt at a process in so long: what a restart did not put right, more of them will not."""
 ALERTS_MAX: Final = 100
+OUTCOMES: Final = ("taken", "done", "failed")
 
 
 class Processes(Protocol):
@@ -62,7 +63,8 @@ class Recovery:
         self._last: dict[str, float] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
-        self.counts: Counter[tuple[str, str]] = Counter()
+        # A counter that is born with its first event shows no increase.
+        self.counts = Counter({(action, outcome): 0 for action in self._actions for outcome in OUTCOMES})
         """Decisions by action and outcome, and of actions that were taken also `done` and `failed`."""
 
     def receive(self, notification: Mapping[str, Any]) -> list[Decision]:
