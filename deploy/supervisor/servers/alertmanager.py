@@ -114,14 +114,15 @@ def render(receivers: Receivers, token: Path) -> Mapping[str, object]:
                     "group_interval": "5m",
                     "repeat_interval": REPEAT_TICKET,
                 },
+                # The receiver above is for what no route takes, and the first route takes what others have to see.
+                {"receiver": "mail"},
             ],
         },
         "inhibit_rules": [
             # With no instance left, that single ones are missing and calls fail goes without saying.
-            _inhibit("ServiceDown", 'alertname =~ "InstanceDown|ErrorBudgetBurns.*"', equal="service"),
-            _inhibit("InstanceRestarting", 'alertname = "InstanceDown"', equal="instance"),
-            _inhibit("StoreDown", 'alertname = "InstanceDown"', equal="instance"),
-            {**_inhibit("ErrorBudgetBurnsFast", 'alertname = "ErrorBudgetBurnsSlowly"', equal="method")},
+            _inhibit("ServiceDown", 'alertname =~ "InstanceDown|ErrorBudgetBurns.*"', "service"),
+            _inhibit("InstanceRestarting", 'alertname = "InstanceDown"', "instance"),
+            _inhibit("ErrorBudgetBurnsFast", 'alertname = "ErrorBudgetBurnsSlowly"', "method", "slo"),
         ],
         "receivers": [
             {"name": "mail", "email_configs": [{"to": receivers.mail_to, "send_resolved": True}]},
@@ -130,10 +131,11 @@ def render(receivers: Receivers, token: Path) -> Mapping[str, object]:
     }
 
 
-def _inhibit(source: str, target: str, *, equal: str) -> Mapping[str, object]:
+def _inhibit(source: str, target: str, *labels: str) -> Mapping[str, object]:
+    """While `source` fires, `target` is held back where both have the same `labels`."""
     return {
         "source_matchers": [f'alertname = "{source}"'],
         # Two alerts that both lack a label would count as equal.
-        "target_matchers": [target, f'{equal} != ""'],
-        "equal": [equal],
+        "target_matchers": [target, *(f'{label} != ""' for label in labels)],
+        "equal": list(labels),
     }
