@@ -149,7 +149,10 @@ class Daemon:
             return recovery.receive(notification)
 
         self._door = Door(stack.door_port, token=stack.recovery_token(), snapshot=snapshot, receive=receive)
-        self._door.open()
+        try:
+            self._door.open()
+        except OSError as error:
+            raise StartError("supervisor", f"port {stack.door_port}: {error.strerror}") from error
 
     async def _shut_door(self) -> None:
         if self._door is not None:

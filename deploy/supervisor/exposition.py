@@ -62,30 +62,48 @@ def _processes(processes: Sequence[Process]) -> Iterator[Metric]:
     labels = ("instance", "service", "kind")
     ready = GaugeMetricFamily("weft_process_ready", "1 while the supervisor finds the process ready.", labels=labels)
     restarts = CounterMetricFamily("weft_process_restarts", "Starts after the first one.", labels=labels)
-    memory = GaugeMetricFamily("weft_process_resident_bytes", "Resident memory, children included.", labels=labels)
-    cpu = CounterMetricFamily("weft_process_cpu_seconds", "CPU time, children included.", labels=labels)
+    memory = GaugeMetricFamily(
+        "weft_process_resident_bytes",
+        "Resident memory, children included, what they share counted for each.",
+        labels=labels,
+    )
+    cpu = CounterMetricFamily("weft_process_cpu_seconds", "CPU time, running children included.", labels=labels)
+    running = _running()
     for process in processes:
         values = (process.name, process.service, process.kind)
         ready.add_metric(values, float(process.state == "ready"))
         restarts.add_metric(values, process.restarts)
-        used = _used(process.pid)
-        if used is not None:
-            memory.add_metric(values, used[0])
-            cpu.add_metric(values, used[1])
+        if process.pid is not None and process.pid in running:
+            family = [running[pid] for pid in _family(process.pid, running)]
+            memory.add_metric(values, sum(member.resident_bytes for member in family))
+            cpu.add_metric(values, sum(member.cpu_seconds for member in family))
     yield from (ready, restarts, memory, cpu)
 
 
-def _used(pid: int | None) -> tuple[int, float] | None:
-    """Resident bytes and CPU seconds of a process; None where it has just ended."""
-    if pid is None:
-        return None
-    try:
-        parent = psutil.Process(pid)
-        family = [parent, *parent.children(recursive=True)]
-        times = [member.cpu_times() for member in family]
-        return sum(member.memory_info().rss for member in family), sum(time.user + time.system for time in times)
-    except psutil.Error:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Running:
+    parent: int
+    resident_bytes: int
+    cpu_seconds: float
+
+
+def _running() -> Mapping[int, _Running]:
+    """Every process of the machine that can be looked at, in one go: asking each for its children would take many."""
+    found = {}
+    for process in psutil.process_iter(["ppid", "memory_info", "cpu_times"]):
+        info = process.info
+        if info["ppid"] is not None and info["memory_info"] is not None and info["cpu_times"] is not None:
+            times = info["cpu_times"]
+            found[process.pid] = _Running(info["ppid"], info["memory_info"].rss, times.user + times.system)
+    return found
+
+
+def _family(pid: int, running: Mapping[int, _Running]) -> list[int]:
+    """A process, and what it started, directly or not."""
+    members = [pid]
+    for member in members:
+        members += [child for child, process in running.items() if process.parent == member and child != member]
+    return members
 
 
 def _recoveries(counts: Mapping[tuple[str, str], int]) -> CounterMetricFamily:

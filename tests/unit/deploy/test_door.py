@@ -3,6 +3,9 @@
 import asyncio
 import http.client
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -154,6 +157,20 @@ def test_a_loop_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         door.hangs = True
 
         assert 503 == door.ask("GET", "/metrics")[0]
+
+
+def test_a_process_is_shown_with_what_it_started() -> None:
+    mine = process("orders-1", pid=os.getpid())
+
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=-1, stdout=-1) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        parent = samples(expose(Snapshot([mine, process("child-1", pid=child.pid)], {})))
+        child.communicate()
+
+    both = parent["weft_process_resident_bytes"]
+    assert both["orders-1"] > both["child-1"] > 0
+    assert parent["weft_process_cpu_seconds_total"]["orders-1"] > 0
 
 
 def test_a_process_that_has_ended_uses_nothing() -> None:
