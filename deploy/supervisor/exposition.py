@@ -123,7 +123,8 @@ def _caches(caches: Sequence[Process]) -> Iterator[Metric]:
     for cache in caches:
         values, stats = (cache.name, cache.service, cache.kind), _stats(int(cache.address.rpartition(":")[2]))
         up.add_metric(values, float(bool(stats)))
-        for key, family in {**gauges, **counters}.items():
+        families: Mapping[str, GaugeMetricFamily | CounterMetricFamily] = {**gauges, **counters}
+        for key, family in families.items():
             if key in stats:
                 family.add_metric(values, float(stats[key]))
     yield from (up, *gauges.values(), *counters.values())
