@@ -125,6 +125,26 @@ def test_calls_are_counted_against_the_objectives_of_the_running_contracts(shop:
     eventually(lambda: query(shop, f'{slo.burn_rate("5m")}{{{place}, slo="latency"}}'), deadline_s=DEADLINE_S)
 
 
+def test_the_monitor_takes_other_objectives_without_a_restart(shop: Shop) -> None:
+    rules = compiler.watch(locations.contracts().read_bytes())
+    method = "weft.analytics.v1.AnalyticsService/GetSales"
+    before = shop.mesh.status().process("prometheus").pid
+
+    def budget() -> str:
+        (found,) = query(shop, f'slo:error_budget:ratio{{method="{method}", slo="availability"}}')
+        return str(found["value"][1])
+
+    eventually(lambda: budget() == "0.01", deadline_s=DEADLINE_S)
+    shop.mesh.watch(rules.replace("vector(0.01)", "vector(0.0123)"))
+    try:
+        eventually(lambda: budget() == "0.0123", deadline_s=DEADLINE_S)
+    finally:
+        shop.mesh.watch(rules)
+
+    eventually(lambda: budget() == "0.01", deadline_s=DEADLINE_S)
+    assert before == shop.mesh.status().process("prometheus").pid
+
+
 @contextmanager
 def kept_down(mesh: Mesh, name: str) -> Iterator[None]:
     """Ends a process whenever the supervisor has started it again."""

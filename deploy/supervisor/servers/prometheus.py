@@ -45,8 +45,8 @@ def server(
 ) -> Server:
     """The one monitor. Rules are copied, since its account need not be able to read the clone.
 
-    Targets are files, which Prometheus follows: an instance that comes or goes is known at once. Rules it reads again
-    when it is sent SIGHUP.
+    Targets are files, which Prometheus follows: an instance that comes or goes is known at once. Neither list is ever
+    empty, for then it would keep the last one. Rules it reads again when it is sent SIGHUP.
     """
     home = layout.home(name)
 

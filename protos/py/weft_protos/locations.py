@@ -30,9 +30,7 @@ from weft.options.v1.policy_pb2 import MethodPolicy
 #: Where the contracts' files lie in the repository, so that a reported line can be opened.
 SOURCE_ROOT: Final = "protos"
 
-Part = Literal[
-    "access", "rate_limit", "timeout", "retry", "cache", "max_request_bytes", "criticality", "errors", "slo"
-]
+Part = Literal["access", "rate_limit", "timeout", "retry", "cache", "max_request_bytes", "criticality", "errors", "slo"]
 #: The parts of a policy, each with the fields that say it.
 PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "access": (MethodPolicy.PUBLIC_FIELD_NUMBER, MethodPolicy.SCOPES_FIELD_NUMBER),

@@ -37,14 +37,14 @@ class Admin(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def exposed(door: Door, metric: str) -> Counter[tuple[str, ...]]:
-    """The series of a metric of GetStock: values by the values of their other labels."""
+def exposed(door: Door, metric: str, method: str = NAME) -> Counter[tuple[str, ...]]:
+    """The series of a metric of one method: values by the values of their other labels."""
     admin = Admin(str(settings_in(door.log.parent).admin_socket))
     admin.request("GET", "/stats/prometheus")
     found = Counter[tuple[str, ...]]()
     for sample in map(_SAMPLE.fullmatch, admin.getresponse().read().decode().splitlines()):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', sample["labels"])) if sample else {}
-        if sample and sample["name"] == metric and labels.pop("method", "") == NAME:
+        if sample and sample["name"] == metric and labels.pop("method", "") == method:
             found[tuple(labels[name] for name in sorted(labels))] += int(sample["value"])
     admin.close()
     return found
@@ -95,6 +95,17 @@ def test_a_fault_counts_once_whatever_was_retried(door: Door, fault: Exception, 
     eventually(lambda: sum(counted(door, before).values()) == len(answers))
     found = counted(door, before)
     assert (3, {"200", http_status}) == (found[str(number), "200"], {status for _, status in found})
+
+
+def test_what_no_contract_has_counts_for_no_method(door: Door) -> None:
+    before = exposed(door, calls.CALLS, "-")
+    client = http.client.HTTPConnection(door.address, timeout=10)
+
+    client.request("GET", "/v1/nothing")
+    assert 404 == client.getresponse().status
+    client.close()
+
+    eventually(lambda: [404] == [int(http) for _, http in exposed(door, calls.CALLS, "-") - before])
 
 
 def test_only_calls_that_succeed_are_timed(door: Door) -> None:
