@@ -1,4 +1,4 @@
-"""`python -m gateway compile | check | plan | docs | descriptors | explain | bootstrap`: reads argv and prints.
+"""`python -m gateway compile | check | plan | slo | docs | descriptors | explain | bootstrap`: reads argv and prints.
 
 No other module of the package does either.
 

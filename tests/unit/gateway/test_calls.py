@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from gateway import rules
 from gateway.envoy import calls
 from svc.chassis.context import CallContext
-from svc.chassis.errors import Unavailable
+from svc.chassis.errors import DeadlineExceeded, Unavailable
 from tests.integration.edge_calls import Target, method
 from tests.waiting import eventually
 from weft.orders.v1 import inventory_pb2
@@ -77,7 +77,7 @@ def test_a_refusal_counts_by_its_status_and_is_no_fault(door: Door) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "number", "http_status"), [(Unavailable(), 14, "503"), (RuntimeError("planted"), 13, "500")]
+    ("fault", "number", "http_status"), [(Unavailable(), 14, "503"), (DeadlineExceeded(), 4, "504")]
 )
 def test_a_fault_counts_once_whatever_was_retried(door: Door, fault: Exception, number: int, http_status: str) -> None:
     def fail(_request: Message, _call: CallContext) -> Message:
