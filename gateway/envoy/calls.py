@@ -12,9 +12,9 @@ from weft_protos.xds import envoy
 _PREFIX: Final = "weft"
 _COUNTER: Final = "calls"
 _HISTOGRAM: Final = "call_duration_ms"
-#: Series as Prometheus has them. Labels: `method` (`weft.orders.v1.OrderService/PlaceOrder`, `-` where no contract has
-#: one), and of the counter `http_status` and `grpc_status`, both as numbers. JSON has its own HTTP status, the others
-#: have 200 whatever gRPC says. Without an answer, as when the caller left, `http_status` is 0. On gRPC-web a
+#: Series as Prometheus has them. Labels: `method` (`weft.orders.v1.OrderService/PlaceOrder`, empty where no contract
+#: has one), and of the counter `http_status` and `grpc_status`, both as numbers. JSON has its own HTTP status, the
+#: others have 200 whatever gRPC says. Without an answer, as when the caller left, `http_status` is 0. On gRPC-web a
 #: status that comes in trailers is part of the body and shows as 2 (UNKNOWN): so it is with calls that succeed.
 CALLS: Final = f"envoy_{_PREFIX}_{_COUNTER}"
 #: Milliseconds of the calls that succeeded, in Envoy's own bounds.

@@ -98,14 +98,14 @@ def test_a_fault_counts_once_whatever_was_retried(door: Door, fault: Exception, 
 
 
 def test_what_no_contract_has_counts_for_no_method(door: Door) -> None:
-    before = exposed(door, calls.CALLS, "-")
+    before = exposed(door, calls.CALLS, "")
     client = http.client.HTTPConnection(door.address, timeout=10)
 
     client.request("GET", "/v1/nothing")
     assert 404 == client.getresponse().status
     client.close()
 
-    eventually(lambda: [404] == [int(http) for _, http in exposed(door, calls.CALLS, "-") - before])
+    eventually(lambda: [404] == [int(http) for _, http in exposed(door, calls.CALLS, "") - before])
 
 
 def test_only_calls_that_succeed_are_timed(door: Door) -> None:
