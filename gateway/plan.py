@@ -36,6 +36,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "max_request_bytes": "max_request_bytes",
     "criticality": "criticality",
     "errors": "errors",
+    "slo": "slo",
 }
 
 _EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
@@ -188,6 +189,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
         "criticality": () if policy.criticality is None else (policy.criticality,),
         "errors": tuple(sorted(map(str, policy.errors))),
+        "slo": () if policy.slo is None else policy.slo.words(),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
     }
 
@@ -240,7 +242,7 @@ def _lines(change: Change) -> Iterator[str]:
     yield f"  {change.sign} {change.name}"
     for difference in change.differences:
         where = f"   {difference.location}" if difference.location and change.sign == "~" else ""
-        if difference.part in ("routes", "queues", "errors", "origins"):
+        if difference.part in ("routes", "queues", "errors", "origins", "slo"):
             gone = [each for each in difference.before if each not in difference.after]
             come = [each for each in difference.after if each not in difference.before]
             for sign, value in (*(("-", each) for each in gone), *(("+", each) for each in come)):

@@ -62,6 +62,11 @@ class Layout:
         return self.root / "contracts"
 
     @property
+    def slo(self) -> Path:
+        """The rules that watch the objectives of the contracts that are published."""
+        return self.run / "slo.yml"
+
+    @property
     def socket(self) -> Path:
         """The daemon's socket."""
         return self.run / "supervisor.sock"

@@ -30,7 +30,7 @@ from weft.options.v1.policy_pb2 import MethodPolicy
 #: Where the contracts' files lie in the repository, so that a reported line can be opened.
 SOURCE_ROOT: Final = "protos"
 
-Part = Literal["access", "rate_limit", "timeout", "retry", "cache", "max_request_bytes", "criticality", "errors"]
+Part = Literal["access", "rate_limit", "timeout", "retry", "cache", "max_request_bytes", "criticality", "errors", "slo"]
 #: The parts of a policy, each with the fields that say it.
 PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "access": (MethodPolicy.PUBLIC_FIELD_NUMBER, MethodPolicy.SCOPES_FIELD_NUMBER),
@@ -41,6 +41,7 @@ PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "max_request_bytes": (MethodPolicy.MAX_REQUEST_BYTES_FIELD_NUMBER,),
     "criticality": (MethodPolicy.CRITICALITY_FIELD_NUMBER,),
     "errors": (MethodPolicy.ERRORS_FIELD_NUMBER,),
+    "slo": (MethodPolicy.SLO_FIELD_NUMBER,),
 }
 
 _POLICY: Final[int] = policy_pb2.policy.number
