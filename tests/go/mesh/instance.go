@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// From the delete in etcd over the control planes to every client takes 0.1 s; a second forgives a busy machine.
-	linger = time.Second
+	// A client that has acknowledged has not yet told all its threads.
+	settle = 200 * time.Millisecond
 	// The longest timeout of a unary method and a little.
 	grace = 6 * time.Second
 	flush = 2 * time.Second
@@ -89,18 +89,18 @@ func Serve(service string, settings Settings, add func(grpc.ServiceRegistrar)) e
 	if err != nil {
 		return err
 	}
+	defer registry.Close()
 	checks.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	slog.Info("serving", "port", address.Port)
 
 	select {
 	case <-stopping.Done():
 	case err := <-serving:
-		registry.Leave()
 		return err
 	}
 	checks.Shutdown() // NOT_SERVING from now on, whatever is set
 	registry.Leave()
-	time.Sleep(linger)
+	time.Sleep(settle)
 	end(server)
 	slog.Info("stopped")
 	return nil

@@ -19,8 +19,8 @@ from deploy.supervisor.account import server_account
 from deploy.supervisor.workspace import temporary
 from lb.config import EtcdSettings
 from lb.registry.agent import Agent
-from lb.registry.etcd import Client
-from lb.registry.keys import endpoint_key
+from lb.registry.etcd import Client, KeyRange
+from lb.registry.keys import endpoint_key, leaving_key, left_key
 from tests.go import build
 from tests.go.build import SOURCES, Programs
 from tests.go.peers import Caller, Shipping, python_caller
@@ -74,6 +74,32 @@ def test_an_instance_is_found_balanced_and_drained_without_a_failed_call(
     eventually(lambda: caller.report().peers["shipping-2"] > after + 50)
     report = caller.stop()
     assert (0, ()) == (report.failed, report.said)
+
+
+def test_an_instance_that_leaves_waits_until_the_control_plane_says_that_nobody_has_it(
+    small_mesh: SmallMesh, shipping: Callable[[str], Shipping], registered: Registered
+) -> None:
+    first, _second = shipping("shipping-1"), shipping("shipping-2")
+    eventually(lambda: len(registered("shipping")) == 2)
+    kept, asked = endpoint_key("shipping", "shipping-1"), leaving_key("shipping", "shipping-1")
+    answered = left_key("shipping", "shipping-1", "control-plane-1")
+
+    async def now(client: Client) -> tuple[int, bytes]:
+        found = await client.list(KeyRange(kept))
+        return found.revision, found.records[0].value
+
+    async def history(client: Client) -> list[tuple[bytes, bytes | None]]:
+        seen: list[tuple[bytes, bytes | None]] = []
+        async for changes in client.watch(KeyRange.prefix(b"/weft/"), start_revision=before + 1):
+            seen += [(each.key, each.record and each.record.value) for each in changes]
+            if (asked, None) in seen:
+                break
+        return [each for each in seen if each[0] in (kept, asked) or each == (answered, value)]
+
+    before, value = small_mesh.ask(now)
+
+    assert 0 == first.terminate()
+    assert [(kept, None), (asked, value), (answered, value), (asked, None)] == small_mesh.ask(history)
 
 
 def test_a_key_that_is_lost_with_its_lease_comes_back(
@@ -154,7 +180,8 @@ def test_an_instance_is_found_once_it_can_check_tokens_and_until_it_is_told_to_e
         keys.publish("jwks", Mint("key-1", ec.generate_private_key(ec.SECP256R1())).jwks())
 
         assert serving == next(checks).status
-        assert [f"shipping/shipping-1:{instance.address.rpartition(':')[2]}"] == names(etcd.address)
+        entry = f"shipping/shipping-1:{instance.address.rpartition(':')[2]}"
+        eventually(lambda: names(etcd.address) == [entry])
 
         instance.signal(signal.SIGTERM)
 
