@@ -9,7 +9,7 @@ BUF := .venv/bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check bench gen gen-xds down clean
+.PHONY: help setup up demo test check bench chaos gen gen-xds down clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,6 +29,10 @@ test: setup ## Run the whole suite on a mesh of its own, beside a running one or
 bench: ## Measure what Weft claims of its cost; results in bench/results, one file for each claim
 	@deploy/setup.sh bench
 	@$(PYTHON) -m bench $(ARGS)
+
+chaos: setup ## Hurt a mesh of its own by seeded schedules and check its invariants; SEED=, SCHEDULES=, SECONDS=
+	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULES),--schedules $(SCHEDULES)) \
+		$(if $(SECONDS),--seconds $(SECONDS))
 
 check: setup ## Lint, types, import rules, contracts, generated code
 	.venv/bin/ruff check .

@@ -1,4 +1,4 @@
-"""`python -m gateway compile | check | plan | docs | descriptors | explain | bootstrap`: reads argv and prints.
+"""`python -m gateway compile | check | plan | slo | docs | descriptors | explain | bootstrap`: reads argv and prints.
 
 No other module of the package does either.
 
@@ -34,6 +34,7 @@ _EXAMPLES: Final = """examples:
   python -m gateway plan --against protos/baseline.binpb
   python -m gateway compile --out build/bundle --port 8080 --tls-port 8443
   python -m gateway docs --out build/docs
+  python -m gateway slo --out build/slo.yml
   python -m gateway explain PlaceOrder --as "orders.read catalog.read"
   python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 --metrics-port 9901 \\
       --tls-cert tls/tls.crt --tls-key tls/tls.key --tls-secret /run/weft/edge-tls.json \\
@@ -121,6 +122,15 @@ def _docs(arguments: argparse.Namespace) -> int:
     pages = compiler.document(_descriptors(arguments), sources=sources)
     compiler.write_pages(pages, out)
     print(f"{len(pages)} pages -> {out / site.INDEX}")
+    return 0
+
+
+def _slo(arguments: argparse.Namespace) -> int:
+    rules = compiler.watch(_descriptors(arguments))
+    staged: Path = arguments.out.with_name(f".{arguments.out.name}.{os.getpid()}")
+    staged.write_text(rules, encoding="utf-8")
+    staged.replace(arguments.out)
+    print(f"rules -> {arguments.out}")
     return 0
 
 
@@ -220,6 +230,11 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--json", action="store_true", help="print one JSON object")
     planning.set_defaults(run=_plan)
     _add_docs(commands)
+    watching = _add(
+        commands, "slo", "write the Prometheus rules that watch the objectives", "python -m gateway slo --out slo.yml"
+    )
+    watching.add_argument("--out", type=Path, required=True, metavar="FILE", help="rule file to write or replace")
+    watching.set_defaults(run=_slo)
     example = "python -m gateway descriptors build/bundle --out old.binpb"
     extracting = commands.add_parser(
         "descriptors", help="write the contracts that a bundle was compiled from", epilog=f"example: {example}"

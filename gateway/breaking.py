@@ -18,7 +18,7 @@ from buf.validate import validate_pb2
 from gateway import sensitivity
 from gateway.contract import Event, Field
 from gateway.errors import Violation
-from gateway.policy import CRITICALITIES, EdgeRules, PolicySet, Rpc
+from gateway.policy import CRITICALITIES, EdgeRules, PolicySet, Rpc, Slo
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos.locations import Location
 
@@ -185,6 +185,17 @@ def errors_keep_their_code(before: Rpc, after: Rpc) -> Iterator[Violation]:
             yield Violation(after.places["errors"], f"{message}: callers that look at the code miss it", fix)
 
 
+def slo_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """What callers may count on is not taken back. What the contract never said, it never promised."""
+    was, now = before.policy.slo or Slo(None, None, None), after.policy.slo or Slo(None, None, None)
+    fewer = (now.availability or 0) < (was.availability or 0)
+    slower = (now.latency or 0) < (was.latency or 0) or (now.threshold or _FOREVER) > (was.threshold or _FOREVER)
+    if fewer or slower:
+        promised = " and ".join(was.words())
+        message = f"{after.name} promised {promised}, and promises less: callers counted on it"
+        yield Violation(after.places["slo"], message, f"keep an `slo` of {promised}")
+
+
 def events_stay(before: PolicySet, after: PolicySet) -> Iterator[Violation]:
     """What listeners wait for goes on being an event: those in outbox and queues still have to be delivered."""
     now = {event.full_name for event in after.events}
@@ -314,6 +325,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc, Rpc], Iterator[Violation]], ...]] = (
     request_size_is_kept,
     criticality_is_kept,
     errors_keep_their_code,
+    slo_is_kept,
 )
 EVENT_RULES: Final[tuple[Callable[[Event, Event], Iterator[Violation]], ...]] = (
     routing_is_kept,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import DecodeError
 
-from gateway import breaking, contract, plan, policy, rules
+from gateway import breaking, contract, plan, policy, rules, slo
 from gateway.docs import site
 from gateway.envoy import names, resources
 from gateway.envoy.edge import Edge
@@ -65,6 +65,11 @@ def document(descriptors: bytes, *, sources: str) -> Mapping[str, str]:
     found = contract.load(descriptors)
     policies = _kept(policy.resolve(found))
     return site.render(found, policies, FileDescriptorSet.FromString(descriptors), sources=sources)
+
+
+def watch(descriptors: bytes) -> str:
+    """The Prometheus rules that watch the contracts' objectives. Raises as `compile_contracts` does."""
+    return slo.render(_kept(policy.resolve(contract.load(descriptors))))
 
 
 def emit(policies: PolicySet, edge: Edge) -> Bundle:

@@ -37,6 +37,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "criticality": "criticality",
     "errors": "errors",
     "hedging": "hedging",
+    "slo": "slo",
 }
 
 _EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
@@ -190,6 +191,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
         "criticality": () if policy.criticality is None else (policy.criticality,),
         "errors": tuple(sorted(map(str, policy.errors))),
+        "slo": () if policy.slo is None else policy.slo.words(),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
     }
 
@@ -242,7 +244,7 @@ def _lines(change: Change) -> Iterator[str]:
     yield f"  {change.sign} {change.name}"
     for difference in change.differences:
         where = f"   {difference.location}" if difference.location and change.sign == "~" else ""
-        if difference.part in ("routes", "queues", "errors", "origins"):
+        if difference.part in ("routes", "queues", "errors", "origins", "slo"):
             gone = [each for each in difference.before if each not in difference.after]
             come = [each for each in difference.after if each not in difference.before]
             for sign, value in (*(("-", each) for each in gone), *(("+", each) for each in come)):

@@ -61,6 +61,24 @@ class DeclaredError:
 
 
 @dataclass(frozen=True, slots=True)
+class Slo:
+    """What callers of one method may count on, over 30 days; shares of calls, each with its words for people."""
+
+    availability: float | None
+    """Percent of the calls that do not fail by a fault of the mesh."""
+    latency: float | None
+    """Percent of the calls that succeed within `threshold`."""
+    threshold: timedelta | None
+
+    def words(self) -> tuple[str, ...]:
+        """Each objective in words."""
+        said = () if self.availability is None else (f"{self.availability:g} % without a fault",)
+        if self.latency is None or self.threshold is None:
+            return said
+        return (*said, f"{self.latency:g} % within {self.threshold.total_seconds():g} s")
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What holds for every call of one RPC; None where nobody said anything."""
 
@@ -76,6 +94,7 @@ class Policy:
     """What it fails with beside what any call may meet."""
     hedging_delay: timedelta | None = None
     """How long an attempt goes unanswered before another is sent beside it."""
+    slo: Slo | None = None
 
     @property
     def request_bytes(self) -> int:
@@ -172,6 +191,7 @@ def _policy(merged: MethodPolicy) -> Policy:
         criticality=_criticality(merged),
         errors=tuple(DeclaredError(error.code, error.reason, error.comment) for error in merged.errors),
         hedging_delay=_duration(merged.hedging.delay) if merged.HasField("hedging") else None,
+        slo=_slo(merged) if merged.HasField("slo") else None,
     )
 
 
@@ -191,6 +211,16 @@ def _rate_limit(merged: MethodPolicy) -> RateLimit:
 def _criticality(merged: MethodPolicy) -> Criticality | None:
     level = merged.criticality
     return CRITICALITIES[level - 1] if 0 < level <= len(CRITICALITIES) else None
+
+
+def _slo(merged: MethodPolicy) -> Slo:
+    slo = merged.slo
+    timed = slo.HasField("latency")
+    return Slo(
+        availability=slo.availability or None,
+        latency=slo.latency.percent if timed else None,
+        threshold=_duration(slo.latency.threshold) if timed else None,
+    )
 
 
 def _edge(said: Edge) -> EdgeRules:
@@ -245,6 +275,7 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "cache_ttl_s": None if policy.cache_ttl is None else policy.cache_ttl.total_seconds(),
         "max_request_bytes": policy.request_bytes,
         "criticality": policy.criticality or "default",
+        "slo": list(policy.slo.words()) if policy.slo else None,
         "streaming": rpc.method.streaming,
         "errors": [{"code": error.code, "reason": error.reason, "comment": error.comment} for error in policy.errors],
     }

@@ -33,6 +33,13 @@ TIMEOUT_MAX: Final = timedelta(minutes=5)
 CACHE_TTL_MAX: Final = timedelta(days=1)
 #: Below it, the gateway would send attempts that only look late because it is busy itself.
 HEDGING_DELAY_MIN: Final = timedelta(milliseconds=10)
+#: Below it even a total outage would not burn the budget at the rate that pages.
+AVAILABILITY_MIN: Final = 95.0
+LATENCY_MIN: Final = 80.0
+#: The share of a budget that is smaller is no more than one call in 100,000.
+OBJECTIVE_MAX: Final = 99.999
+#: Bounds of the gateways' histogram (Envoy's own), as far as an objective makes sense of them.
+THRESHOLDS_MS: Final = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
 #: Work queues that a contract may name. Every event reaches `audit` without being told to.
 QUEUES: Final = ("analytics", "email")
 #: What a method may fail with.
@@ -253,6 +260,33 @@ def request_size_makes_sense(rpc: Rpc) -> Iterator[Violation]:
         yield Violation(location, f"{rpc.name} streams its requests and has a max_request_bytes", fix)
 
 
+def slo_can_be_watched(rpc: Rpc) -> Iterator[Violation]:
+    """An objective that nothing can miss, or that nothing measures, is a promise nobody keeps."""
+    slo, location, timeout = rpc.policy.slo, rpc.places["slo"], rpc.policy.timeout
+    if slo is None:
+        return
+    if slo.availability is None and slo.latency is None:
+        yield Violation(location, f"{rpc.name} has an slo without an objective", "write `availability: 99.9`")
+    if slo.availability is not None and not AVAILABILITY_MIN <= slo.availability <= OBJECTIVE_MAX:
+        fix = f"write `availability` from {AVAILABILITY_MIN:g} to {OBJECTIVE_MAX}, in percent"
+        yield Violation(location, f"{rpc.name} has an availability of {slo.availability:g} %", fix)
+    if slo.latency is None or slo.threshold is None:
+        return
+    threshold_ms = slo.threshold / timedelta(milliseconds=1)
+    if rpc.method.streaming:
+        message = f"{rpc.name} is a stream and has an objective of latency"
+        yield Violation(location, message, "say an `slo` without `latency` on it: a stream takes as long as it is read")
+    if not LATENCY_MIN <= slo.latency <= OBJECTIVE_MAX:
+        fix = f"write `percent` from {LATENCY_MIN:g} to {OBJECTIVE_MAX}"
+        yield Violation(location, f"{rpc.name} wants {slo.latency:g} % of its calls to be in time", fix)
+    if threshold_ms not in THRESHOLDS_MS:
+        message = f"{rpc.name} has a threshold of {threshold_ms:g} ms, by which no gateway counts"
+        yield Violation(location, message, f"use one of {', '.join(map(str, THRESHOLDS_MS))} ms")
+    elif timeout and slo.threshold >= timeout:
+        message = f"{rpc.name} has a threshold of {threshold_ms:g} ms, no less than its timeout"
+        yield Violation(location, message, "choose a lower `threshold`: what takes longer does not succeed at all")
+
+
 def event_is_routed(event: Event) -> Iterator[Violation]:
     """An event that no queue or no order can be found for is lost or overtaken."""
     policy, place = event.policy, event.place.below(DescriptorProto.OPTIONS_FIELD_NUMBER, EVENT)
@@ -393,4 +427,5 @@ RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     timeout_is_said,
     request_size_makes_sense,
     errors_can_be_told_apart,
+    slo_can_be_watched,
 )

@@ -1,59 +1,37 @@
-"""`python -m lb`: the control plane process, and the commands that change what it serves.
-
-The only module that joins registry and xDS: what follows etcd is wired to what answers clients here, top to bottom.
-"""
+"""`python -m lb`: the control plane process, and the commands that change what it serves."""
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
-from prometheus_client import start_http_server
 
+from lb import bootstrap, config
 from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
-from lb.endpoint import Endpoint
+from lb.control_plane import control_plane
+from lb.endpoint import service_name
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
-from lb.lastgood import LastGood
 from lb.registry.backoff import Backoff
-from lb.registry.directory import Directory
 from lb.registry.documents import documents
-from lb.registry.endpoints import Endpoints, refusals, registered
-from lb.registry.entries import PRIVATE, Entries
-from lb.registry.etcd import Client, Dialer, KeyRange, Record
-from lb.registry.keeper import Keeper, Source
-from lb.registry.keys import CURRENT, document_key, encode, endpoint_key, left_key
-from lb.registry.publication import Follower, Published, RolledBack, load, publish, roll_back
-from lb.registry.registrar import Registrar
-from lb.registry.statuses import StatusKeeper, settled, statuses
+from lb.registry.endpoints import registered
+from lb.registry.etcd import Client, Dialer
+from lb.registry.keys import CURRENT
+from lb.registry.publication import Published, RolledBack, load, publish, roll_back
+from lb.registry.statuses import settled, statuses
 from lb.status import ControlPlaneStatus, Verdict, document
-from lb.xds import bundle, collector, metrics
-from lb.xds.clients import Clients
-from lb.xds.departures import Departures
-from lb.xds.feed import Feed
-from lb.xds.gateways import Gateways
-from lb.xds.resources import checked_keys
-from lb.xds.server import Server
-from lb.xds.types import EDS, Kind
+from lb.xds import bundle
 from weft_protos import redaction
 from weft_protos.usage import DOCUMENT_PREFIX
 
-log = structlog.get_logger(__name__)
-
 T = TypeVar("T")
 
-#: Name of the document that holds the public keys of tokens.
-_KEYS_DOCUMENT: Final = "jwks"
-#: Streams get this long to end by themselves when the process stops.
-_GRACE_S: Final = 0.5
 _EXIT_USAGE: Final = 2
 _MANIFEST_BYTES_MAX: Final = 1_000_000
 
@@ -64,10 +42,12 @@ examples:
   python -m lb rollback --json
   python -m lb endpoints --service orders
   python -m lb proxies --wait 5f2c...
+  python -m lb bootstrap --service shipping --instance shipping-1 --out shipping-1.json
 
 The environment says where etcd is: WEFT_ETCD, WEFT_ETCD_USER, WEFT_SECRETS (file etcd.password).
 The control plane also reads WEFT_INSTANCE, WEFT_LISTEN, WEFT_METRICS_PORT, WEFT_LOG_LEVEL, WEFT_STATE (directory of
 what was good last) and WEFT_NETWORKS (where instances may be).
+`bootstrap` reads WEFT_XDS and nothing else.
 """
 
 
@@ -149,7 +129,25 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--service", help="only of this service")
     _add_common(listing)
     listing.set_defaults(run=_endpoints)
+
+    _add_bootstrap(commands)
     return parser
+
+
+def _add_bootstrap(commands: Any) -> None:
+    joining = commands.add_parser(
+        "bootstrap",
+        help="write the bootstrap file by which a gRPC client in any language joins the mesh",
+        description="For GRPC_XDS_BOOTSTRAP of a program in any language: it then reaches services as xds:///<service>.",
+        epilog="example: python -m lb bootstrap --service shop --instance shop-1 --xds 127.0.0.1:9100",
+    )
+    joining.add_argument("--service", required=True, help="what the program is part of")
+    joining.add_argument("--instance", required=True, help="its name in `python -m lb proxies`, which no other has")
+    joining.add_argument(
+        "--xds", action="append", default=[], metavar="HOST:PORT", help="a control plane; else those of WEFT_XDS"
+    )
+    joining.add_argument("--out", type=Path, metavar="FILE", help="write it there, not to standard output")
+    joining.set_defaults(run=_bootstrap)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -283,6 +281,24 @@ def _endpoints(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bootstrap(options: argparse.Namespace) -> int:
+    control_planes = config.control_planes(options.xds)
+    try:
+        service, instance = service_name(options.service), service_name(options.instance)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    text = bootstrap.document(control_planes, instance=instance, service=service)
+    path: Path | None = options.out
+    if path is None:
+        print(text)
+        return 0
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    return 0
+
+
 def read_bundle(directory: Path) -> tuple[bytes, dict[str, bytes]]:
     """Read `manifest.json` and the blobs it names. Raises BundleRefusedError."""
     path = directory / "manifest.json"
@@ -315,143 +331,6 @@ async def _with_etcd(settings: EtcdSettings, work: Callable[[Client], Awaitable[
                 where = ", ".join(settings.endpoints)
                 raise EtcdUnavailableError(f"etcd at {where} did not answer within {timeout_s:g} s: {error}") from error
         await asyncio.sleep(backoff.next())
-
-
-async def control_plane(settings: ControlPlaneSettings) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
-    # Every task and call below begins in this context, so each of their lines says whose it is.
-    structlog.contextvars.bind_contextvars(service="control-plane", instance=settings.instance)
-    feed = Feed()
-    registrar = Registrar(Dialer(settings.etcd))
-    keeper = StatusKeeper(registrar, settings.instance)
-    clients = Clients(settings.instance, on_change=lambda soon: keeper.changed(clients.status, soon=soon))
-    gateways = Gateways(
-        arrived=lambda endpoint: registrar.announce(_key(endpoint), encode(endpoint)),
-        departed=lambda endpoint: registrar.withdraw(_key(endpoint)),
-    )
-    departures = _departures(feed, registrar, settings.instance)
-    server = Server(feed, gateways, clients, departures)
-
-    followers = (*_following(settings, feed, clients, departures), registrar.run())
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-    if settings.metrics_port:
-        try:
-            start_http_server(settings.metrics_port, addr="127.0.0.1")
-        except OSError as error:
-            raise SettingsError(f"WEFT_METRICS_PORT: {settings.metrics_port}: {error.strerror}") from error
-    try:
-        port = await server.start(settings.listen)
-    except RuntimeError as error:
-        raise SettingsError(f"WEFT_LISTEN: {settings.listen} cannot be listened on: {error}") from error
-    log.info("control_plane_listening", port=port)
-    tasks = [asyncio.ensure_future(each) for each in (*followers, _serve_when_loaded(feed, server))]
-    stopping = asyncio.ensure_future(stop.wait())
-    # A follower never ends: one that does has a defect, and the process must not go on half blind.
-    done, _ = await asyncio.wait([stopping, *tasks[:-1]], return_when=asyncio.FIRST_COMPLETED)
-    log.info("control_plane_stopping")
-    await server.stop(_GRACE_S)
-    if stopping not in done:
-        done.pop().result()
-    for task in (stopping, *tasks):
-        task.cancel()
-    await asyncio.gather(stopping, *tasks, return_exceptions=True)
-    return 0
-
-
-def _following(
-    settings: ControlPlaneSettings, feed: Feed, clients: Clients, departures: Departures
-) -> tuple[Coroutine[Any, Any, Any], ...]:
-    """What keeps the feed up to date: from the registry, or, while that is silent, from what was good last."""
-    keeper = Keeper(None if settings.state is None else LastGood(settings.state))
-    told: dict[str, bytes] = {}
-    known: set[str] = set()
-
-    def take_bundle(manifest: bytes, pieces: Mapping[str, bytes]) -> None:
-        taken = bundle.parse(manifest, pieces)
-        feed.set_bundle(taken)
-        clients.serving(taken.digest)
-        keeper.bundle(manifest, pieces)
-        known.clear()
-        known.update(each.name for kind in Kind for each in taken.references[kind] if each.type_url == EDS)
-        endpoints.reconsider()
-
-    def refuse_bundle(digest: str, problems: Sequence[str]) -> None:
-        metrics.REFUSED.labels(source="bundle").inc()
-        clients.refused(digest, problems)
-
-    def take_endpoints(found: tuple[Endpoint, ...]) -> None:
-        feed.set_endpoints(found)
-        keeper.endpoints(found)
-
-    def take_keys(records: Mapping[bytes, Record]) -> None:
-        for record in records.values():  # none: the keys that are known stay good
-            told["keys"] = record.value
-            feed.set_keys(record.value)
-            with contextlib.suppress(ValueError):  # damaged: the feed has said so
-                checked_keys(record.value)
-                keeper.keys(record.value)
-
-    entries = Entries(
-        networks=settings.networks or PRIVATE,
-        known=lambda service: not known or service in known,
-        on_refused=refusals(lambda reason: metrics.REGISTRY_REFUSED.labels(reason=reason).inc()),
-    )
-    follower = Follower(
-        Dialer(settings.etcd), pieces_of=bundle.pieces_of, on_bundle=take_bundle, on_refused=refuse_bundle
-    )
-    endpoints = Endpoints(
-        Dialer(settings.etcd), on_change=take_endpoints, on_leaving=departures.follow, entries=entries
-    )
-    keys = Directory(Dialer(settings.etcd), KeyRange(document_key(_KEYS_DOCUMENT)), on_change=take_keys)
-
-    last_bundle, last_keys = keeper.last_bundle(), keeper.last_keys()
-    endpoints.remember(keeper.last_endpoints())
-    sources = [Source(lambda: endpoints.loaded, endpoints.announce_remembered)]
-    if last_keys is not None:
-        sources.append(Source(lambda: "keys" in told, lambda: feed.set_keys(last_keys)))
-    if last_bundle is not None:
-        follower.remember(*last_bundle)
-        sources.append(Source(lambda: follower.loaded, lambda: _recall_bundle(take_bundle, *last_bundle)))
-    return follower.run(), endpoints.run(), keys.run(), keeper.run(sources)
-
-
-def _recall_bundle(
-    take: Callable[[bytes, Mapping[str, bytes]], None], manifest: bytes, pieces: Mapping[str, bytes]
-) -> None:
-    try:
-        take(manifest, pieces)
-    except BundleRefusedError as error:
-        log.error("bundle_refused", digest="last good", problems=list(error.problems)[:10])
-
-
-async def _serve_when_loaded(feed: Feed, server: Server) -> None:
-    loaded = asyncio.Event()
-    unsubscribe = feed.subscribe(loaded.set)
-    if not feed.loaded:
-        await loaded.wait()
-    unsubscribe()
-    collector.calm()
-    await server.set_serving()
-    log.info("control_plane_serving")
-
-
-def _key(endpoint: Endpoint) -> bytes:
-    return endpoint_key(endpoint.service, endpoint.instance)
-
-
-def _departures(feed: Feed, registrar: Registrar, control_plane: str) -> Departures:
-    def key(leaver: Endpoint) -> bytes:
-        return left_key(leaver.service, leaver.instance, control_plane)
-
-    return Departures(
-        feed,
-        answer=lambda leaver, value: registrar.announce(key(leaver), value),
-        withdraw=lambda leaver: registrar.withdraw(key(leaver)),
-    )
 
 
 def _log_to_stderr(level: str) -> None:

@@ -4,6 +4,7 @@
 """
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -26,6 +27,7 @@ class _Environ(BaseSettings):
     metrics_port: int = 0
     log_level: str = "info"
     etcd: str = ""
+    xds: str = ""
     etcd_user: str = "weft"
     secrets: Path | None = None
     state: Path | None = None
@@ -128,6 +130,16 @@ def host_port(text: str, variable: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= _PORT_MAX:
         raise SettingsError(f"{variable}: {text!r} is not host:port")
     return host, int(port)
+
+
+def control_planes(given: Sequence[str]) -> tuple[str, ...]:
+    """`host:port` of each control plane: those that are given, else those of WEFT_XDS. Raises SettingsError."""
+    named = tuple(given) or tuple(part.strip() for part in _read().xds.split(",") if part.strip())
+    if not named:
+        raise SettingsError("WEFT_XDS is not set: give `host:port[,host:port...]`")
+    for address in named:
+        host_port(address, "--xds" if given else "WEFT_XDS")
+    return named
 
 
 def log_level_from_environ() -> str:

@@ -21,7 +21,7 @@ from deploy.cli import sources
 from deploy.cli.impact import Contracts
 from deploy.cli.sources import CommandFailedError, python
 from deploy.supervisor.config import PROJECT, Settings
-from deploy.supervisor.errors import NotRunningError
+from deploy.supervisor.errors import NotRunningError, RefusedError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Publishing
 from weft_protos.usage import Entry
@@ -143,6 +143,7 @@ def publish(
         done = json.loads(python("lb", "publish", bundle, "--json", environ=publishing.environ))
         did = "published" if done["changed"] else "current already:"
         said = f"{did} {done['manifest'][:12]}, number {done['number']}, {done['resources']} resources"
+        _watch(built, folder)
         _finish(publishing, done, said, timeout=timeout if wait else None, as_json=json_)
 
 
@@ -152,9 +153,10 @@ def rollback(wait: Wait = False, timeout: Timeout = WAIT_S, json_: Json = False)
     Example: weft contracts rollback --wait
     """
     publishing = _publishing()
-    with _reporting():
+    with _reporting(), sources.folder() as folder:
         done = json.loads(python("lb", "rollback", "--json", environ=publishing.environ))
         said = f"back to {done['manifest'][:12]}, number {done['number']}; undone: {done['undone'][:12]}"
+        _watch(_baseline(RUNNING, folder), folder)
         _finish(publishing, done, said, timeout=timeout if wait else None, as_json=json_)
 
 
@@ -182,6 +184,16 @@ def _finish(publishing: Publishing, done: dict[str, Any], said: str, *, timeout:
         hint = f"not accepted by everybody within {timeout:g} s"
     print(f"weft: {hint}", file=sys.stderr)
     raise typer.Exit(EXIT_BROKEN)
+
+
+def _watch(published: Path, folder: Path) -> None:
+    """Have the monitor go by the objectives of what was published; it is published whether this succeeds or not."""
+    rules = folder / "slo.yml"
+    try:
+        python("gateway", "slo", "--descriptors", str(published), "--out", str(rules))
+        Mesh(Settings.from_environ().data).watch(rules.read_text())
+    except (CommandFailedError, NotRunningError, RefusedError) as error:
+        print(f"weft: alerts still go by the objectives of before: {error}", file=sys.stderr)
 
 
 def _name_consumers(violations: list[dict[str, Any]], asked: str, *, before: bytes) -> None:

@@ -62,6 +62,10 @@ class Client:
         answer = self._ask({"op": "scale", "service": service, "auto": within})
         return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
 
+    def watch(self, rules: str) -> None:
+        """Have Prometheus go by these rules for the contracts' objectives. Raises RefusedError."""
+        self._ask({"op": "watch", "rules": rules})
+
     def events(self, *, timeout_s: float | None = None) -> Iterator[Event]:
         """Everything that happened since the daemon began, then what happens, until it ends."""
         return self._stream({"op": "events"}, timeout_s)

@@ -25,14 +25,17 @@ from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.autoscaler import Autoscaler
 from deploy.supervisor.backoff import delay_s
 from deploy.supervisor.desired import SCALABLE, Desired
+from deploy.supervisor.door import Door
 from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
+from deploy.supervisor.exposition import Snapshot
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.load import Instance
 from deploy.supervisor.messages import Event
 from deploy.supervisor.orphans import stop_strays, stop_survivors
 from deploy.supervisor.ports import Ports
 from deploy.supervisor.record import Record
+from deploy.supervisor.recovery import Recovery
 from deploy.supervisor.secrets import Secrets
 from deploy.supervisor.slot import Host
 from deploy.supervisor.stack import Stack
@@ -83,6 +86,8 @@ class Daemon:
             resize=self._follow_load,
         )
         self._supervisor: Supervisor | None = None
+        self._recovery: Recovery | None = None
+        self._door: Door | None = None
         self._events: list[Event] = []
         self._subscribers: set[asyncio.Queue[Event | None]] = set()
         self._conversations: set[asyncio.Task[None]] = set()
@@ -106,6 +111,7 @@ class Daemon:
                 os._exit(EXIT_FAULT)
             finally:
                 await self._standby.stop()  # first: nobody is to take over what is being stopped
+                await self._shut_door()
                 if self._supervisor is not None:
                     self._emit(Event("stopping", seconds=self._elapsed()))
                     await self._supervisor.stop()
@@ -165,6 +171,7 @@ class Daemon:
                 return
 
     async def _start_once(self) -> None:
+        await self._shut_door()  # of an attempt that failed: its port is ours, and has to be found free
         user = account.server_account()
         self._layout.prepare(user)
         if not self._desired.ephemeral:
@@ -191,8 +198,36 @@ class Daemon:
             lenient=resume or self._takeovers > 0,
         )
         self._supervisor = Supervisor(parts, host)
+        self._open_door(self._supervisor, self._stack)
         await self._supervisor.start(resume=resume)
         self._record.mark_up()
+
+    def _open_door(self, supervisor: Supervisor, stack: Stack) -> None:
+        """Let Prometheus look at what runs, and Alertmanager ask for help. Raises ConfigError."""
+        recovery = self._recovery = Recovery(supervisor)
+
+        async def snapshot() -> Snapshot:
+            return Snapshot(supervisor.processes(), dict(recovery.counts))
+
+        async def receive(notification: Mapping[str, Any]) -> object:
+            decisions = recovery.receive(notification)
+            for decision in decisions:
+                if decision.outcome == "taken":
+                    self._hold(supervisor, decision.instance)
+            return decisions
+
+        self._door = Door(stack.door_port, token=stack.recovery_token(), snapshot=snapshot, receive=receive)
+        try:
+            self._door.open()
+        except OSError as error:
+            raise ConfigError(f"port {stack.door_port}, for Prometheus: {error.strerror}") from error
+
+    async def _shut_door(self) -> None:
+        if self._door is not None:
+            await self._door.close()
+        if self._recovery is not None:
+            await self._recovery.close()
+        self._door = self._recovery = None
 
     def _make_stack(self, user: account.Account | None) -> Stack:
         free = random.Random(self._rng.random()) if self._desired.free_ports else None
@@ -200,6 +235,13 @@ class Daemon:
         ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free, kept=kept)
         secrets = Secrets(self._layout.secrets)
         return Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
+
+    async def _watch(self, supervisor: Supervisor, rules: str) -> None:
+        try:
+            self._layout.write(self._layout.slo, rules, None)
+        except OSError as error:
+            raise RefusedError(f"the rules cannot be written down: {error}") from error
+        await supervisor.reread("prometheus")
 
     async def _scale(self, request: Mapping[str, Any]) -> messages.Scaled:
         service = str(request["service"])
@@ -236,10 +278,10 @@ class Daemon:
         log.info("scaled", sizes=dict(desired.sizes), started=scaled.started, stopped=scaled.stopped)
         return scaled
 
-    def _hold(self, supervisor: Supervisor, request: Mapping[str, Any]) -> None:
-        """What somebody kills or restarts by hand is not sent away at the same moment."""
+    def _hold(self, supervisor: Supervisor, name: str) -> None:
+        """What somebody kills or restarts, by hand or because of an alert, is not sent away at the same moment."""
         for part in supervisor.processes():
-            if request["name"] == part.name:
+            if name == part.name:
                 self._autoscaler.hold(part.service)
 
     def _instances(self, service: str) -> Sequence[Instance]:
@@ -361,11 +403,14 @@ class Daemon:
                 return {"publishing": asdict(stack.publishing())}
             case "renew-certificate":
                 return {"certificate": self._renew_certificate(stack.certificate)}
+            case "watch":
+                await self._watch(supervisor, str(request["rules"]))
+                return {}
             case "kill":
-                self._hold(supervisor, request)
+                self._hold(supervisor, str(request["name"]))
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":
-                self._hold(supervisor, request)
+                self._hold(supervisor, str(request["name"]))
                 killed = await supervisor.restart(str(request["name"]))
             case "scale":
                 return asdict(await self._scale(request))

@@ -67,6 +67,11 @@ class Layout:
         return self.root / "state"
 
     @property
+    def slo(self) -> Path:
+        """The rules that watch the objectives of the contracts that are published."""
+        return self.run / "slo.yml"
+
+    @property
     def socket(self) -> Path:
         """The daemon's socket."""
         return self.run / "supervisor.sock"

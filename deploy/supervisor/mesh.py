@@ -190,6 +190,10 @@ class Mesh:
         """Let the load decide how many there are, within bounds; None: the usual ones. Raises RefusedError."""
         return self._client.scale_by_load(service, bounds)
 
+    def watch(self, rules: str) -> None:
+        """Have Prometheus go by these rules for the contracts' objectives. Raises NotRunningError or RefusedError."""
+        self._client.watch(rules)
+
     def wait_ready(self, *, timeout_s: float = 60.0) -> Status:
         """Wait until every process is ready. Raises RefusedError when that takes longer."""
         deadline = time.monotonic() + timeout_s

@@ -35,9 +35,13 @@ class Secrets:
         """Make what services and workers read that does not depend on any port."""
         self._once("cache.key", secrets.token_hex(32))
         self._once("seal.key", secrets.token_hex(32))
-        self._once("operator.email", OPERATOR_EMAIL)
+        self.operator_email()
         self.password("operator")
         self.password("etcd")
+
+    def operator_email(self) -> str:
+        """Where the operator gets mail."""
+        return self._once("operator.email", OPERATOR_EMAIL)
 
     def write_database_urls(self, port: int) -> None:
         """Write `database-<name>.url` for every database."""

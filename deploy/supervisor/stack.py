@@ -5,7 +5,9 @@ etcd-form > etcd x3 > etcd-auth > publish (also after compile) ─┐
                                 > control planes ───────────────┼─> gateways (also after their bootstrap and identity)
 postgres > databases > migrate-* > services ────────────────────┘
                                  > workers       (also after rabbitmq)
-memcached, trace and mail sinks, prometheus      (need nothing)
+databases > postgres-exporter
+slo > prometheus
+memcached, trace and mail sinks, alertmanager    (need nothing)
 """
 
 from collections.abc import Sequence
@@ -21,11 +23,13 @@ from deploy.supervisor.ports import Ports
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.secrets import DATABASES, Secrets
 from deploy.supervisor.servers import (
+    alertmanager,
     envoy,
     etcd,
     etcd_cluster,
     memcached,
     postgres,
+    postgres_exporter,
     prometheus,
     python,
     rabbitmq,
@@ -58,9 +62,12 @@ class Stack:
         self._members = tuple(etcd.Member(name, ports.get(name), ports.get(f"{name}.peer")) for name in REGISTRY)
         self._database_port = ports.get("postgres-1")
         self._broker_port = ports.get("rabbitmq-1")
-        self._http_ports = {name: ports.get(f"{name}.http") for name in ("prometheus", "traces", "mail")}
+        self._http_ports = {
+            name: ports.get(f"{name}.http") for name in ("prometheus", "alertmanager", "traces", "mail")
+        }
         self._otlp_port = ports.get("traces.otlp")
         self._smtp_port = ports.get("mail.smtp")
+        self.door_port = ports.get("supervisor")
         self._surroundings = self._make_surroundings()
 
     def parts(self) -> tuple[Part, ...]:
@@ -71,7 +78,8 @@ class Stack:
         parts.extend(self._services())
         parts.extend(self._workers())
         parts.extend(self._gateways())
-        parts.append(self._monitor(parts))
+        parts += [self._alertmanager(), self._postgres_exporter()]
+        parts += self._monitor(parts)
         self._ports.save()
         return graph.ordered(graph.closure(parts, self._desired.only))
 
@@ -86,7 +94,7 @@ class Stack:
             "console": None,
             "traces": base["traces"],
             "metrics": base["prometheus"],
-            "alerts": f"{base['prometheus']}classic/alerts",
+            "alerts": base["alertmanager"],
             "mail": base["mail"],
             "queue": None,
         }
@@ -110,6 +118,10 @@ class Stack:
         self._secrets.make_application_secrets()
         self._secrets.write_database_urls(self._database_port)
         self._secrets.write_amqp_url(self._broker_port)
+
+    def recovery_token(self) -> str:
+        """What Alertmanager shows at the supervisor's door."""
+        return self._secrets.password("recovery")
 
     def _edge_port(self, name: str, wanted: int, variable: str) -> int:
         if self._desired.free_ports:
@@ -152,6 +164,7 @@ class Stack:
                 self._account,
                 port=self._broker_port,
                 distribution_port=self._ports.get("rabbitmq-1.distribution"),
+                metrics_port=self._ports.get("rabbitmq-1.metrics"),
                 epmd_port=epmd_port,
                 password=self._secrets.password("rabbitmq"),
             ),
@@ -177,8 +190,11 @@ class Stack:
         password = self._secrets.password("postgres")
         owners = [postgres.Owner(name, self._secrets.password(f"database-{name}")) for name in DATABASES]
 
+        monitor = postgres.Owner(postgres_exporter.ROLE, self._secrets.password("database-monitor"))
+
         async def ensure_databases() -> None:
             await postgres.ensure_databases(self._database_port, password, owners)
+            await postgres.ensure_monitor(self._database_port, password, monitor)
 
         server = postgres.server(
             "postgres-1",
@@ -310,17 +326,49 @@ class Stack:
             ]
         return parts
 
-    def _monitor(self, parts: Sequence[Part]) -> Part:
-        targets = [
-            target
-            for part in parts
-            if isinstance(part, Server)
-            for target in [self._target(part)]
-            if target is not None
-        ]
-        return prometheus.server(
-            "prometheus", self._layout, self._account, port=self._http_ports["prometheus"], targets=targets
+    def _alertmanager(self) -> Part:
+        return alertmanager.server(
+            "alertmanager",
+            self._layout,
+            self._account,
+            port=self._http_ports["alertmanager"],
+            receivers=alertmanager.Receivers(
+                smtp=f"{HOST}:{self._smtp_port}",
+                mail_to=self._secrets.operator_email(),
+                recovery_port=self.door_port,
+                recovery_token=self.recovery_token(),
+            ),
         )
+
+    def _postgres_exporter(self) -> Part:
+        return postgres_exporter.server(
+            "postgres-exporter",
+            self._layout,
+            self._account,
+            port=self._ports.get("postgres-exporter"),
+            database_port=self._database_port,
+            password=self._secrets.password("database-monitor"),
+        )
+
+    def _monitor(self, parts: Sequence[Part]) -> list[Part]:
+        """Prometheus, which scrapes all of `parts` and itself by the rules that watch the contracts, among others."""
+        port = self._http_ports["prometheus"]
+        servers = [part for part in parts if isinstance(part, Server)]
+        targets = [
+            prometheus.Target("supervisor", "supervisor", Kind.MONITOR, self.door_port),
+            prometheus.Target("prometheus", "prometheus", Kind.MONITOR, port, often=False),
+            *(target for server in servers for target in [self._target(server)] if target is not None),
+        ]
+        rules = python.task("slo", ("gateway", "slo", "--out", str(self._layout.slo)), self._surroundings)
+        server = prometheus.server(
+            "prometheus",
+            self._layout,
+            self._account,
+            port=port,
+            targets=targets,
+            alertmanager_port=self._http_ports["alertmanager"],
+        )
+        return [rules, server]
 
     def _target(self, server: Server) -> prometheus.Target | None:
         labels = (server.name, server.service, server.kind.value)
@@ -332,5 +380,9 @@ class Stack:
                 return prometheus.Target(*labels, port=port, path="/stats/prometheus")
             case Kind.ETCD:
                 return prometheus.Target(*labels, port=server.ports[0])
+            case Kind.RABBITMQ if server.service == "rabbitmq":
+                return prometheus.Target(*labels, port=self._ports.get(f"{server.name}.metrics"), often=False)
+            case Kind.MONITOR if server.service in ("alertmanager", "postgres-exporter"):
+                return prometheus.Target(*labels, port=server.ports[0], often=False)
             case _:
-                return None  # has no exposition of its own
+                return None  # exposes nothing; memcached and every process are in the supervisor's own exposition

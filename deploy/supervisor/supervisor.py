@@ -5,6 +5,7 @@ Owned by `daemon.py`. Invariant: when `stop()` has returned, no process that `st
 
 import asyncio
 import itertools
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -101,6 +102,12 @@ class Supervisor:
         pid = before or slot.life.pid
         assert pid is not None
         return Killed(name, pid)
+
+    async def reread(self, name: str) -> None:
+        """Have a process go by what it is given anew, without a restart. Raises RefusedError."""
+        slot = self._slot(name)
+        await slot.reread(slot.server)
+        self.kill(name, signal.SIGHUP)
 
     async def change(self, parts: Sequence[Part]) -> Scaled:
         """Go over to another stack while what is in both runs on. Raises RefusedError when a new part does not start.

@@ -6,7 +6,7 @@ counterparts for the whole process.
 
 from typing import Any, Final
 
-from gateway.envoy import names, refusal_counter, route, tls
+from gateway.envoy import calls, names, route, tls
 from gateway.envoy.edge import Edge
 from gateway.envoy.filters import CHAIN, Link, header_strip
 from gateway.envoy.sources import ads
@@ -145,7 +145,7 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
         path_with_escaped_slashes_action="REJECT_REQUEST",
         local_reply_config={"mappers": [_mark()]},
         tracing=_tracing(edge),
-        access_log=[_access_log(), refusal_counter.build()],
+        access_log=[_access_log(), *calls.loggers()],
     )
 
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -95,7 +96,9 @@ def _settings(port: int, socket: Path, *, durable: bool) -> tuple[str, ...]:
         "max_wal_size": "512MB",
     }
     if not durable:
-        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        # synchronous_commit stays on: where one session is killed the server starts all of them anew, and what was
+        # committed but not yet handed to the system would be lost although it was acknowledged.
+        settings |= {"fsync": "off", "full_page_writes": "off"}
     return tuple(argument for name, value in settings.items() for argument in ("-c", f"{name}={value}"))
 
 
@@ -134,6 +137,29 @@ async def ensure_databases(port: int, password: str, owners: Sequence[Owner]) ->
     await asyncio.to_thread(_ensure_databases, port, password, owners)
 
 
+async def ensure_monitor(port: int, password: str, monitor: Owner) -> None:
+    """Make the role that reads statistics, and set its password to what it should be."""
+    await asyncio.to_thread(_ensure_monitor, port, password, monitor)
+
+
+def _ensure_monitor(port: int, password: str, monitor: Owner) -> None:
+    with psycopg.connect(
+        host=HOST, port=port, user=SUPERUSER, password=password, dbname="postgres", autocommit=True, connect_timeout=10
+    ) as connection:
+        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (monitor.name,)).fetchone()
+        _set_role(connection, monitor, "ALTER" if known else "CREATE")
+        connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(monitor.name)))
+
+
+def _set_role(connection: psycopg.Connection[Any], owner: Owner, verb: str) -> None:
+    # Hashed on this side: the statement, and a log that shows it, never holds the password itself.
+    verifier = connection.pgconn.encrypt_password(
+        owner.password.encode(), owner.name.encode(), b"scram-sha-256"
+    ).decode()
+    statement = sql.SQL("{} ROLE {} LOGIN PASSWORD {}")
+    connection.execute(statement.format(sql.SQL(verb), sql.Identifier(owner.name), sql.Literal(verifier)))
+
+
 def _ensure_databases(port: int, password: str, owners: Sequence[Owner]) -> None:
     with psycopg.connect(
         host=HOST, port=port, user=SUPERUSER, password=password, dbname="postgres", autocommit=True, connect_timeout=10
@@ -142,12 +168,7 @@ def _ensure_databases(port: int, password: str, owners: Sequence[Owner]) -> None
         databases = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
         for owner in owners:
             role = sql.Identifier(owner.name)
-            # Hashed on this side: the statement, and a log that shows it, never holds the password itself.
-            verifier = connection.pgconn.encrypt_password(
-                owner.password.encode(), owner.name.encode(), b"scram-sha-256"
-            ).decode()
-            verb = sql.SQL("ALTER" if owner.name in roles else "CREATE")
-            connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, role, sql.Literal(verifier)))
+            _set_role(connection, owner, "ALTER" if owner.name in roles else "CREATE")
             if owner.name not in databases:
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(role))

@@ -17,6 +17,8 @@ RULES = PROJECT / "deploy" / "observability" / "prometheus"
 """Every `*.yml` in here is a rule file."""
 RETENTION = "7d"
 SCRAPE_INTERVAL = "5s"
+SELDOM = "15s"
+JOB = "weft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,24 @@ class Target:
     kind: str
     port: int
     path: str = "/metrics"
+    often: bool = True
+    """Whether alerts within seconds depend on it; what costs its process more to say is asked less often."""
 
 
-def server(name: str, layout: Layout, account: Account | None, *, port: int, targets: Sequence[Target]) -> Server:
-    """The one monitor. Rules are copied, since its account need not be able to read the clone."""
+def server(
+    name: str,
+    layout: Layout,
+    account: Account | None,
+    *,
+    port: int,
+    targets: Sequence[Target],
+    alertmanager_port: int,
+) -> Server:
+    """The one monitor. Rules are copied, since its account need not be able to read the clone.
+
+    Targets are files, which Prometheus follows: an instance that comes or goes is known at once. Neither list is ever
+    empty, for then it would keep the last one. Rules it reads again when it is sent SIGHUP.
+    """
     home = layout.home(name)
 
     async def prepare() -> None:
@@ -41,8 +57,11 @@ def server(name: str, layout: Layout, account: Account | None, *, port: int, tar
             stale.unlink()
         for source in sorted(RULES.glob("*.yml")):
             layout.write(home / "rules" / source.name, source.read_text(), account)
-        layout.write(home / "targets.json", json.dumps(render_targets(targets), indent=1), account)
-        layout.write(home / "prometheus.yml", json.dumps(render(home), indent=1), account)
+        layout.write(home / "rules" / "slo.yml", layout.slo.read_text(), account)
+        for often, file in ((True, "targets.json"), (False, "targets-seldom.json")):
+            groups = render_targets([target for target in targets if target.often is often])
+            layout.write(home / file, json.dumps(groups, indent=1), account)
+        layout.write(home / "prometheus.yml", json.dumps(render(home, alertmanager_port), indent=1), account)
 
     return Server(
         name=name,
@@ -63,24 +82,34 @@ def server(name: str, layout: Layout, account: Account | None, *, port: int, tar
         ),
         probe=Http(port, "/-/ready"),
         ports=(port,),
+        after=("slo",),
         prepare=prepare,
         rereads=True,
     )
 
 
-def render(home: Path) -> Mapping[str, object]:
+def render(home: Path, alertmanager_port: int) -> Mapping[str, object]:
     """prometheus.yml; JSON is YAML."""
     return {
         "global": {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": SCRAPE_INTERVAL},
         "rule_files": [str(home / "rules" / "*.yml")],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{HOST}:{alertmanager_port}"]}]}]},
         "scrape_configs": [
-            {
-                "job_name": "weft",
-                # What a metric says it is about (weft_endpoints{service="catalog"}) stays so, whoever exposes it.
-                "honor_labels": True,
-                "file_sd_configs": [{"files": [str(home / "targets.json")], "refresh_interval": "10s"}],
-            }
+            _scrape(JOB, home / "targets.json", SCRAPE_INTERVAL),
+            _scrape(f"{JOB}-seldom", home / "targets-seldom.json", SELDOM),
         ],
+    }
+
+
+def _scrape(name: str, targets: Path, interval: str) -> Mapping[str, object]:
+    return {
+        "job_name": name,
+        "scrape_interval": interval,
+        # What a metric says it is about (weft_endpoints{service="catalog"}) stays so, whoever exposes it.
+        "honor_labels": True,
+        "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "10s"}],
+        # How often a process is asked is nothing that a rule should have to know.
+        "relabel_configs": [{"target_label": "job", "replacement": JOB}],
     }
 
 

@@ -2,8 +2,8 @@
 
 The broker would start an epmd that daemonises and outlives it; so ours is a child like any other, started first and
 stopped last. Users come from a definitions file with hashed passwords that is loaded at boot: `rabbitmqctl` would
-cost seconds, and there is never a `guest`. The management and prometheus plugins stay off: stopping takes six times
-as long with them.
+cost seconds, and there is never a `guest`. Of the plugins only the one
+that exposes metrics is on: it takes 10 MB, and five seconds of each orderly stop.
 """
 
 import base64
@@ -64,6 +64,7 @@ def server(
     *,
     port: int,
     distribution_port: int,
+    metrics_port: int,
     epmd_port: int,
     password: str,
 ) -> Server:
@@ -78,8 +79,8 @@ def server(
             layout.write(cookie, secrets.token_hex(20), account)
             cookie.chmod(0o400)
         layout.write(home / "definitions.json", definitions(password), account)
-        layout.write(home / "enabled_plugins", "[].\n", account)
-        layout.write(configuration, render(port, home), account)
+        layout.write(home / "enabled_plugins", "[rabbitmq_prometheus].\n", account)
+        layout.write(configuration, render(port, metrics_port, home), account)
 
     return Server(
         name=name,
@@ -92,7 +93,7 @@ def server(
             account=account,
         ),
         probe=Amqp(port),
-        ports=(port, distribution_port),
+        ports=(port, distribution_port, metrics_port),
         after=("epmd",),
         prepare=prepare,
         role="leader",
@@ -122,10 +123,12 @@ def _environ(home: Path, configuration: Path, *, distribution_port: int, epmd_po
     }
 
 
-def render(port: int, home: Path) -> str:
+def render(port: int, metrics_port: int, home: Path) -> str:
     """rabbitmq.conf."""
     return (
         f"listeners.tcp.1 = {HOST}:{port}\n"
+        f"prometheus.tcp.ip = {HOST}\n"
+        f"prometheus.tcp.port = {metrics_port}\n"
         f"load_definitions = {home / 'definitions.json'}\n"
         "log.console = true\n"
         "log.console.level = warning\n"

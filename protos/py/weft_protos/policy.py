@@ -42,9 +42,9 @@ OPERATE: Final = "mesh.operate"
 def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     """Overlay a method's policy on its service's defaults.
 
-    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`) that the method
-    states replaces the service's whole part; access is one part: a method that states `public` or `scopes` inherits
-    neither. Errors add up.
+    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`, `slo`) that the
+    method states replaces the service's whole part; access is one part: a method that states `public` or `scopes`
+    inherits neither. Errors add up.
     """
     policy = MethodPolicy()
     policy.CopyFrom(service.Extensions[policy_pb2.defaults])
@@ -52,7 +52,7 @@ def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     if own.public or own.scopes:
         policy.ClearField("public")
         policy.ClearField("scopes")
-    for part in ("rate_limit", "timeout", "retry", "cache", "max_request_bytes", "hedging"):
+    for part in ("rate_limit", "timeout", "retry", "cache", "max_request_bytes", "hedging", "slo"):
         if own.HasField(part):
             policy.ClearField(part)
     policy.MergeFrom(own)

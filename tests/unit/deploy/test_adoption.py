@@ -3,11 +3,13 @@
 The servers are memcacheds, which cost nothing to start.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -85,6 +87,21 @@ def test_a_killed_supervisor_is_replaced_and_its_processes_run_on(mesh: Mesh, fo
     assert mesh.stop()
     assert [] == [pid for pid in pids(after).values() if pid and procfs.start_time(pid)]
     eventually(lambda: not procfs.session_leaders_writing_to(Layout(folder).log))
+
+
+def test_the_monitor_finds_the_next_supervisor_where_it_found_the_last_one(mesh: Mesh, folder: Path) -> None:
+    def exposed() -> str:
+        port = json.loads(Layout(folder).ports.read_text())["supervisor"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return f"{port} {answer.read().decode().count('weft_process_ready{')}"
+
+    eventually(lambda: STANDBY in Layout(folder).processes.read_text())
+    before = exposed()
+
+    successor_of(mesh, kill_supervisor(mesh))
+
+    assert before == exposed()
+    assert before.endswith(f" {len(NAMES)}")
 
 
 def test_what_died_meanwhile_is_started_and_what_dies_later_too(mesh: Mesh) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from deploy.cli.__main__ import run
 from deploy.supervisor import messages
@@ -19,14 +20,18 @@ from lb.registry.keys import status_key
 from lb.status import ClientState, ControlPlaneStatus, Refusal
 from tests.unit.lb.fake_etcd import FakeEtcd
 from tests.unit.lb.registry_suite import ask
+from weft.options.v1 import policy_pb2
+from weft_protos import locations
 
 SETTLED = ClientState("gateway-1", "envoy", 1, unsent=False, waiting=(), refusals=())
 
 
 class Supervisor(socketserver.ThreadingUnixStreamServer):
-    """Answers one question."""
+    """Answers one question, and takes what the monitor is to go by."""
 
     etcd = ""
+    watched: str | None = ""
+    """The rules it was given last; None: it runs no monitor."""
 
 
 class Conversation(socketserver.StreamRequestHandler):
@@ -35,24 +40,46 @@ class Conversation(socketserver.StreamRequestHandler):
         request = messages.decode(self.rfile.readline())
         edge = ("--port", "18080", "--tls-port", "18443", "--trace-percent", "100")
         environ = {**child_environ(), "WEFT_ETCD": self.server.etcd}
-        answer = {"publishing": {"edge": edge, "environ": environ}} if request["op"] == "publishing" else {"error": "?"}
+        answer: dict[str, object] = {"error": "no process is called prometheus"}
+        if request["op"] == "publishing":
+            answer = {"publishing": {"edge": edge, "environ": environ}}
+        elif self.server.watched is not None:
+            self.server.watched = request["rules"]
+            answer = {}
         self.wfile.write(messages.encode(answer))
 
 
 @pytest.fixture
-def etcd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEtcd]:
-    """The etcd of a mesh, as far as these verbs see one."""
+def supervisor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    """The supervisor of a mesh, as far as these verbs see one."""
     monkeypatch.setenv("WEFT_DATA", str(folder))
-    layout, running = Layout(folder), FakeEtcd()
+    layout = Layout(folder)
     layout.prepare(None)
-    with Supervisor(str(layout.socket), Conversation) as supervisor:
-        supervisor.etcd = running.address
-        thread = threading.Thread(target=supervisor.serve_forever, daemon=True)
+    with Supervisor(str(layout.socket), Conversation) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()
         yield running
-        supervisor.shutdown()
+        running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def etcd(supervisor: Supervisor) -> Iterator[FakeEtcd]:
+    """Its etcd."""
+    running = FakeEtcd()
+    supervisor.etcd = running.address
+    yield running
     running.close()
+
+
+def with_availability(percent: float, folder: Path) -> Path:
+    """The contracts with another objective of GetSales and its neighbours."""
+    files = FileDescriptorSet.FromString(locations.contracts().read_bytes())
+    analytics = next(file for file in files.file if file.name == "weft/analytics/v1/analytics.proto")
+    analytics.service[0].options.Extensions[policy_pb2.defaults].slo.availability = percent
+    path = folder / "edited.binpb"
+    path.write_bytes(files.SerializeToString())
+    return path
 
 
 def told(etcd: FakeEtcd, digest: str, client: ClientState) -> None:
@@ -94,6 +121,30 @@ def test_what_is_published_is_what_plans_are_made_against(etcd: FakeEtcd, capsys
     assert 0 == run(["contracts", "plan", "--against", "running"])
     assert "nothing changes\n" == capsys.readouterr().out
     assert 0 == run(["contracts", "check", "--against", "running"])
+
+
+def test_the_monitor_goes_by_the_objectives_of_what_is_published(
+    etcd: FakeEtcd, supervisor: Supervisor, folder: Path
+) -> None:
+    assert 0 == run(["contracts", "publish"])
+    assert supervisor.watched
+    assert "vector(0.0321)" not in supervisor.watched
+
+    assert 0 == run(["contracts", "publish", "--descriptors", str(with_availability(96.79, folder))])
+    assert "vector(0.0321)" in supervisor.watched
+
+    assert 0 == run(["contracts", "rollback"])
+    assert "vector(0.0321)" not in supervisor.watched
+
+
+def test_a_publication_without_a_monitor_is_one_all_the_same(
+    etcd: FakeEtcd, supervisor: Supervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor.watched = None
+
+    assert 0 == run(["contracts", "publish"])
+    said = capsys.readouterr().err
+    assert "weft: alerts still go by the objectives of before: no process is called prometheus\n" == said
 
 
 def test_there_is_nothing_to_go_back_to_at_first(etcd: FakeEtcd, capsys: pytest.CaptureFixture[str]) -> None:

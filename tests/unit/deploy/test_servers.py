@@ -1,15 +1,27 @@
 """Configuration of the real servers, rendered."""
 
+import asyncio
 import base64
 import hashlib
 import json
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Server
-from deploy.supervisor.servers import etcd, memcached, postgres, prometheus, python, rabbitmq
+from deploy.supervisor.servers import (
+    alertmanager,
+    etcd,
+    memcached,
+    postgres,
+    postgres_exporter,
+    prometheus,
+    python,
+    rabbitmq,
+)
 from deploy.supervisor.servers.etcd_cluster import Found, source
 
 
@@ -17,14 +29,25 @@ def argv(server: Server) -> str:
     return " ".join(server.command.argv)
 
 
+def monitor(layout: Layout, targets: Sequence[prometheus.Target] = ()) -> Server:
+    return prometheus.server("q", layout, None, port=7, targets=targets, alertmanager_port=9)
+
+
 def test_every_listener_is_on_loopback(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
 
     assert "-l 127.0.0.1 -p 7 -U 0" in argv(memcached.server("m", layout, None, port=7))
     assert "listen_addresses=127.0.0.1" in argv(postgres.server("p", layout, None, port=7, password="x"))
-    assert "--web.listen-address=127.0.0.1:7" in argv(prometheus.server("q", layout, None, port=7, targets=()))
+    assert "--web.listen-address=127.0.0.1:7" in argv(monitor(layout))
     assert "-port 7 -address 127.0.0.1" in argv(rabbitmq.epmd(layout, None, port=7))
-    assert "listeners.tcp.1 = 127.0.0.1:7\n" in rabbitmq.render(7, tmp_path)
+    assert "listeners.tcp.1 = 127.0.0.1:7\n" in rabbitmq.render(7, 8, tmp_path)
+    assert "prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = 8\n" in rabbitmq.render(7, 8, tmp_path)
+    told = alertmanager.Receivers("127.0.0.1:25", "a@example.com", recovery_port=9, recovery_token="hunter2")
+    teller = argv(alertmanager.server("a", layout, None, port=7, receivers=told))
+    assert "--web.listen-address=127.0.0.1:7" in teller
+    assert teller.endswith("--cluster.listen-address= --log.level=warn")
+    exporter = postgres_exporter.server("e", layout, None, port=7, database_port=8, password="x")
+    assert "--web.listen-address=127.0.0.1:7" in argv(exporter)
 
 
 def test_etcd_is_given_every_url_so_that_it_takes_no_default_port(tmp_path: Path) -> None:
@@ -77,7 +100,7 @@ def test_only_an_ephemeral_postgres_gives_up_durability(tmp_path: Path) -> None:
 
 
 def test_the_broker_lets_a_worker_hold_its_deliveries_through_an_outage(tmp_path: Path) -> None:
-    settings = dict(line.split(" = ") for line in rabbitmq.render(7, tmp_path).splitlines())
+    settings = dict(line.split(" = ") for line in rabbitmq.render(7, 8, tmp_path).splitlines())
 
     # Twice a worker's own limit (`worker.runner.HOLD_S`, 600 s) and more: whoever reaches it hangs.
     assert 1_200_000 <= int(settings["consumer_timeout"])
@@ -93,7 +116,9 @@ def test_the_broker_knows_one_user_by_a_salted_hash_only() -> None:
 
 
 def test_the_broker_shares_nothing_with_a_system_wide_one(tmp_path: Path) -> None:
-    server = rabbitmq.server("r", Layout(tmp_path), None, port=7, distribution_port=8, epmd_port=9, password="hunter2")
+    server = rabbitmq.server(
+        "r", Layout(tmp_path), None, port=7, distribution_port=8, metrics_port=6, epmd_port=9, password="hunter2"
+    )
     env = server.command.env
 
     assert ("9", "8", "/nonexistent") == (
@@ -107,10 +132,48 @@ def test_the_broker_shares_nothing_with_a_system_wide_one(tmp_path: Path) -> Non
 
 def test_prometheus_leaves_a_metric_the_labels_it_came_with(tmp_path: Path) -> None:
     # weft_endpoints{service="catalog"} is about the catalog, though a control plane exposes it.
-    configured = prometheus.render(tmp_path)["scrape_configs"]
+    configured = prometheus.render(tmp_path, 9)["scrape_configs"]
 
     assert isinstance(configured, list)
-    assert [True] == [job["honor_labels"] for job in configured]
+    assert {True} == {job["honor_labels"] for job in configured}
+
+
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.run.mkdir()
+    layout.slo.write_text("groups: []\n")
+    targets = [
+        prometheus.Target("orders-1", "orders", "service", 7),
+        prometheus.Target("rabbitmq-1", "rabbitmq", "rabbitmq", 8, often=False),
+    ]
+    server = monitor(layout, targets)
+    assert server.prepare is not None
+
+    asyncio.run(server.prepare())
+
+    home = layout.home("q")
+    done = subprocess.run(["promtool", "check", "config", home / "prometheus.yml"], capture_output=True, text=True)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    asked = [json.loads((home / name).read_text()) for name in ("targets.json", "targets-seldom.json")]
+    assert [["127.0.0.1:7"], ["127.0.0.1:8"]] == [group["targets"] for (group,) in asked]
+
+
+def test_every_target_has_one_job_however_often_it_is_asked(tmp_path: Path) -> None:
+    configured = prometheus.render(tmp_path, 9)["scrape_configs"]
+
+    assert isinstance(configured, list)
+    assert [[{"target_label": "job", "replacement": "weft"}]] * 2 == [job["relabel_configs"] for job in configured]
+    assert ["5s", "15s"] == [job["scrape_interval"] for job in configured]
+
+
+def test_the_exporter_gets_its_password_by_a_file(tmp_path: Path) -> None:
+    exporter = postgres_exporter.server("e", Layout(tmp_path), None, port=7, database_port=8, password="hunter2")
+    assert exporter.prepare is not None
+
+    asyncio.run(exporter.prepare())
+
+    assert "hunter2" not in f"{exporter.command.argv} {exporter.command.env}"
+    assert "hunter2" == Path(exporter.command.env["DATA_SOURCE_PASS_FILE"]).read_text()
 
 
 def test_prometheus_scrapes_each_process_under_its_own_name() -> None:
@@ -130,9 +193,11 @@ def test_prometheus_scrapes_each_process_under_its_own_name() -> None:
 
 
 def test_prometheus_reads_targets_and_rules_from_its_own_directory(tmp_path: Path) -> None:
-    text = json.dumps(prometheus.render(tmp_path))
+    text = json.dumps(prometheus.render(tmp_path, 9))
 
     assert f"{tmp_path}/targets.json" in text
+    assert f"{tmp_path}/targets-seldom.json" in text
+    assert "127.0.0.1:9" in text
     assert f"{tmp_path}/rules/*.yml" in text
 
 

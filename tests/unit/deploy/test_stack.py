@@ -1,6 +1,8 @@
 """The stack as data: what is in it, what needs what, and what never shows up in argv or environment."""
 
+import asyncio
 import itertools
+import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +59,7 @@ def environ(part: Part) -> dict[str, str]:
 def test_the_default_mesh_is_the_documented_one(parts: tuple[Part, ...]) -> None:
     expected = {
         *("etcd-1", "etcd-2", "etcd-3", "memcached-1", "memcached-2", "epmd", "rabbitmq-1", "postgres-1"),
-        *("prometheus", "traces", "mail"),
+        *("prometheus", "alertmanager", "postgres-exporter", "traces", "mail"),
         *("control-plane-1", "control-plane-2", "identity-1", "identity-2", "catalog-1", "catalog-2"),
         *("orders-1", "orders-2", "analytics-1", "relay-1", "email-1", "audit-1", "analytics-worker-1"),
         *("gateway-1", "gateway-2"),
@@ -205,6 +207,26 @@ def test_every_process_of_ours_is_watched_and_counted_as_heavy(parts: tuple[Part
 
     assert 13 == len(ours)
     assert all(part.watched and part.heavy for part in ours)
+
+
+def test_every_process_that_exposes_metrics_is_a_target(folder: Path) -> None:
+    stack = build(folder)
+    layout, parts = Layout(folder), stack.parts()
+    layout.slo.write_text("groups: []\n")
+    monitor = named(parts, "prometheus")
+    assert isinstance(monitor, Server)
+    assert monitor.prepare is not None
+
+    asyncio.run(monitor.prepare())
+
+    found = [
+        group["labels"]["instance"]
+        for name in ("targets.json", "targets-seldom.json")
+        for group in json.loads((layout.home("prometheus") / name).read_text())
+    ]
+    silent = ("memcached", "epmd", "postgres-1", "traces", "mail")  # the supervisor and the exporter speak for them
+    servers = {part.name for part in parts if isinstance(part, Server) and not part.name.startswith(silent)}
+    assert sorted(servers | {"supervisor"}) == sorted(found)
 
 
 def test_tasks_come_before_what_needs_them(parts: tuple[Part, ...]) -> None:

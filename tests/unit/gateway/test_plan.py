@@ -38,6 +38,8 @@ Edit = tuple[str, str, str]
 LOOK = 'get: "/v1/{name=shops/*}"'
 READ = '{scopes: "shop.read"};'
 
+IN_TIME = "latency: {percent: 99 threshold: {seconds: 1}}"
+
 HARMLESS: list[Edit] = [
     ("nothing", "", ""),
     ("a comment", "service ShopService", "// Sells.\nservice ShopService"),
@@ -67,6 +69,9 @@ HARMLESS: list[Edit] = [
     ),
     ("a call that matters more", READ, '{scopes: "shop.read" criticality: CRITICALITY_CRITICAL};'),
     ("what was not said before", READ, '{scopes: "shop.read" criticality: CRITICALITY_SHEDDABLE};'),
+    ("a first objective", READ, '{scopes: "shop.read" slo: {availability: 99}};'),
+    ("a stricter objective", "availability: 99.9", "availability: 99.99"),
+    ("a faster objective", "threshold: {seconds: 1}", "threshold: {nanos: 500000000}"),
     ("one more error", READ, '{scopes: "shop.read" errors: {code: "ABORTED" reason: "SHUT_DOWN"}};'),
     ("one error less", f"{NO_SHOP}\n", ""),
     ("one more queue", 'queues: "email"', 'queues: "email" queues: "audit"'),
@@ -105,6 +110,10 @@ BREAKING: list[tuple[str, str, str, str]] = [
         "      criticality: CRITICALITY_SHEDDABLE\n",
         "is sheddable, before critical: under overload its callers are refused earlier",
     ),
+    ("fewer calls that end well", "availability: 99.9", "availability: 99", "promised 99.9 % without a fault and 99 %"),
+    ("fewer calls in time", "percent: 99", "percent: 95", "promises less: callers counted on it"),
+    ("more time to be in time", "threshold: {seconds: 1}", "threshold: {seconds: 5}", "promises less: callers counted"),
+    ("no objective of latency", f" {IN_TIME}", "", "promises less: callers counted on it"),
     ("another code", '"NOT_FOUND"', '"ABORTED"', "fails with ABORTED for SHOP_NOT_FOUND, before with NOT_FOUND"),
     ("another path", LOOK, 'get: "/v1/{name=malls/*}"', "JSON callers of that path get 404"),
     ("another verb", 'post: "/v1/shops"', 'put: "/v1/shops"', "was POST /v1/shops"),
@@ -191,6 +200,7 @@ def test_a_policy_that_moves_to_the_defaults_changes_nothing(
         ("max_attempts: 3", "max_attempts: 2", "retry", "3 attempts", "2 attempts"),
         ("nanos: 250000000", "nanos: 500000000", "hedging", "after 0.25 s", "after 0.5 s"),
         ("CRITICALITY_CRITICAL", "CRITICALITY_DEFAULT", "criticality", "critical", "default"),
+        (IN_TIME, "", "slo", "99.9 % without a fault 99 % within 1 s", "99.9 % without a fault"),
         ("ordering_key: \"item\"", "ordering_key: \"user\"", "ordering_key", "item", "user"),
         (NO_SHOP, NO_SHOP.replace("NOT_FOUND", "ABORTED", 1), "errors", "NOT_FOUND SHOP_NOT_FOUND", "ABORTED SHOP_"),
         ("shop.item.bought", "shop.item.sold", "routing_key", "shop.item.bought", "shop.item.sold"),

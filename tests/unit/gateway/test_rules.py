@@ -20,6 +20,7 @@ POST = 'option (google.api.http) = {post: "/v1/shops" body: "*"};'
 GET = 'option idempotency_level = NO_SIDE_EFFECTS; option (google.api.http) = {get: "/v1/shops"};'
 LIMIT = "rate_limit: {requests: 20 per: {seconds: 1} burst: 40}"
 HEDGING = "hedging: {delay: {nanos: 250000000}} retry: {max_attempts: 2}"
+IN_TIME = "threshold: {nanos: 500000000}"
 Plant = Callable[[str], PolicySet]
 
 
@@ -104,6 +105,25 @@ RPCS = {
         11,
         "declares the reason 'SHUT' twice",
     ),
+    "empty slo": (rpc(f"{SOUND} slo: {{}}"), 11, "has an slo without an objective"),
+    "slo too low": (rpc(f"{SOUND} slo: {{availability: 94.9}}"), 11, "has an availability of 94.9 %"),
+    "slo of all": (rpc(f"{SOUND} slo: {{availability: 100}}"), 11, "has an availability of 100 %"),
+    "slo of a share": (rpc(f"{SOUND} slo: {{latency: {{percent: 0.99 {IN_TIME}}}}}"), 11, "wants 0.99 % of its calls"),
+    "odd threshold": (
+        rpc(f"{SOUND} slo: {{latency: {{percent: 99 threshold: {{nanos: 300000000}}}}}}"),
+        11,
+        "has a threshold of 300 ms, by which no gateway counts",
+    ),
+    "late threshold": (
+        rpc(f"{SOUND} slo: {{latency: {{percent: 99 threshold: {{seconds: 1}}}}}}"),
+        11,
+        "has a threshold of 1000 ms, no less than its timeout",
+    ),
+    "slow stream": (
+        rpc(f"{SOUND} slo: {{latency: {{percent: 99 {IN_TIME}}}}}", response="stream Keyed"),
+        11,
+        "is a stream and has an objective of latency",
+    ),
     "package": (rpc(SOUND).replace("weft.shop.v1", "weft.shop"), 9, "does not tell which mesh service serves it"),
     "same path": (
         rpc(SOUND).removesuffix("}\n") + rpc(SOUND).split("Shop {\n")[1].replace("Buy", "Sell"),
@@ -145,6 +165,7 @@ def test_a_planted_violation_is_named_with_its_line(plant: Plant, text: str, lin
         rpc(f"{SOUND} max_request_bytes: 1"),
         rpc(f"{SOUND} {HEDGING}", options=GET),
         rpc(f"{SOUND} max_request_bytes: 229376"),
+        rpc(f"{SOUND} slo: {{availability: 99.999 latency: {{percent: 80 {IN_TIME}}}}}"),
         event(KEYS),
     ],
 )

@@ -42,6 +42,7 @@ def etcd() -> Iterator[FakeEtcd]:
 def lb(etcd: FakeEtcd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     monkeypatch.setenv("WEFT_ETCD", etcd.address)
     monkeypatch.delenv("WEFT_SECRETS", raising=False)
+    monkeypatch.delenv("WEFT_XDS", raising=False)
     monkeypatch.setenv("WEFT_LOG_LEVEL", "error")
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -141,6 +142,43 @@ def test_endpoints_are_a_json_list(lb: Run, etcd: FakeEtcd, capsys: pytest.Captu
     assert [] == json.loads(nothing)
 
 
+def test_a_bootstrap_names_the_control_planes_that_are_given_or_those_of_the_environment(
+    lb: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WEFT_XDS", "127.0.0.1:1, 127.0.0.1:2")
+    own = ("--service", "shop", "--instance", "shop-1")
+    path = tmp_path / "shop.json"
+    code, out, _ = lb("bootstrap", *own)
+
+    def servers(text: str) -> list[str]:
+        return [server["server_uri"] for server in json.loads(text)["xds_servers"]]
+
+    assert (0, ["127.0.0.1:1", "127.0.0.1:2"]) == (code, servers(out))
+    assert {"id": "shop-1", "cluster": "shop", "metadata": {"kind": "grpc"}} == json.loads(out)["node"]
+    assert (0, "", "") == lb("bootstrap", *own, "--xds", "127.0.0.1:3", "--out", str(path))
+    assert ["127.0.0.1:3"] == servers(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--service", "Shop", "--instance", "shop-1", "--xds", "127.0.0.1:1"), "'Shop' is not a service name"),
+        (("--service", "shop", "--instance", "", "--xds", "127.0.0.1:1"), "'' is not a service name"),
+        (("--service", "shop", "--instance", "shop-1"), "WEFT_XDS is not set"),
+        (("--service", "shop", "--instance", "shop-1", "--xds", "nowhere"), "--xds: 'nowhere' is not host:port"),
+        (
+            ("--service", "shop", "--instance", "s", "--xds", "h:1", "--out", "/nonexistent/x"),
+            "/nonexistent/x: No such",
+        ),
+    ],
+)
+def test_a_bootstrap_that_would_lead_nowhere_is_refused(lb: Run, arguments: tuple[str, ...], says: str) -> None:
+    code, out, said = lb("bootstrap", *arguments)
+
+    assert (2, "", 1) == (code, out, said.count("\n"))
+    assert says in said
+
+
 def test_an_etcd_that_does_not_answer_is_named(
     lb: Run, monkeypatch: pytest.MonkeyPatch, written: Callable[..., str]
 ) -> None:
@@ -159,7 +197,9 @@ def test_wrong_arguments_are_a_usage_error(lb: Run, arguments: tuple[str, ...]) 
     assert 2 == lb(*arguments)[0]
 
 
-@pytest.mark.parametrize("command", ["control-plane", "publish", "rollback", "fetch", "proxies", "endpoints"])
+@pytest.mark.parametrize(
+    "command", ["control-plane", "publish", "rollback", "fetch", "proxies", "endpoints", "bootstrap"]
+)
 def test_help_shows_an_example(lb: Run, command: str) -> None:
     code, out, _ = lb(command, "--help")
 

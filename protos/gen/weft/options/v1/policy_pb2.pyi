@@ -98,6 +98,7 @@ class MethodPolicy(_message.Message):
     CRITICALITY_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     HEDGING_FIELD_NUMBER: _builtins.int
+    SLO_FIELD_NUMBER: _builtins.int
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
@@ -140,6 +141,10 @@ class MethodPolicy(_message.Message):
         effects that have a `retry`: what is sent beside the first counts among its attempts.
         """
 
+    @_builtins.property
+    def slo(self) -> Global___ServiceLevelObjective:
+        """What callers may count on. Alerts are made from it."""
+
     def __init__(
         self,
         *,
@@ -153,16 +158,77 @@ class MethodPolicy(_message.Message):
         criticality: Global___Criticality.ValueType = ...,
         errors: _abc.Iterable[Global___DeclaredError] | None = ...,
         hedging: Global___Hedging | None = ...,
+        slo: Global___ServiceLevelObjective | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_request_bytes) -> _WhichOneofReturnType__max_request_bytes | None: ...
 
 Global___MethodPolicy: _TypeAlias = MethodPolicy  # noqa: Y015
+
+@_typing.final
+class ServiceLevelObjective(_message.Message):
+    """Objectives over 30 days, counted for each method at the gateways: what a caller sees is what counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AVAILABILITY_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    availability: _builtins.float
+    """Percent of the calls that do not fail by a fault of the mesh: with DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE or
+    DATA_LOSS, in JSON with a status of 500 and above. 95 to 99.999.
+    """
+    @_builtins.property
+    def latency(self) -> Global___LatencyObjective:
+        """How fast answers are. Not on streams."""
+
+    def __init__(
+        self,
+        *,
+        availability: _builtins.float = ...,
+        latency: Global___LatencyObjective | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "latency", b"latency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceLevelObjective: _TypeAlias = ServiceLevelObjective  # noqa: Y015
+
+@_typing.final
+class LatencyObjective(_message.Message):
+    """How many of the calls that succeed do so in time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERCENT_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    percent: _builtins.float
+    """Percent of them: 80 to 99.999."""
+    @_builtins.property
+    def threshold(self) -> _duration_pb2.Duration:
+        """The time, from the first byte of the request to the last one of the answer. One of the bounds that gateways count by:
+        5, 10, 25, 50, 100, 250 or 500 ms, 1, 2.5, 5, 10 or 30 s.
+        """
+
+    def __init__(
+        self,
+        *,
+        percent: _builtins.float = ...,
+        threshold: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["percent", b"percent", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatencyObjective: _TypeAlias = LatencyObjective  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):

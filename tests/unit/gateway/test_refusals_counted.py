@@ -3,11 +3,12 @@
 import re
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from gateway.envoy import names
+from gateway.envoy import calls, names
 from gateway.envoy.edge import Edge
 from tests.integration.edge_calls import OK, UNAUTHENTICATED, Json, Native, Target, Web, method
 from tests.waiting import eventually
@@ -16,7 +17,7 @@ from weft.orders.v1 import orders_pb2
 
 from .bare_envoy import BareEnvoy, running
 
-SERIES = re.compile(r'^envoy_weft_refusals_total\{reason="([^"]*)",method="([^"]*)"\} (\d+)$', re.MULTILINE)
+_SERIES = re.compile(rf"^{calls.CALLS}\{{(.*)\}} (\d+)$", re.MULTILINE)
 
 
 @pytest.fixture
@@ -25,9 +26,15 @@ def envoy(descriptors: bytes) -> Iterator[BareEnvoy]:
         yield started
 
 
-def _refusals(envoy: BareEnvoy) -> dict[tuple[str, str], int]:
+def _refusals(envoy: BareEnvoy) -> Counter[tuple[str, str]]:
     with urllib.request.urlopen(f"http://127.0.0.1:{envoy.metrics_port}/stats/prometheus", timeout=10) as answer:
-        return {(reason, method): int(count) for reason, method, count in SERIES.findall(answer.read().decode())}
+        series = _SERIES.findall(answer.read().decode())
+    found = Counter[tuple[str, str]]()
+    for text, count in series:
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', text))
+        if labels["reason"]:
+            found[labels["reason"], labels["method"]] += int(count)
+    return found
 
 
 def _get(envoy: BareEnvoy, path: str) -> None:

@@ -1,0 +1,183 @@
+"""What happened in a run, as those who called saw it: one JSON object a line, written as it happens.
+
+Every operation has an `invoke` and at most one outcome: `ok` it was acknowledged, `fail` it was refused and so did not
+happen, `info` nobody knows. One without an outcome counts as `info`. What the operations are called, and what they say:
+
+    open      {product, quantity}            opening stock, acknowledged before the first fault
+    place     {customer, key, items}         ok {order}; every repetition of a key is an operation of its own
+    cancel    {customer, key, order, items}
+    read      {customer, order}              of an order that was acknowledged
+    intrude   {how}                          fail {code}: a call that nobody may make
+    look      {}                             ok {services: how many endpoints each has, as a control plane tells}
+    fault     {step, fault, target, name}    ok: the process felt it; fail {why}
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, Self
+
+INVOKE: Final = "invoke"
+OK: Final = "ok"
+FAIL: Final = "fail"
+INFO: Final = "info"
+_OUTCOMES: Final = (OK, FAIL, INFO)
+
+
+class HistoryError(ValueError):
+    """A line is no event, or an outcome has no operation. The text names the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line."""
+
+    at_s: float
+    """Seconds since the begin of the run."""
+    op: int
+    """Number of the operation."""
+    event: str
+    name: str
+    value: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What was asked, and what came of it."""
+
+    name: str
+    asked: Mapping[str, Any]
+    outcome: str
+    said: Mapping[str, Any]
+    began_s: float
+    ended_s: float
+    """Infinite where it has no outcome."""
+
+
+def operations(events: Iterable[Event], *names: str) -> list[Operation]:
+    """The operations of these names, in the order in which they began. Raises HistoryError."""
+    begun: dict[int, Event] = {}
+    ended: dict[int, Event] = {}
+    for event in events:
+        known = ended if event.event in _OUTCOMES else begun
+        if event.op in known or (known is ended and event.op not in begun):
+            raise HistoryError(f"operation {event.op}: a second {event.event}, or one without an invoke")
+        known[event.op] = event
+    found = []
+    for number, asked in begun.items():
+        if names and asked.name not in names:
+            continue
+        outcome = ended.get(number)
+        if outcome is None:
+            found.append(Operation(asked.name, asked.value, INFO, {}, asked.at_s, float("inf")))
+        else:
+            found.append(Operation(asked.name, asked.value, outcome.event, outcome.value, asked.at_s, outcome.at_s))
+    return found
+
+
+def read(path: Path) -> Sequence[Event]:
+    """The events of a file. Raises HistoryError and OSError."""
+    events = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            event = Event(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise HistoryError(f"{path}:{number}: {error}") from error
+        if event.event not in (INVOKE, *_OUTCOMES):
+            raise HistoryError(f"{path}:{number}: {event.event!r} is no event")
+        events.append(event)
+    return events
+
+
+class Recorder:
+    """Writes a history while it happens; used by many threads."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._operations = 0
+
+    def begin(self, name: str, **asked: Any) -> "Pending":
+        """An operation begins. It is written before anything is sent."""
+        with self._lock:
+            self._operations += 1
+            number = self._operations
+            self._write(number, INVOKE, name, asked)
+        return Pending(self, number, name)
+
+    def end(self, number: int, name: str, outcome: str, said: Mapping[str, Any]) -> None:
+        """An operation has an outcome."""
+        with self._lock:
+            self._write(number, outcome, name, said)
+
+    def _write(self, number: int, event: str, name: str, value: Mapping[str, Any]) -> None:
+        at_s = round(time.monotonic() - self._began, 6)
+        self._file.write(json.dumps(asdict(Event(at_s, number, event, name, value))) + "\n")
+        self._file.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An operation that has begun."""
+
+    recorder: Recorder
+    number: int
+    name: str
+
+    def ok(self, **said: Any) -> None:
+        """It was acknowledged."""
+        self.recorder.end(self.number, self.name, OK, said)
+
+    def fail(self, **said: Any) -> None:
+        """It was refused."""
+        self.recorder.end(self.number, self.name, FAIL, said)
+
+    def info(self, **said: Any) -> None:
+        """Nobody knows."""
+        self.recorder.end(self.number, self.name, INFO, said)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order at the end of a run."""
+
+    customer: str
+    items: Mapping[str, int]
+    """Pieces ordered."""
+    taken_back: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the books say when nothing moves any more."""
+
+    stock: Mapping[str, int]
+    """Pieces left of each product."""
+    orders: Mapping[str, Order]
+    """Every order of every customer, by name."""
+    placed: Sequence[tuple[str, str]]
+    """Outbox rows of placed orders: id of the event, name of the order."""
+    events: Sequence[str]
+    """Ids of all outbox rows of these orders."""
+    audited: Sequence[str]
+    """Ids of the events that the audit log holds of these customers, as often as it does."""
+    counted: int
+    """Orders in the roll-up."""
+    mailed: Sequence[str]
+    """Ids of the events that confirmations name, as often as one was sent."""
+
+    def write(self, path: Path) -> None:
+        """Keep it beside the history."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What `write` wrote."""
+        found = json.loads(path.read_text())
+        orders = {name: Order(**order) for name, order in found.pop("orders").items()}
+        placed = [(event, order) for event, order in found.pop("placed")]
+        return cls(orders=orders, placed=placed, **found)
