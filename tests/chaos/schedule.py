@@ -66,7 +66,7 @@ PAUSE_S: Final = (1.0, 6.0)
 #: The longest freeze, in seconds; shorter for what there is one of.
 FREEZE_S: Final = 8.0
 FREEZE_SINGLE_S: Final = 3.0
-SINGLE: Final = frozenset({Target.ETCD, Target.RABBITMQ, Target.DATABASE, Target.RELAY, Target.GATEWAY})
+SINGLE: Final = frozenset({Target.RABBITMQ, Target.DATABASE, Target.RELAY, Target.GATEWAY})
 #: A schedule shorter than this has no room for a fault and its healing.
 SECONDS_MIN: Final = 15.0
 #: Picks are drawn from so many, and taken modulo the parts there are.

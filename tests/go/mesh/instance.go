@@ -23,9 +23,9 @@ const (
 	// The longest timeout of a unary method and a little.
 	grace = 6 * time.Second
 	flush = 2 * time.Second
-	// Clients ping every second to notice a hung instance; half of that leaves room for jitter. Without this grpc-go
+	// Gateways ping twice a second to notice a hung instance; half of that leaves room for jitter. Without this grpc-go
 	// takes them for an attack and closes the connection.
-	pingsNoSooner = 500 * time.Millisecond
+	pingsNoSooner = 250 * time.Millisecond
 )
 
 // Serve is an instance of a service from start to end: it returns after SIGTERM or SIGINT, when everything is done.

@@ -17,7 +17,6 @@ import (
 const (
 	endpoints     = "/weft/endpoints/"
 	documents     = "/weft/documents/"
-	leaving       = "/weft/leaving/"
 	left          = "/weft/left/"
 	controlPlanes = "/weft/status/control-plane/"
 	// An instance counts as alive so long after its last sign of life; three renewals fit into it.
@@ -41,16 +40,18 @@ type Endpoint struct {
 	Port      int    `json:"port"`
 	Version   string `json:"version,omitempty"`
 	StartTime string `json:"start_time,omitempty"` // RFC 3339
+	Leaving   bool   `json:"leaving,omitempty"`    // wants no new calls
 }
 
 // Registry is an instance's side of etcd: its own key under a lease, and documents that it follows.
 type Registry struct {
-	client *clientv3.Client
-	lease  clientv3.LeaseID
-	name   string // <service>/<instance>
-	value  string
-	end    context.CancelFunc
-	done   sync.WaitGroup
+	client  *clientv3.Client
+	lease   clientv3.LeaseID
+	name    string // <service>/<instance>
+	entry   string
+	goodbye string // the same, and that it leaves
+	end     context.CancelFunc
+	done    sync.WaitGroup
 }
 
 // OpenRegistry signs in, and waits for an etcd that is not there until the context ends.
@@ -73,23 +74,39 @@ func OpenRegistry(ctx context.Context, settings Settings) (*Registry, error) {
 	}
 }
 
-// Register keeps the endpoint in the registry from now on: every renewal looks whether it is still there. It returns once
-// it is there, or when etcd takes too long.
+// Register keeps the endpoint in the registry from now on. It returns once it is there, or when etcd takes too long.
 func (registry *Registry) Register(endpoint Endpoint) error {
-	value, err := json.Marshal(endpoint)
+	entry, err := json.Marshal(endpoint)
 	if err != nil {
 		return err
 	}
-	registry.name, registry.value = endpoint.Service+"/"+endpoint.Instance, string(value)
+	endpoint.Leaving = true
+	goodbye, err := json.Marshal(endpoint)
+	if err != nil {
+		return err
+	}
+	registry.name = endpoint.Service + "/" + endpoint.Instance
+	registry.entry, registry.goodbye = string(entry), string(goodbye)
+	select {
+	case <-registry.keep(registry.write):
+	case <-time.After(joinWithin):
+		slog.Warn("not registered yet")
+	}
+	return nil
+}
+
+// keep renews the lease from now on, and looks each time whether the key is as it should be. It tells the first time that
+// it is.
+func (registry *Registry) keep(look func(context.Context) error) <-chan struct{} {
 	ctx, end := context.WithCancel(context.Background())
 	registry.end = end
-	registered := make(chan struct{})
-	there := sync.OnceFunc(func() { close(registered) })
+	kept := make(chan struct{})
+	tell := sync.OnceFunc(func() { close(kept) })
 	registry.done.Go(func() {
 		for {
 			pause := renewEvery
-			if err := registry.renew(ctx); err == nil {
-				there()
+			if err := registry.renew(ctx, look); err == nil {
+				tell()
 			} else if ctx.Err() == nil {
 				slog.Warn("registration not renewed", "error", err)
 				pause = tryAgainAfter
@@ -101,15 +118,15 @@ func (registry *Registry) Register(endpoint Endpoint) error {
 			}
 		}
 	})
-	select {
-	case <-registered:
-	case <-time.After(joinWithin):
-		slog.Warn("not registered yet")
-	}
-	return nil
+	return kept
 }
 
-func (registry *Registry) renew(ctx context.Context) error {
+func (registry *Registry) rest() {
+	registry.end()
+	registry.done.Wait()
+}
+
+func (registry *Registry) renew(ctx context.Context, look func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	if registry.lease != 0 {
@@ -127,23 +144,43 @@ func (registry *Registry) renew(ctx context.Context) error {
 		}
 		registry.lease = granted.ID
 	}
-	// A lease is a hint: a key can be gone while its lease lives on. Written only where it is not as it should be.
+	return look(ctx)
+}
+
+// write has the entry be there: a lease is a hint, and a key can be gone while its lease lives on.
+func (registry *Registry) write(ctx context.Context) error {
 	key := endpoints + registry.name
-	same := clientv3.Compare(clientv3.Value(key), "=", registry.value)
-	leased := clientv3.Compare(clientv3.LeaseValue(key), "=", registry.lease)
-	put := clientv3.OpPut(key, registry.value, clientv3.WithLease(registry.lease))
-	_, err := registry.client.Txn(ctx).If(same, leased).Else(put).Commit()
+	same := clientv3.Compare(clientv3.Value(key), "=", registry.entry)
+	put := clientv3.OpPut(key, registry.entry, clientv3.WithLease(registry.lease))
+	_, err := registry.client.Txn(ctx).If(same, registry.leased(key)).Else(put).Commit()
 	return err
 }
 
-// Leave takes the endpoint out, and waits until each control plane says that none of its clients has it any more.
+// part has the entry say goodbye. Where somebody else has the key by now, there is nobody to say goodbye for.
+func (registry *Registry) part(ctx context.Context) error {
+	key := endpoints + registry.name
+	unsaid := clientv3.Compare(clientv3.Value(key), "!=", registry.goodbye)
+	put := clientv3.OpPut(key, registry.goodbye, clientv3.WithLease(registry.lease))
+	_, err := registry.client.Txn(ctx).If(unsaid, registry.leased(key)).Then(put).Commit()
+	return err
+}
+
+func (registry *Registry) leased(key string) clientv3.Cmp {
+	return clientv3.Compare(clientv3.LeaseValue(key), "=", registry.lease)
+}
+
+// Leave says goodbye in the entry, and waits until each control plane says that none of its clients has the endpoint any
+// more. The entry stays, under its lease, until Close.
 func (registry *Registry) Leave() {
-	registry.end()
-	registry.done.Wait()
+	registry.rest()
+	if registry.lease == 0 {
+		return // etcd was never reached, so nobody was told of it
+	}
+	registry.keep(registry.part)
 	ctx, cancel := context.WithTimeout(context.Background(), acknowledgeWithin)
 	defer cancel()
 	for {
-		gone, err := registry.depart(ctx)
+		gone, err := registry.gone(ctx)
 		if gone {
 			return
 		}
@@ -159,36 +196,38 @@ func (registry *Registry) Leave() {
 	}
 }
 
-// depart tells whether nobody needs to be waited for any more; the first time it says that the endpoint leaves.
-func (registry *Registry) depart(ctx context.Context) (bool, error) {
-	if registry.lease == 0 {
-		return true, nil // etcd was never reached, so nobody was told of it
-	}
+// gone tells whether nobody needs to be waited for any more.
+func (registry *Registry) gone(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	said := clientv3.Compare(clientv3.Value(leaving+registry.name), "=", registry.value)
-	say := clientv3.OpPut(leaving+registry.name, registry.value, clientv3.WithLease(registry.lease))
-	_, err := registry.client.Txn(ctx).If(said).Else(clientv3.OpDelete(endpoints+registry.name), say).Commit()
-	if err != nil {
-		return false, err
-	}
 	service, _, _ := strings.Cut(registry.name, "/")
 	found, err := registry.client.Txn(ctx).Then(
-		clientv3.OpGet(endpoints+service+"/", clientv3.WithPrefix(), clientv3.WithCountOnly()),
+		clientv3.OpGet(endpoints+service+"/", clientv3.WithPrefix()),
 		clientv3.OpGet(left+registry.name+"/", clientv3.WithPrefix()),
 		clientv3.OpGet(controlPlanes, clientv3.WithPrefix(), clientv3.WithKeysOnly()),
 	).Commit()
 	if err != nil {
 		return false, err
 	}
-	others, answers, living := found.Responses[0], found.Responses[1], found.Responses[2]
-	if others.GetResponseRange().Count == 0 {
-		return true, nil // nobody can be sent elsewhere
+	instances, answers, living := found.Responses[0], found.Responses[1], found.Responses[2]
+	own, others := "", 0
+	for _, pair := range instances.GetResponseRange().Kvs {
+		if string(pair.Key) == endpoints+registry.name {
+			own = string(pair.Value)
+		} else if !saysGoodbye(pair.Value) {
+			others++
+		}
+	}
+	if own == registry.entry {
+		return false, nil // not said yet
+	}
+	if own != registry.goodbye || others == 0 {
+		return true, nil // the key is another's, or nobody can be sent elsewhere
 	}
 	answered := map[string]bool{}
 	for _, pair := range answers.GetResponseRange().Kvs {
 		name := strings.TrimPrefix(string(pair.Key), left+registry.name+"/")
-		answered[name] = string(pair.Value) == registry.value
+		answered[name] = string(pair.Value) == registry.goodbye
 	}
 	for _, pair := range living.GetResponseRange().Kvs {
 		if !answered[strings.TrimPrefix(string(pair.Key), controlPlanes)] {
@@ -198,10 +237,14 @@ func (registry *Registry) depart(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+func saysGoodbye(entry []byte) bool {
+	var endpoint Endpoint
+	return json.Unmarshal(entry, &endpoint) == nil && endpoint.Leaving
+}
+
 // Close gives everything back at once. Without etcd's answer it ends with the lease.
 func (registry *Registry) Close() {
-	registry.end()
-	registry.done.Wait()
+	registry.rest()
 	if registry.lease == 0 {
 		return
 	}

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent import futures
 from contextlib import ExitStack
@@ -50,11 +51,15 @@ class Catalog:
         self._server.start()
         self._agent = Agent(etcd)
         self._agent.start()
-        self._agent.register(Endpoint(service_name("catalog"), instance, "127.0.0.1", self._port))
+        self._endpoint = Endpoint(service_name("catalog"), instance, "127.0.0.1", self._port)
+        self._agent.register(self._endpoint)
 
     def leave(self) -> None:
         """Be found no longer; what comes is served all the same."""
-        assert self._agent.leave(DEADLINE_S)
+        left = self._agent.depart(
+            self._endpoint, confirm_s=DEADLINE_S, acknowledge_s=DEADLINE_S, hurried=threading.Event()
+        )
+        assert left.complete
 
     def close(self) -> None:
         self._agent.stop(DEADLINE_S)
@@ -144,7 +149,7 @@ def small_mesh(go_programs: Programs) -> Iterator[SmallMesh]:
         registry = EtcdServer(folder / "etcd", server_account())
         ending.callback(registry.kill)
         port = int(registry.address.rpartition(":")[2])
-        asyncio.run(etcd.enable_authentication(port, etcd.Passwords(root=PASSWORD, user=PASSWORD)))
+        asyncio.run(etcd.enable_authentication([port], etcd.Passwords(root=PASSWORD, user=PASSWORD)))
         (folder / "etcd.password").write_text(PASSWORD)
         control_plane = f"127.0.0.1:{free_port()}"
         environ = {

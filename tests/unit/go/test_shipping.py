@@ -1,6 +1,7 @@
 """An instance in Go is found, checked, balanced and drained like every other."""
 
 import base64
+import json
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from deploy.supervisor.workspace import temporary
 from lb.config import EtcdSettings
 from lb.registry.agent import Agent
 from lb.registry.etcd import Client, KeyRange
-from lb.registry.keys import endpoint_key, leaving_key, left_key
+from lb.registry.keys import endpoint_key, left_key
 from tests.go import build
 from tests.go.build import SOURCES, Programs
 from tests.go.peers import Caller, Shipping, python_caller
@@ -81,8 +82,7 @@ def test_an_instance_that_leaves_waits_until_the_control_plane_says_that_nobody_
 ) -> None:
     first, _second = shipping("shipping-1"), shipping("shipping-2")
     eventually(lambda: len(registered("shipping")) == 2)
-    kept, asked = endpoint_key("shipping", "shipping-1"), leaving_key("shipping", "shipping-1")
-    answered = left_key("shipping", "shipping-1", "control-plane-1")
+    kept, answered = endpoint_key("shipping", "shipping-1"), left_key("shipping", "shipping-1", "control-plane-1")
 
     async def now(client: Client) -> tuple[int, bytes]:
         found = await client.list(KeyRange(kept))
@@ -92,14 +92,16 @@ def test_an_instance_that_leaves_waits_until_the_control_plane_says_that_nobody_
         seen: list[tuple[bytes, bytes | None]] = []
         async for changes in client.watch(KeyRange.prefix(b"/weft/"), start_revision=before + 1):
             seen += [(each.key, each.record and each.record.value) for each in changes]
-            if (asked, None) in seen:
+            if (kept, None) in seen:
                 break
-        return [each for each in seen if each[0] in (kept, asked) or each == (answered, value)]
+        return [each for each in seen if each[0] == kept or (each[0] == answered and each[1])]
 
     before, value = small_mesh.ask(now)
 
     assert 0 == first.terminate()
-    assert [(kept, None), (asked, value), (answered, value), (asked, None)] == small_mesh.ask(history)
+    said, repeated, gone = small_mesh.ask(history)
+    assert (kept, json.loads(value) | {"leaving": True}) == (said[0], json.loads(said[1] or b""))
+    assert [(answered, said[1]), (kept, None)] == [repeated, gone]
 
 
 def test_a_key_that_is_lost_with_its_lease_comes_back(
