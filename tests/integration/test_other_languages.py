@@ -112,12 +112,15 @@ def test_a_client_in_go_loses_no_call_when_an_instance_is_killed(mesh: Mesh, loa
     assert (0, ()) == (report.failed, report.said)
 
 
-def test_a_client_in_go_loses_no_call_while_the_control_plane_and_etcd_are_killed(mesh: Mesh, load: Caller) -> None:
-    for name in ("control-plane-1", "etcd-1"):
-        restarts = mesh.status().process(name).restarts
-        mesh.kill(name)
+def test_a_client_in_go_loses_no_call_while_a_control_plane_and_etcd_are_killed(mesh: Mesh, load: Caller) -> None:
+    members = tuple(process.name for process in mesh.status().processes if process.kind == "etcd")
+    for names in (("control-plane-1",), members):
+        restarts = {name: mesh.status().process(name).restarts for name in names}
+        for name in names:
+            mesh.kill(name)
         _answered(load, *_addresses(mesh, "catalog"))
-        eventually(lambda name=name, restarts=restarts: mesh.status().process(name).restarts > restarts)
+        for name, before in restarts.items():
+            eventually(lambda name=name, before=before: mesh.status().process(name).restarts > before)
         mesh.wait_ready()
 
     _answered(load, *_addresses(mesh, "catalog"))
