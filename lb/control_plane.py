@@ -148,11 +148,15 @@ def _following(
     if last_keys is not None:
         sources.append(Source(lambda: "keys" in told, lambda: feed.set_keys(last_keys)))
     if last_lanes is not None:
-        sources.append(Source(lambda: "lanes" in told, lambda: feed.set_lanes(last_lanes)))
+        sources.append(Source(lambda: "lanes" in told, lambda: _recall_lanes(feed, last_lanes)))
     if last_bundle is not None:
         follower.remember(*last_bundle)
         sources.append(Source(lambda: follower.loaded, lambda: _recall_bundle(take_bundle, *last_bundle)))
     return follower.run(), endpoints.run(), keys.run(), lanes_.run(), keeper.run(sources)
+
+
+def _recall_lanes(feed: Feed, document: bytes) -> None:
+    feed.set_lanes(document)
 
 
 def _recall_bundle(

@@ -20,10 +20,10 @@ _PREFIX: Final = "weft"
 _COUNTER: Final = "calls_total"
 _HISTOGRAM: Final = "call_duration_ms"
 #: Series as Prometheus has them. Labels: `method` (`weft.orders.v1.OrderService/PlaceOrder`, empty where no contract
-#: has one), `lane` (that of the call; empty: none), and of the counter `http_status` and `grpc_status`, both as numbers,
-#: and `reason`, empty unless the gateway itself refused the call. JSON has its own HTTP status, the others have 200
-#: whatever gRPC says. Without an answer, as when the caller left, `http_status` is 0. On gRPC-web a status that comes in
-#: trailers is part of the body and shows as 2 (UNKNOWN): so it is with calls that succeed.
+#: has one), `lane` (empty for a call of none), and of the counter `http_status` and `grpc_status`, both as numbers, and
+#: `reason`, empty unless the gateway itself refused the call. JSON has its own HTTP status, the others have 200
+#: whatever gRPC says. Without an answer, as when the caller left, `http_status` is 0. On gRPC-web a status that comes
+#: in trailers is part of the body and shows as 2 (UNKNOWN): so it is with calls that succeed.
 CALLS: Final = f"envoy_{_PREFIX}_{_COUNTER}"
 #: Milliseconds of the calls that succeeded, in Envoy's own bounds.
 DURATION: Final = f"envoy_{_PREFIX}_{_HISTOGRAM}"

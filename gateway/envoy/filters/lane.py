@@ -1,4 +1,4 @@
-"""Sends calls into a lane, where one is open. Off unless the control plane turns it on: then it costs a call nothing."""
+"""Sends calls into a lane, where one is open. Off unless the control plane turns it on, so that it costs nothing."""
 
 from typing import Any
 

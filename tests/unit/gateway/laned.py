@@ -43,7 +43,9 @@ class Instance(grpc.GenericRpcHandler):
         self.fails: grpc.StatusCode | None = None
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self], options=OPTIONS)
-        self.endpoint = Endpoint(ServiceName(service), name, HOST, self._server.add_insecure_port(f"{HOST}:0"), lane=lane)
+        self.endpoint = Endpoint(
+            ServiceName(service), name, HOST, self._server.add_insecure_port(f"{HOST}:0"), lane=lane
+        )
         self._server.start()
 
     def service(self, handler_call_details: Any) -> Any:
@@ -121,7 +123,9 @@ def edge(descriptors: bytes, folder: Path) -> Iterator[LanedEdge]:
     with ExitStack() as stack:
         port, issuer, plane = free_port(), Issuer(), ControlPlane()
         stack.callback(plane.close)
-        made = compiler.compile_contracts(descriptors, Edge(port=port, tls_port=free_port(), tls_secret=secret_in(folder)))
+        made = compiler.compile_contracts(
+            descriptors, Edge(port=port, tls_port=free_port(), tls_secret=secret_in(folder))
+        )
         compiler.write(made, folder / "bundle")
         compiled = bundles.parse(*read_bundle(folder / "bundle"))
         config, ready = bootstrap_of(folder / "envoy", control_planes=[plane.port], collector=None)
@@ -136,4 +140,12 @@ def edge(descriptors: bytes, folder: Path) -> Iterator[LanedEdge]:
         eventually(lambda: process.poll() is not None or listens(port))
         assert process.poll() is None, (folder / "log").read_text()
         channel = stack.enter_context(grpc.insecure_channel(f"{HOST}:{port}", options=(("grpc.enable_retries", 0),)))
-        yield LanedEdge(plane, compiled, issuer, f"{HOST}:{port}", channel, ready.removesuffix("/ready"), config.with_name("admin.sock"))
+        yield LanedEdge(
+            plane,
+            compiled,
+            issuer,
+            f"{HOST}:{port}",
+            channel,
+            ready.removesuffix("/ready"),
+            config.with_name("admin.sock"),
+        )

@@ -4,7 +4,6 @@ import json
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from tests.waiting import eventually
 from weft_protos.lanes import ASKED, HEADER, Lane
 
-from .laned import LanedEdge, Instance, edge
+from .laned import Instance, LanedEdge, edge
 
 GET, LIST, PRODUCT = (
     "weft.orders.v1.OrderService/GetOrder",
@@ -163,9 +162,7 @@ def test_no_call_fails_when_the_only_instance_of_a_lane_is_killed(
     assert {("OK", stable.name): 60} == ended
 
 
-def test_lanes_come_and_go_under_load_and_streams_go_on(
-    gateway: LanedEdge, stable: Instance, canary: Instance
-) -> None:
+def test_lanes_come_and_go_under_load_and_streams_go_on(gateway: LanedEdge, stable: Instance, canary: Instance) -> None:
     gateway.serve([stable, canary], CANARY)
     settled(gateway, canary.name, headers=ASK)
     token = gateway.token()
@@ -179,7 +176,8 @@ def test_lanes_come_and_go_under_load_and_streams_go_on(
     for turn in range(12):
         gateway.serve([stable, canary], *stages[turn % len(stages)])
         # A lane opens when its instances are ready, long after gateways know where they are.
-        eventually(lambda known=bool(stages[turn % len(stages)]): known == gateway.knows("orders@canary"))
+        known = bool(stages[turn % len(stages)])
+        eventually(lambda known=known: known == gateway.knows("orders@canary"))  # type: ignore[misc]
         ended.update(gateway.call(GET, token=token, headers=ASK)[0] for token in tokens for _ in range(3))
 
     assert {"OK": 360} == ended
