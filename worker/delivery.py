@@ -81,10 +81,10 @@ class Event:
     actor: str
     occur_time: datetime
     payload: Message = field(repr=False)
-    #: The lane of the call that caused it; what a handler does goes by the same. Empty: none.
-    lane: str
     #: The envelope exactly as it was written.
     envelope: bytes = field(repr=False)
+    #: The lane of the call that caused it; what a handler does goes by the same. Empty: none.
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +177,8 @@ def _event(envelope: Envelope, body: bytes) -> Event:
         actor=envelope.actor,
         occur_time=timestamp(envelope, "occur_time"),
         payload=_payload(envelope),
-        lane=envelope.lane if lanes.is_name(envelope.lane) else "",
         envelope=body,
+        lane=envelope.lane if lanes.is_name(envelope.lane) else "",
     )
 
 
