@@ -130,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(listing)
     listing.set_defaults(run=_endpoints)
 
+    _add_lanes(commands)
+    _add_bootstrap(commands)
+    return parser
+
+
+def _add_lanes(commands: Any) -> None:
     laning = commands.add_parser(
         "lanes",
         help="print the lanes, or have those that standard input says and no others",
@@ -138,9 +144,6 @@ def _parser() -> argparse.ArgumentParser:
     laning.add_argument("--replace", action="store_true", help="read the document from standard input and publish it")
     _add_common(laning)
     laning.set_defaults(run=_lanes)
-
-    _add_bootstrap(commands)
-    return parser
 
 
 def _add_bootstrap(commands: Any) -> None:

@@ -44,8 +44,10 @@ for verb in (
 app.add_typer(contract_verbs, name="contracts", help="Compare, check, explain and publish the contracts.")
 
 lane_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-for verb in (lane.start, lane.shift, lane.watch, lane.end):
-    lane_verbs.command()(verb)
+lane_verbs.command()(lane.start)
+lane_verbs.command()(lane.shift)
+lane_verbs.command()(lane.watch)
+lane_verbs.command()(lane.end)
 lane_verbs.command("list")(lane.list_lanes)
 app.add_typer(lane_verbs, name="lane", help="Try another version of services on some calls; it rolls back by itself.")
 

@@ -157,7 +157,7 @@ def quantile(buckets: Mapping[str, float], share: float) -> float | None:
 
 def table(rows: list[tuple[str, dict[str, Any]]]) -> list[str]:
     """A line for each, under a head."""
-    cells = [_HEAD]
+    cells: list[tuple[str, ...]] = [_HEAD]
     for label, seen in rows:
         quantiles = [quantile(seen["buckets"], share) for share in (0.5, 0.99)]
         cells.append(
