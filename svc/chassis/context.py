@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
+from svc.chassis.consistency import Session
 from svc.chassis.criticality import Criticality
 from svc.chassis.errors import Unauthenticated
 
@@ -77,6 +78,8 @@ class CallContext:
     """Whether the client still waits. Asked before side effects, and by streams in their loop."""
     criticality: Criticality = Criticality.DEFAULT
     """How much it matters that it is served; calls to peers for its sake matter as much."""
+    session: Session = field(default_factory=Session, compare=False)
+    """What its reads are promised, and how far it has written."""
 
     @property
     def caller(self) -> Principal:
