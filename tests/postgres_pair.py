@@ -68,6 +68,12 @@ class PostgresServer:
             self._process.wait(30)
             self._process = None
 
+    def kill_backend(self, which: str) -> None:
+        """End one server process with SIGKILL: all others start anew, and every connection is lost."""
+        found = self.execute(f"SELECT pid FROM pg_stat_activity WHERE {which} LIMIT 1")
+        assert found, "no such connection"
+        os.kill(int(str(found[0][0])), signal.SIGKILL)
+
     def freeze(self) -> None:
         """From now on neither it nor any of its processes answers, and connections stay open."""
         self._signal(signal.SIGSTOP)

@@ -161,6 +161,7 @@ class Replicated(Database):
                 # Its age grows: that is what a leader that is away means to the standbys.
                 continue
             except Exception:
+                # The next look may do; until then bounded reads go to the leader.
                 metrics.UNEXPECTED_ERRORS.labels(place="positions").inc()
                 log.exception("position_not_read", database=self.name)
 
