@@ -88,7 +88,7 @@ class Side:
         token, chance = caller.token(), random.Random(calls)
         baskets = [ordering.basket(chance, PRODUCTS, ITEMS) for _ in range(calls)]
         with grpc.insecure_channel(f"{HOST}:{self.port}") as channel, ThreadPoolExecutor(CALLERS) as threads:
-            place = channel.unary_unary(ordering.METHOD)
+            place: Any = channel.unary_unary(ordering.METHOD)
 
             def send(lines: list[Line]) -> None:
                 request = orders_pb2.PlaceOrderRequest(
