@@ -2,7 +2,8 @@
 
 Instances are processes of two callers each that place orders as fast as they can, each of two of the five products: by
 the service's own use case, whose callers queue for the products before their transactions begin, and by the plain loop
-of `bench.ordering`, which retries what lost. On one PostgreSQL, in turns; every order must be there afterwards.
+of `bench.ordering`, which tries again at once where it lost. On one PostgreSQL, in turns; every order must be there
+afterwards.
 """
 
 import argparse
@@ -47,7 +48,7 @@ class Run:
 def work(side: str) -> None:
     """Be an instance: the URL is the first line of the input; each further line is a time to place orders for."""
     url = sys.stdin.readline().strip()
-    by_hand = ordering.ByHand(url, attempts=_PLAIN_ATTEMPTS)
+    by_hand = ordering.ByHand(url, attempts=_PLAIN_ATTEMPTS, waits=False)
     place = ordering.ours(url) if side == SIDES[0] else by_hand.place
     retried: Any = metrics.DB_RETRIES.labels("bench")._value
     print("ready", flush=True)

@@ -66,9 +66,11 @@ def ours(url: str) -> Handler:
 class ByHand:
     """Statement by statement. `retries` counts runs beyond the first."""
 
-    def __init__(self, url: str, *, attempts: int = ATTEMPTS_MAX) -> None:
+    def __init__(self, url: str, *, attempts: int = ATTEMPTS_MAX, waits: bool = True) -> None:
+        """`waits`: with full jitter before it tries again; else it tries at once."""
         self._target = parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._attempts = attempts
+        self._waits = waits
         self._local = threading.local()
         self._random = random.Random()
         self._answers = Answers()
@@ -86,7 +88,7 @@ class ByHand:
                 with connection.transaction():
                     return self._write(connection, order, answer, event, uuid.UUID(request_id), call)
             except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
-                delay = backoff(attempt, self._random)
+                delay = backoff(attempt, self._random) if self._waits else 0.0
                 if attempt == self._attempts or delay >= call.deadline.remaining():
                     raise Aborted(reason="CONTENTION") from None
                 self.retries += 1
