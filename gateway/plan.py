@@ -38,6 +38,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "errors": "errors",
     "hedging": "hedging",
     "slo": "slo",
+    "consistency": "consistency",
 }
 
 _EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
@@ -190,6 +191,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
         "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
         "criticality": () if policy.criticality is None else (policy.criticality,),
+        "consistency": (str(policy.consistency),),
         "errors": tuple(sorted(map(str, policy.errors))),
         "slo": () if policy.slo is None else policy.slo.words(),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),

@@ -40,6 +40,9 @@ LATENCY_MIN: Final = 80.0
 OBJECTIVE_MAX: Final = 99.999
 #: Bounds of the gateways' histogram (Envoy's own), as far as an objective makes sense of them.
 THRESHOLDS_MS: Final = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
+#: Below it no replica is known to be new enough: its age is measured a few times a second.
+STALENESS_MIN: Final = timedelta(seconds=1)
+STALENESS_MAX: Final = timedelta(days=1)
 #: Work queues that a contract may name. Every event reaches `audit` without being told to.
 QUEUES: Final = ("analytics", "email")
 #: What a method may fail with.
@@ -202,6 +205,31 @@ def cache_is_harmless(rpc: Rpc) -> Iterator[Violation]:
     if not timedelta(0) < ttl <= CACHE_TTL_MAX:
         message = f"{rpc.name} is cached for {ttl.total_seconds():g} s"
         yield Violation(location, message, f"write a `ttl` above 0 and up to {CACHE_TTL_MAX.total_seconds():g} s")
+
+
+def consistency_is_kept_by_somebody(rpc: Rpc) -> Iterator[Violation]:
+    """Only an answer can be old: a write is the leader's, and a promise that the cache breaks is none."""
+    policy, location = rpc.policy, rpc.places["consistency"]
+    if not policy.consistency_said:
+        return
+    level, most = policy.consistency.level, policy.max_staleness
+    if level != "strong" and (not rpc.method.safe or rpc.method.streaming):
+        what = "is a stream" if rpc.method.streaming else "has side effects"
+        fix = "leave out `consistency`: it is answered by the leader"
+        if not rpc.method.streaming:
+            fix = f"say `option idempotency_level = NO_SIDE_EFFECTS`, or {fix}"
+        yield Violation(location, f"{rpc.name} {what} and is not LEVEL_STRONG", fix)
+    if level == "strong" and policy.cache_ttl is not None:
+        message = f"{rpc.name} promises the leader's answer and is cached"
+        fix = "say LEVEL_BOUNDED_STALENESS or LEVEL_EVENTUAL, or remove `cache`"
+        yield Violation(location, message, fix)
+    if level != "bounded" and most is not None:
+        message = f"{rpc.name} has a `max_staleness` and is not LEVEL_BOUNDED_STALENESS"
+        yield Violation(location, message, "remove `max_staleness`, or say LEVEL_BOUNDED_STALENESS")
+    if level == "bounded" and not STALENESS_MIN <= (most or timedelta(0)) <= STALENESS_MAX:
+        message = f"{rpc.name} may be {(most or timedelta(0)).total_seconds():g} s old"
+        fix = f"write a `max_staleness` from {STALENESS_MIN.total_seconds():g} s to {STALENESS_MAX.total_seconds():g} s"
+        yield Violation(location, message, fix)
 
 
 def rate_limit_makes_sense(rpc: Rpc) -> Iterator[Violation]:
@@ -423,6 +451,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     hedging_is_harmless,
     idempotency_is_possible,
     cache_is_harmless,
+    consistency_is_kept_by_somebody,
     rate_limit_makes_sense,
     timeout_is_said,
     request_size_makes_sense,

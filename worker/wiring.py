@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from svc.chassis import retention
 from svc.chassis.config import Secrets
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
@@ -64,13 +65,17 @@ def email(resources: Resources) -> Sequence[Background]:
     """The e-mail worker."""
     smtp = Smtp(config.Mail.read().smtp)
     resources.add_background("smtp", lambda: None, smtp.close)
-    handler = EmailHandler(deliveries.Deliveries(_database(resources, deliveries.DATABASE)), smtp)
+    database = _database(resources, deliveries.DATABASE)
+    retention.sweep(resources, database, retention.INBOX)
+    handler = EmailHandler(deliveries.Deliveries(database), smtp)
     return _consuming(resources, "email", handler, batch_max=config.MAIL_BATCH)
 
 
 def audit(resources: Resources) -> Sequence[Background]:
     """The audit worker."""
-    handler = AuditHandler(_database(resources, audit_log.DATABASE))
+    database = _database(resources, audit_log.DATABASE)
+    retention.sweep(resources, database, retention.INBOX)
+    handler = AuditHandler(database)
     return _consuming(resources, "audit", handler, batch_max=config.TRANSACTION_BATCH)
 
 

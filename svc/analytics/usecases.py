@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from svc.analytics.model import DailySales, Period
+from svc.chassis.consistency import Session
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.database import Transaction
 
@@ -18,8 +19,8 @@ T = TypeVar("T")
 class Reads(Protocol):
     """Reads from one snapshot."""
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
-        """Run `work` in a read-only transaction."""
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
+        """Run `work` in a read-only transaction, as new as the session asks."""
         ...
 
 
@@ -41,4 +42,4 @@ class Ports:
 
 def get_sales(ports: Ports, period: Period, *, call: CallContext) -> Sequence[DailySales]:
     """Read the sales of a period, the earliest day first."""
-    return ports.reads.read(lambda tx: ports.store.sales(tx, period), deadline=call.deadline)
+    return ports.reads.read(lambda tx: ports.store.sales(tx, period), deadline=call.deadline, session=call.session)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from svc.analytics.rpc import AnalyticsHandler
 from svc.analytics.store import Store
 from svc.analytics.usecases import Ports
+from svc.chassis import retention
 from svc.chassis.config import ConfigError
 from svc.chassis.resources import Resources
 from svc.chassis.server import Service
@@ -19,5 +20,6 @@ def build(resources: Resources) -> Sequence[Service]:
     database = resources.database
     if database is None:
         raise ConfigError(f"{resources.settings.secrets.secrets}: there is no file database-analytics.url")
+    retention.sweep(resources, database, retention.INBOX)
     handler = AnalyticsHandler(Ports(reads=database, store=Store()))
     return [(analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"], handler)]

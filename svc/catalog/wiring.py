@@ -32,7 +32,7 @@ def build(resources: Resources) -> Sequence[Service]:
         products=ProductStore(),
         cache=resources.cache.entry(
             get_product.full_name,
-            ttl_s=policy.effective(get_product).cache.ttl.ToTimedelta().total_seconds(),
+            ttl_s=policy.cache_ttl_s(policy.effective(get_product)),
             encode=rpc.encode,
             decode=rpc.decode,
         ),

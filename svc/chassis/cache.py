@@ -24,7 +24,7 @@ from opentelemetry.trace import SpanKind
 from pymemcache.client.base import PooledClient
 from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
 
-from svc.chassis import metrics, telemetry
+from svc.chassis import metrics, purity, telemetry
 from svc.chassis.signed import Signer
 from svc.chassis.single_flight import SingleFlight
 
@@ -216,6 +216,10 @@ class Entry(Generic[T]):
         self._codec = codec
         self._flights: SingleFlight[T] = SingleFlight(wait_s=_FOLLOW_S)
 
+    def serves(self, max_age_s: float) -> bool:
+        """Whether what it keeps is never older: an entry lives for its ttl, and is filled a lease late at most."""
+        return self._ttl_s + _LEASE_S <= max_age_s
+
     def get_or_load(self, key: str, load: Callable[[], T]) -> T:
         """The cached value, or what `load` returns, which is then kept. What `load` raises is raised and not kept.
 
@@ -322,6 +326,7 @@ class Cache:
 
     def server(self, slot: str) -> _Server:
         """The server of a key."""
+        purity.refuse("a look into the cache")
         return self._servers[choose(self._names, slot)]
 
     def ping(self) -> bool:

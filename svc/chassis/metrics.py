@@ -56,6 +56,15 @@ DB_RETRIES: Final = Counter(
     "weft_db_retries_total", "Transactions run once more after a serialization failure or deadlock.", ["database"]
 )
 
+DB_REPLICA_READS: Final = Counter(
+    "weft_db_replica_reads_total",
+    "Reads that a replica was asked for; `outcome` is answered, behind (too old for the call) or away.",
+    ["database", "outcome"],
+)
+DB_SWEPT: Final = Counter(
+    "weft_db_swept_rows_total", "Rows deleted because their time was over.", ["database", "table"]
+)
+
 OUTBOX_PENDING: Final = Gauge("weft_outbox_pending", "Outbox rows not yet published.", ["database"])
 OUTBOX_OLDEST: Final = Gauge(
     "weft_outbox_oldest_seconds", "Age of the oldest outbox row not yet published; 0 with none.", ["database"]

@@ -24,6 +24,7 @@ from grpc_health.v1 import health, health_pb2
 from svc.chassis import metrics
 from svc.chassis.call import Call, Interceptor, Method, Verifier
 from svc.chassis.config import Address
+from svc.chassis.consistency import Level, ReadTokens, Session
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
@@ -31,7 +32,7 @@ from svc.chassis.health import LIVENESS, Liveness
 from svc.chassis.interceptors import ORDER, status
 from svc.chassis.load import TRAILER, Meter
 from svc.chassis.workers import Workers
-from weft_protos import grounds, policy, redaction
+from weft_protos import grounds, policy, read_token, redaction
 
 Service = tuple[ServiceDescriptor, object]
 
@@ -146,6 +147,30 @@ def _abort(context: grpc.ServicerContext, call: Call, load: bytes = b"") -> NoRe
     context.abort(grpc.StatusCode[call.refusal.code], call.refusal.message)
 
 
+class _Sessions:
+    """Opens the session of each call, and makes a read token of what the call has written."""
+
+    def __init__(self, tokens: ReadTokens | None, services: Sequence[Service]) -> None:
+        self._tokens = tokens
+        found = (Method.of(method, instance="") for descriptor, _ in services for method in descriptor.methods)
+        # Where every answer is the leader's, nobody has a use for a token.
+        self._tracks = tokens is not None and any(method.consistency.level is not Level.STRONG for method in found)
+
+    def open(self, call: Call) -> Session:
+        token = call.header(read_token.HEADER)
+        return Session(
+            call.method.consistency,
+            home=call.method.owner,
+            token=token,
+            seen=self._tokens.decode(token) if self._tokens is not None else None,
+            tracks=self._tracks,
+        )
+
+    def token(self, session: Session) -> str:
+        marks = session.marks
+        return self._tokens.encode(marks) if marks is not None and self._tokens is not None else ""
+
+
 class _Route:
     """One method: its interceptors around its handler."""
 
@@ -157,6 +182,7 @@ class _Route:
         verifier: Verifier,
         method: Method,
         observe: Callable[[Call], None],
+        sessions: _Sessions,
     ) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
@@ -164,6 +190,7 @@ class _Route:
         self._handler = handler
         self._verifier = verifier
         self._observe = observe
+        self.sessions = sessions
         self._response_type = GetMessageClass(descriptor.output_type)
         self._interceptors: tuple[Interceptor, ...] = tuple(build(self.method, verifier) for build, _ in ORDER)
 
@@ -189,8 +216,16 @@ class _Route:
         """Call the handler."""
         assert call.message is not None
         assert call.deadline is not None
+        call.session = self.sessions.open(call)
         context = CallContext(
-            call.method.name, call.principal, call.deadline, call.body_hash, is_active, call.criticality, call.lane
+            method=call.method.name,
+            principal=call.principal,
+            deadline=call.deadline,
+            body_hash=call.body_hash,
+            is_active=is_active,
+            criticality=call.criticality,
+            lane=call.lane,
+            session=call.session,
         )
         return self._handler(call.message, context)
 
@@ -226,6 +261,9 @@ def _unary(
         load = meter.report
         if call.refusal is not None:
             _abort(context, call, load)
+        if token := route.sessions.token(call.session):
+            # Not among the trailers: JSON callers get none.
+            context.send_initial_metadata(((read_token.HEADER, token),))
         if load:
             context.set_trailing_metadata(((TRAILER, load),))
         return answer
@@ -318,16 +356,18 @@ class Server:
         instance: str = "",
         courier: Courier | None = None,
         observe: Callable[[Call], None] = lambda call: None,
+        tokens: ReadTokens | None = None,
     ) -> None:
         """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
 
         `instance`: what refusals call this process; empty: they do not name it. `courier` reads how much a peer says
         that its call matters; without one, nobody is believed who says that it matters more than its method. `observe`
         is told of every call that the interceptors let through, before its handler is; it must be quick and must not
-        raise.
+        raise. `tokens` makes read tokens; without it, none are made or read.
         """
         self._instance = instance
         self._observe = observe
+        self._sessions = _Sessions(tokens, services)
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
@@ -359,7 +399,14 @@ class Server:
         for descriptor in service.methods:
             handler = _handler_of(target, descriptor)
             method = self._method(descriptor)
-            route = _Route(descriptor, handler, verifier=verifier, method=method, observe=self._observe)
+            route = _Route(
+                descriptor,
+                handler,
+                verifier=verifier,
+                method=method,
+                observe=self._observe,
+                sessions=self._sessions,
+            )
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
                 _run_in(self._pools["stream"], stream)

@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 
 from svc.analytics.model import DailySales, Period
 from svc.analytics.usecases import Ports
+from svc.chassis.consistency import Session
 from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.database import Transaction
 
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 
 class FakeReads:
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
         return work(cast(Transaction, None))
 
 

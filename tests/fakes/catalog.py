@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from svc.catalog.model import Order, Position, Product, search_text
 from svc.catalog.usecases import Ports, Query
+from svc.chassis.consistency import Consistency, Level, Session
 from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
@@ -36,7 +37,14 @@ class FakeTransactions:
         self.reads = 0
         self.on_commit: Callable[[], None] = lambda: None
 
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
+    def serializable(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        deadline: Deadline,
+        hot_keys: Sequence[str] = (),
+        session: Session | None = None,
+    ) -> T:
         products, events = dict(self._memory.products), list(self._memory.events)
         tx = cast(Transaction, None)
         try:
@@ -49,7 +57,7 @@ class FakeTransactions:
         self.on_commit()
         return result
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
         self.reads += 1
         return work(cast(Transaction, None))
 
@@ -90,6 +98,9 @@ class FakeCache:
 
     def __init__(self) -> None:
         self.kept: dict[str, Product] = {}
+
+    def serves(self, max_age_s: float) -> bool:
+        return max_age_s > 0
 
     def get_or_load(self, key: str, load: Callable[[], Product]) -> Product:
         if key not in self.kept:
@@ -139,7 +150,12 @@ def make_call(*, method: str = "/weft.catalog.v1.CatalogService/Test") -> CallCo
         subject="ann", scopes=frozenset({"catalog.read", "catalog.write"}), session="s", actor=None, token="t"
     )
     return CallContext(
-        method=method, principal=principal, deadline=Deadline.after(30), body_hash=b"", is_active=lambda: True
+        method=method,
+        principal=principal,
+        deadline=Deadline.after(30),
+        body_hash=b"",
+        is_active=lambda: True,
+        session=Session(Consistency(Level.BOUNDED, 65.0), home="catalog"),
     )
 
 

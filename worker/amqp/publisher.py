@@ -19,6 +19,7 @@ from typing import Any, Final
 import pika
 import structlog
 
+from svc.chassis import purity
 from worker.amqp.connection import Link, Session
 from worker.delivery import CONTENT_TYPE, Outgoing
 from worker.errors import Outage
@@ -88,6 +89,7 @@ class Publisher:
 
     def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> list[bool]:
         """Publish in order; for each message whether it was confirmed and routed. Outage: nothing is known."""
+        purity.refuse("publishing")
         deadline = time.monotonic() + timeout_s
         confirmed: list[bool] = []
         for start in range(0, len(messages), WINDOW):

@@ -4,6 +4,7 @@ Gateway, chassis and workers all read policies here, so that they cannot disagre
 whether a policy may be compiled at all is the gateway compiler's word.
 """
 
+import math
 from typing import Final
 
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
@@ -15,7 +16,7 @@ from weft.catalog.v1 import events_pb2 as catalog_events_pb2
 from weft.identity.v1 import events_pb2 as identity_events_pb2
 from weft.identity.v1 import identity_pb2
 from weft.options.v1 import policy_pb2
-from weft.options.v1.policy_pb2 import EventPolicy, MethodPolicy
+from weft.options.v1.policy_pb2 import Consistency, EventPolicy, MethodPolicy
 from weft.orders.v1 import events_pb2 as orders_events_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
@@ -35,6 +36,9 @@ FILES: Final[tuple[FileDescriptor, ...]] = (
 #: are 40 kB in protobuf and 80 kB in JSON.
 REQUEST_BYTES_MAX: Final = 224 << 10
 
+#: The longest from the moment at which a value was read to the moment at which it lies in the cache.
+FILL_S: Final = 5.0
+
 #: The scope of those who run the mesh. Guards what no single service owns; an operator has it beside all others.
 OPERATE: Final = "mesh.operate"
 
@@ -42,9 +46,9 @@ OPERATE: Final = "mesh.operate"
 def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     """Overlay a method's policy on its service's defaults.
 
-    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`, `slo`) that the
-    method states replaces the service's whole part; access is one part: a method that states `public` or `scopes`
-    inherits neither. Errors add up.
+    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`, `slo`,
+    `consistency`) that the method states replaces the service's whole part; access is one part: a method that states
+    `public` or `scopes` inherits neither. Errors add up.
     """
     policy = MethodPolicy()
     policy.CopyFrom(service.Extensions[policy_pb2.defaults])
@@ -52,7 +56,7 @@ def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     if own.public or own.scopes:
         policy.ClearField("public")
         policy.ClearField("scopes")
-    for part in ("rate_limit", "timeout", "retry", "cache", "max_request_bytes", "hedging", "slo"):
+    for part in ("rate_limit", "timeout", "retry", "cache", "max_request_bytes", "hedging", "slo", "consistency"):
         if own.HasField(part):
             policy.ClearField(part)
     policy.MergeFrom(own)
@@ -67,6 +71,26 @@ def effective(method: MethodDescriptor) -> MethodPolicy:
 def request_bytes(policy: MethodPolicy) -> int:
     """The most bytes of a request of a method with this policy."""
     return policy.max_request_bytes if policy.HasField("max_request_bytes") else REQUEST_BYTES_MAX
+
+
+def consistency(policy: MethodPolicy) -> tuple[str, float]:
+    """The promise of a method (`strong`, `bounded` or `eventual`), and how many seconds old its answers may be."""
+    said = policy.consistency
+    if said.level == Consistency.LEVEL_EVENTUAL:
+        return "eventual", math.inf
+    if said.level == Consistency.LEVEL_BOUNDED_STALENESS:
+        return "bounded", said.max_staleness.ToTimedelta().total_seconds()
+    if said.level == Consistency.LEVEL_UNSPECIFIED and policy.HasField("cache"):
+        return "bounded", policy.cache.ttl.ToTimedelta().total_seconds() + FILL_S
+    return "strong", 0.0
+
+
+def cache_ttl_s(policy: MethodPolicy) -> float:
+    """How long an entry may live so that the method keeps its promise, a second at least.
+
+    Where even that is too long, the cache is passed by: `svc.chassis.cached_reads`.
+    """
+    return max(1.0, min(policy.cache.ttl.ToTimedelta().total_seconds(), consistency(policy)[1] - FILL_S))
 
 
 def event_policy(message: Descriptor) -> EventPolicy | None:

@@ -72,6 +72,7 @@ HARMLESS: list[Edit] = [
     ("a first objective", READ, '{scopes: "shop.read" slo: {availability: 99}};'),
     ("a stricter objective", "availability: 99.9", "availability: 99.99"),
     ("a faster objective", "threshold: {seconds: 1}", "threshold: {nanos: 500000000}"),
+    ("a consistency that only says what holds", READ, '{scopes: "shop.read" consistency: {level: LEVEL_STRONG}};'),
     ("one more error", READ, '{scopes: "shop.read" errors: {code: "ABORTED" reason: "SHUT_DOWN"}};'),
     ("one error less", f"{NO_SHOP}\n", ""),
     ("one more queue", 'queues: "email"', 'queues: "email" queues: "audit"'),
@@ -104,6 +105,18 @@ BREAKING: list[tuple[str, str, str, str]] = [
     ("later hedging", "nanos: 250000000", "nanos: 300000000", "is hedged after 0.3 s, before after 0.25 s"),
     ("smaller requests", "bytes: 4096", "bytes: 4095", "requests of up to 4095 bytes, before 4096: larger ones are"),
     ("a cache", READ, '{scopes: "shop.read" cache: {ttl: {seconds: 9}}};', "may answer what is 9 s old, before fresh"),
+    (
+        "an answer from anywhere",
+        READ,
+        '{scopes: "shop.read" consistency: {level: LEVEL_EVENTUAL}};',
+        "Look promises eventual, before strong: callers read what is no longer true",
+    ),
+    (
+        "an answer from some time ago",
+        READ,
+        '{scopes: "shop.read" consistency: {level: LEVEL_BOUNDED_STALENESS max_staleness: {seconds: 3}}};',
+        "Look promises bounded staleness, 3 s, before strong",
+    ),
     (
         "a call that matters less",
         "      criticality: CRITICALITY_CRITICAL\n",

@@ -58,6 +58,34 @@ RPCS = {
         11,
         "is a stream and retried",
     ),
+    "weak write": (
+        rpc(f"{SOUND} consistency: {{level: LEVEL_EVENTUAL}}"),
+        11,
+        "has side effects and is not LEVEL_STRONG",
+    ),
+    "weak stream": (
+        rpc(f"{SOUND} consistency: {{level: LEVEL_EVENTUAL}}", options=GET, response="stream Keyed"),
+        11,
+        "is a stream and is not LEVEL_STRONG",
+    ),
+    "strong and cached": (
+        rpc(f"{SOUND} cache: {{ttl: {{seconds: 9}}}} consistency: {{level: LEVEL_STRONG}}", options=GET),
+        11,
+        "promises the leader's answer and is cached",
+    ),
+    "a bound of nothing": (
+        rpc(f"{SOUND} consistency: {{level: LEVEL_EVENTUAL max_staleness: {{seconds: 9}}}}", options=GET),
+        11,
+        "has a `max_staleness` and is not LEVEL_BOUNDED_STALENESS",
+    ),
+    "no bound": (rpc(f"{SOUND} consistency: {{level: LEVEL_BOUNDED_STALENESS}}", options=GET), 11, "may be 0 s old"),
+    "too tight a bound": (
+        rpc(
+            f"{SOUND} consistency: {{level: LEVEL_BOUNDED_STALENESS max_staleness: {{nanos: 900000000}}}}", options=GET
+        ),
+        11,
+        "may be 0.9 s old",
+    ),
     "hedged effects": (rpc(f"{SOUND} {HEDGING}", request="Keyed"), 11, "is hedged but has side effects"),
     "hedged stream": (
         rpc(f"{SOUND} {HEDGING.split('retry')[0]}", options="", response="stream Keyed"),

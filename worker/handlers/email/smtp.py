@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from svc.chassis import purity
 from svc.chassis.config import Address
 from worker.errors import Outage, Permanent, Transient
 
@@ -41,6 +42,7 @@ class Smtp:
 
     def send(self, mail: EmailMessage) -> None:
         """Return when the server has taken responsibility for the mail."""
+        purity.refuse("a mail")
         # Not send_message(): it copies and reads the whole mail again to learn what is known here.
         [sender], [recipient] = mail["From"].addresses, mail["To"].addresses
         if not recipient.addr_spec.isascii():

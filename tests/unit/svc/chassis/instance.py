@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from svc.chassis.call import Call
 from svc.chassis.config import Address
+from svc.chassis.consistency import ReadTokens
 from svc.chassis.context import CallContext
 from svc.chassis.criticality import Courier
 from svc.chassis.server import Limits, Server, Service
@@ -172,6 +173,7 @@ class Instance:
         keys: bool = True,
         courier: Courier | None = None,
         observe: Callable[[Call], None] = lambda call: None,
+        tokens: ReadTokens | None = None,
     ) -> None:
         self.issuer = Issuer()
         self.clock = StandingClock()
@@ -190,6 +192,7 @@ class Instance:
             instance="orders-7",
             courier=courier,
             observe=observe,
+            tokens=tokens,
         )
         self.port = self.server.bind(Address("127.0.0.1", 0))
         self.server.start()

@@ -17,6 +17,8 @@ NAMES = {
     "weft_cache_requests_total": ("entry", "result"),
     "weft_db_transactions_total": ("database", "outcome"),
     "weft_db_retries_total": ("database",),
+    "weft_db_replica_reads_total": ("database", "outcome"),
+    "weft_db_swept_rows_total": ("database", "table"),
     "weft_outbox_pending": ("database",),
     "weft_outbox_oldest_seconds": ("database",),
     "weft_outbox_published_total": ("type",),

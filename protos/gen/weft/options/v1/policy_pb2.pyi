@@ -99,6 +99,7 @@ class MethodPolicy(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     HEDGING_FIELD_NUMBER: _builtins.int
     SLO_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
@@ -145,6 +146,12 @@ class MethodPolicy(_message.Message):
     def slo(self) -> Global___ServiceLevelObjective:
         """What callers may count on. Alerts are made from it."""
 
+    @_builtins.property
+    def consistency(self) -> Global___Consistency:
+        """How new an answer is, and so who may give it while a part of the mesh is away. Other words than LEVEL_STRONG only on
+        methods without side effects.
+        """
+
     def __init__(
         self,
         *,
@@ -159,10 +166,11 @@ class MethodPolicy(_message.Message):
         errors: _abc.Iterable[Global___DeclaredError] | None = ...,
         hedging: Global___Hedging | None = ...,
         slo: Global___ServiceLevelObjective | None = ...,
+        consistency: Global___Consistency | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
@@ -229,6 +237,75 @@ class LatencyObjective(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LatencyObjective: _TypeAlias = LatencyObjective  # noqa: Y015
+
+@_typing.final
+class Consistency(_message.Message):
+    """How new an answer is. Whatever the word, a call that sends a read token (`x-weft-read-token`, from the answer to a write)
+    is answered by what has that write in it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Level:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Consistency._Level.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        LEVEL_UNSPECIFIED: Consistency._Level.ValueType  # 0
+        """Not said: LEVEL_STRONG; on a method with a `cache`, LEVEL_BOUNDED_STALENESS with its `ttl`."""
+        LEVEL_STRONG: Consistency._Level.ValueType  # 1
+        """The leader answers, from one serializable snapshot: whatever was acknowledged before the call is in it. While the
+        leader is away the call fails at once. Excludes `cache`.
+        """
+        LEVEL_BOUNDED_STALENESS: Consistency._Level.ValueType  # 2
+        """What was true no longer than `max_staleness` ago: from the cache, from a replica that is known to be as new, else
+        from the leader. With the leader away it is answered until that time is over.
+        """
+        LEVEL_EVENTUAL: Consistency._Level.ValueType  # 3
+        """What was true at some time: from the cache, from any replica, else from the leader. It is answered as long as one
+        of them is there.
+        """
+
+    class Level(_Level, metaclass=_LevelEnumTypeWrapper):
+        """The promise."""
+
+    LEVEL_UNSPECIFIED: Consistency.Level.ValueType  # 0
+    """Not said: LEVEL_STRONG; on a method with a `cache`, LEVEL_BOUNDED_STALENESS with its `ttl`."""
+    LEVEL_STRONG: Consistency.Level.ValueType  # 1
+    """The leader answers, from one serializable snapshot: whatever was acknowledged before the call is in it. While the
+    leader is away the call fails at once. Excludes `cache`.
+    """
+    LEVEL_BOUNDED_STALENESS: Consistency.Level.ValueType  # 2
+    """What was true no longer than `max_staleness` ago: from the cache, from a replica that is known to be as new, else
+    from the leader. With the leader away it is answered until that time is over.
+    """
+    LEVEL_EVENTUAL: Consistency.Level.ValueType  # 3
+    """What was true at some time: from the cache, from any replica, else from the leader. It is answered as long as one
+    of them is there.
+    """
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    level: Global___Consistency.Level.ValueType
+    """The promise."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old an answer may be where the level is LEVEL_BOUNDED_STALENESS: 1 s to a day. Nothing else has one."""
+
+    def __init__(
+        self,
+        *,
+        level: Global___Consistency.Level.ValueType = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "max_staleness", b"max_staleness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Consistency: _TypeAlias = Consistency  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):
