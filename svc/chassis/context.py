@@ -77,6 +77,8 @@ class CallContext:
     """Whether the client still waits. Asked before side effects, and by streams in their loop."""
     criticality: Criticality = Criticality.DEFAULT
     """How much it matters that it is served; calls to peers for its sake matter as much."""
+    cache_key: str = ""
+    """Under which key the answer is kept, as the contract says; empty where it is not kept."""
 
     @property
     def caller(self) -> Principal:

@@ -232,6 +232,7 @@ def serve(
             instance=instance,
             courier=courier,
             observe=recorder.saw,
+            forget=lambda methods, keys: resources.cache.forget(methods, keys),
         )
         flushing = consumers.Flushing(recorder, partial(resources.agent.publish, notes))
         life.at_end("consumers", flushing.stop)

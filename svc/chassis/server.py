@@ -31,7 +31,7 @@ from svc.chassis.health import LIVENESS, Liveness
 from svc.chassis.interceptors import ORDER, status
 from svc.chassis.load import TRAILER, Meter
 from svc.chassis.workers import Workers
-from weft_protos import grounds, policy, redaction
+from weft_protos import caching, grounds, policy, redaction
 
 Service = tuple[ServiceDescriptor, object]
 
@@ -72,6 +72,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Message, CallContext], Any]
+#: Makes keys of cached methods forgotten: `cache.store.Cache.forget`.
+Forget = Callable[[Sequence[str], Sequence[str]], object]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
@@ -155,9 +157,13 @@ class _Route:
         verifier: Verifier,
         method: Method,
         observe: Callable[[Call], None],
+        forget: Forget,
     ) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
+        self._cached = caching.cached(descriptor)
+        self._outdates = tuple(caching.forgets(descriptor))
+        self._forget = forget
         self.method = method
         self._handler = handler
         self._verifier = verifier
@@ -188,9 +194,20 @@ class _Route:
         assert call.message is not None
         assert call.deadline is not None
         context = CallContext(
-            call.method.name, call.principal, call.deadline, call.body_hash, is_active, call.criticality
+            call.method.name,
+            call.principal,
+            call.deadline,
+            call.body_hash,
+            is_active,
+            call.criticality,
+            cache_key=self._cached.key.key(call.message) if self._cached is not None else "",
         )
-        return self._handler(call.message, context)
+        try:
+            return self._handler(call.message, context)
+        finally:
+            # After the commit, never before; also after a failure: a commit whose answer was lost may have happened.
+            for outdated in self._outdates:
+                self._forget(outdated.methods, [outdated.key.key(call.message)])
 
     def refuse_revoked(self, call: Call) -> None:
         """Raise Unauthenticated where the caller's token was revoked since the call began."""
@@ -316,16 +333,19 @@ class Server:
         instance: str = "",
         courier: Courier | None = None,
         observe: Callable[[Call], None] = lambda call: None,
+        forget: Forget = lambda methods, keys: None,
     ) -> None:
         """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
 
         `instance`: what refusals call this process; empty: they do not name it. `courier` reads how much a peer says
         that its call matters; without one, nobody is believed who says that it matters more than its method. `observe`
         is told of every call that the interceptors let through, before its handler is; it must be quick and must not
-        raise.
+        raise. `forget` is told, when a handler has ended, what its contract says is out of date in the cache; it must
+        not raise.
         """
         self._instance = instance
         self._observe = observe
+        self._forget = forget
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
@@ -357,7 +377,9 @@ class Server:
         for descriptor in service.methods:
             handler = _handler_of(target, descriptor)
             method = self._method(descriptor)
-            route = _Route(descriptor, handler, verifier=verifier, method=method, observe=self._observe)
+            route = _Route(
+                descriptor, handler, verifier=verifier, method=method, observe=self._observe, forget=self._forget
+            )
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
                 _run_in(self._pools["stream"], stream)

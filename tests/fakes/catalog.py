@@ -26,15 +26,11 @@ class Memory:
 
 
 class FakeTransactions:
-    """Runs work twice, as after a serialization failure: what the first run did is gone. Errors roll back.
-
-    `on_commit` is called in the place of the commit's answer, and may raise what a lost connection raises.
-    """
+    """Runs work twice, as after a serialization failure: what the first run did is gone. Errors roll back."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self.reads = 0
-        self.on_commit: Callable[[], None] = lambda: None
 
     def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
         products, events = dict(self._memory.products), list(self._memory.events)
@@ -46,7 +42,6 @@ class FakeTransactions:
         except BaseException:
             self._memory.products, self._memory.events = products, events
             raise
-        self.on_commit()
         return result
 
     def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
@@ -91,14 +86,10 @@ class FakeCache:
     def __init__(self) -> None:
         self.kept: dict[str, Product] = {}
 
-    def get_or_load(self, key: str, load: Callable[[], Product]) -> Product:
-        if key not in self.kept:
-            self.kept[key] = load()
-        return self.kept[key]
-
-    def delete(self, *keys: str) -> None:
-        for key in keys:
-            self.kept.pop(key, None)
+    def get_or_load(self, call: CallContext, load: Callable[[], Product]) -> Product:
+        if call.cache_key not in self.kept:
+            self.kept[call.cache_key] = load()
+        return self.kept[call.cache_key]
 
 
 @dataclass

@@ -1,0 +1,90 @@
+"""A real Memcached of a test's own, which it may stop, kill and start again on the same port."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import Any, Self
+
+from pymemcache.client.base import Client
+
+from deploy.supervisor.servers.memcached import BINARY
+from tests.waiting import eventually
+
+HOST = "127.0.0.1"
+
+
+class MemcachedProcess:
+    def __init__(self, *, memory_mb: int = 16) -> None:
+        with socket.create_server((HOST, 0)) as free:
+            self.address: tuple[str, int] = (HOST, free.getsockname()[1])
+        self._memory_mb = memory_mb
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def name(self) -> str:
+        return f"{HOST}:{self.address[1]}"
+
+    def start(self) -> None:
+        user = ("-u", "nobody") if os.geteuid() == 0 else ()
+        flags = ("-l", HOST, "-p", str(self.address[1]), "-U", "0", "-m", str(self._memory_mb), "-t", "1", *user)
+        self._process = subprocess.Popen([BINARY, *flags], stderr=subprocess.DEVNULL)
+        eventually(self._answers)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """SIGKILL and a new start: empty, and counting from one again."""
+        self.kill()
+        self.start()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Frozen by SIGSTOP: it holds its connections and answers nothing."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    def client(self) -> "contextlib.closing[Any]":
+        """A plain client, as anybody on the machine can have one."""
+        return contextlib.closing(Client(self.address, timeout=5))
+
+    def keys(self) -> list[str]:
+        """What it holds now."""
+        with self.client() as client:
+            lines = client.raw_command("lru_crawler metadump all", "END\r\n").decode().splitlines()
+        return [line.split()[0].removeprefix("key=") for line in lines if line.startswith("key=")]
+
+    def stat(self, name: str) -> int:
+        with self.client() as client:
+            return int(client.stats()[name.encode()])
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.version())
+        except OSError:
+            return False
