@@ -61,11 +61,10 @@ class MemcachedProcess:
         """A plain client, as anybody on the machine can have one."""
         return contextlib.closing(Client(self.address, timeout=5))
 
-    def keys(self) -> list[str]:
-        """What it holds now."""
+    def holds(self, key: str) -> bool:
+        """Whether it has the key now."""
         with self.client() as client:
-            lines = client.raw_command("lru_crawler metadump all", "END\r\n").decode().splitlines()
-        return [line.split()[0].removeprefix("key=") for line in lines if line.startswith("key=")]
+            return bool(client.raw_command(f"mg {key}") == b"HD")
 
     def stat(self, name: str) -> int:
         with self.client() as client:

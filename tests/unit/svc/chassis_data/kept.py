@@ -1,7 +1,7 @@
 """What tests of the cache keep in it, and who asks for it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from svc.chassis.cache.entry import Codec, Entry, slot_of
@@ -85,10 +85,6 @@ class Opener:
         key: bytes = KEY,
         answer_s: float = PATIENT_S,
     ) -> Process:
-        cache = Cache(_pairs(addresses), key=key, answer_s=answer_s)
+        cache = Cache(addresses, key=key, answer_s=answer_s)
         self._stack.callback(cache.close)
         return Process(cache, kept or said())
-
-
-def _pairs(addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    return list(addresses)
