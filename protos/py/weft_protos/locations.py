@@ -31,7 +31,16 @@ from weft.options.v1.policy_pb2 import MethodPolicy
 SOURCE_ROOT: Final = "protos"
 
 Part = Literal[
-    "access", "rate_limit", "timeout", "retry", "cache", "max_request_bytes", "criticality", "errors", "hedging"
+    "access",
+    "rate_limit",
+    "timeout",
+    "retry",
+    "cache",
+    "max_request_bytes",
+    "criticality",
+    "errors",
+    "hedging",
+    "invalidates",
 ]
 #: The parts of a policy, each with the fields that say it.
 PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
@@ -44,6 +53,7 @@ PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "criticality": (MethodPolicy.CRITICALITY_FIELD_NUMBER,),
     "errors": (MethodPolicy.ERRORS_FIELD_NUMBER,),
     "hedging": (MethodPolicy.HEDGING_FIELD_NUMBER,),
+    "invalidates": (MethodPolicy.INVALIDATES_FIELD_NUMBER,),
 }
 
 _POLICY: Final[int] = policy_pb2.policy.number
@@ -123,6 +133,8 @@ def _says(policy: MethodPolicy, part: Part) -> bool:
         return policy.criticality != policy_pb2.CRITICALITY_UNSPECIFIED
     if part == "errors":
         return bool(policy.errors)
+    if part == "invalidates":
+        return bool(policy.invalidates)
     return policy.HasField(part)
 
 

@@ -44,7 +44,7 @@ def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
 
     Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`) that the method
     states replaces the service's whole part; access is one part: a method that states `public` or `scopes` inherits
-    neither. Errors add up.
+    neither. Errors add up, and so do invalidations.
     """
     policy = MethodPolicy()
     policy.CopyFrom(service.Extensions[policy_pb2.defaults])
