@@ -125,12 +125,17 @@ def make_world() -> World:
     return World(memory, clock, cache, transactions, ports)
 
 
-def make_call(*, method: str = "/weft.catalog.v1.CatalogService/Test") -> CallContext:
+def make_call(*, method: str = "/weft.catalog.v1.CatalogService/Test", cache_key: str = "") -> CallContext:
     principal = Principal(
         subject="ann", scopes=frozenset({"catalog.read", "catalog.write"}), session="s", actor=None, token="t"
     )
     return CallContext(
-        method=method, principal=principal, deadline=Deadline.after(30), body_hash=b"", is_active=lambda: True
+        method=method,
+        principal=principal,
+        deadline=Deadline.after(30),
+        body_hash=b"",
+        is_active=lambda: True,
+        cache_key=cache_key,
     )
 
 

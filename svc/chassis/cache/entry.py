@@ -179,7 +179,8 @@ class Entry(Generic[T]):
             return _Found("foreign", lease=lease)
         if value.age_s(answer.number(b"t")) > max_age_s:
             return _Found("stale", lease=lease)
-        renews = b"W" in answer.flags
+        # That there is nothing lives too short to be renewed.
+        renews = b"W" in answer.flags and not value.absent
         try:
             kept = () if value.absent else (self._codec.decode(value.payload),)
         except Exception as error:  # noqa: BLE001 - whatever a decoder says of what another release wrote, it is a miss
