@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bench.load import Target
 from bench.report import ROOT
-from bench.stand import HOST, Backend, Caller, Stand, free_port
+from bench.stand import HOST, Caller, Listening, Stand, free_port
 from deploy.supervisor import certificate
 from gateway import compiler
 from gateway.compiler import Bundle
@@ -86,7 +86,7 @@ class ControlPlane:
 
 
 def start(
-    stand: Stand, backend: Backend, caller: Caller, *, name: str = "ours", links: Callable[[str], bool] | None = None
+    stand: Stand, backend: Listening, caller: Caller, *, name: str = "ours", links: Callable[[str], bool] | None = None
 ) -> Target:
     """A running gateway; with `links`, only with the filters of the chain that it names. For profiles, not for use."""
     folder = stand.folder / name
