@@ -148,7 +148,7 @@ class Side:
         return sum(map(cpu_s, (self.target.pid, self.service.pid, *self.others)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Port:
     port: int
 

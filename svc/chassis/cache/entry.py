@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from functools import lru_cache
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar, get_args
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -40,6 +41,11 @@ _RENEW_SHARE: Final = 0.1
 # Memcached takes 1 MiB with key and header, unless it is set up otherwise.
 _VALUE_BYTES_MAX: Final = 1_000_000
 _STORED: Final = b"HD"
+# Values that were proven and decoded are remembered by their bytes, up to this many, each up to this long.
+_SMALL_VALUES: Final = 1024
+_SMALL_BYTES: Final = 4096
+
+Result = Literal["hit", "miss", "stale", "foreign", "error"]
 
 
 def slot_of(method: str, key: str) -> str:
@@ -82,12 +88,12 @@ class _Lease:
     incarnation: Incarnation | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Found:
     """What a look at a slot brought."""
 
-    result: str
-    """`hit`, `miss`, `stale`, `foreign` or `error`: the label of the metric."""
+    result: Result
+    """The label of the metric."""
     value: Value | None = None
     answer: tuple[Any, ...] = ()
     """The decoded payload of a value that is not absent."""
@@ -110,6 +116,8 @@ class Entry(Generic[T]):
         self._seal = seal
         self._codec = codec
         self._flights: SingleFlight[T] = SingleFlight(wait_s=2 * FOLLOW_S)
+        self._counts = {result: metrics.CACHE_REQUESTS.labels(said.method, result) for result in get_args(Result)}
+        self._open_small = lru_cache(_SMALL_VALUES)(self._open)
         renew_s = int(said.ttl_s * _RENEW_SHARE)
         # A lease of LEASE_S must not look like a value that is about to expire.
         self._look = f" v c t N{LEASE_S}" + (f" R{renew_s}" if renew_s else "") + "\r\n"
@@ -129,7 +137,7 @@ class Entry(Generic[T]):
         with telemetry.span("cache.get", SpanKind.CLIENT, attributes={"cache.entry": self._said.method}) as span:
             found = self._look_at(slot, owner, max_age_s)
             span.set_attribute("cache.result", found.result)
-        metrics.CACHE_REQUESTS.labels(self._said.method, found.result).inc()
+        self._counts[found.result].inc()
         if found.value is not None and found.lease is None:
             return self._answer(found)
 
@@ -170,23 +178,31 @@ class Entry(Generic[T]):
         if answer.value is None:
             # Only where there is no room even for a lease.
             return _Found("miss")
-        lease = _Lease(answer.number(b"c"), incarnation)
-        awaited = b"Z" in answer.flags
         if not answer.value:
-            return _Found("miss", lease=None if awaited else lease, reserved=not awaited, awaited=awaited)
-        value = self._seal.open(slot, owner, answer.value)
+            if b"Z" in answer.flags:
+                return _Found("miss", awaited=True)
+            return _Found("miss", lease=_lease(answer, incarnation), reserved=True)
+        opened = self._open_small if len(answer.value) <= _SMALL_BYTES else self._open
+        value, kept = opened(slot, owner, answer.value)
         if value is None:
-            return _Found("foreign", lease=lease)
-        if value.age_s(answer.number(b"t")) > max_age_s:
-            return _Found("stale", lease=lease)
+            return _Found("foreign", lease=_lease(answer, incarnation))
+        if max_age_s < math.inf and value.age_s(answer.number(b"t")) > max_age_s:
+            return _Found("stale", lease=_lease(answer, incarnation))
         # That there is nothing lives too short to be renewed.
-        renews = b"W" in answer.flags and not value.absent
+        if b"W" in answer.flags and not value.absent:
+            return _Found("hit", value, kept, _lease(answer, incarnation), reserved=True)
+        return _Found("hit", value, kept)
+
+    def _open(self, slot: str, owner: str, raw: bytes) -> tuple[Value | None, tuple[T, ...]]:
+        """What the bytes of a slot say; a pure function of them, so that what was proven once need not be again."""
+        value = self._seal.open(slot, owner, raw)
+        if value is None or value.absent:
+            return value, ()
         try:
-            kept = () if value.absent else (self._codec.decode(value.payload),)
+            return value, (self._codec.decode(value.payload),)
         except Exception as error:  # noqa: BLE001 - whatever a decoder says of what another release wrote, it is a miss
             _log.warning("cache_undecodable", entry=self._said.method, error=type(error).__name__)
-            return _Found("foreign", lease=lease)
-        return _Found("hit", value, kept, lease if renews else None, reserved=renews)
+            return None, ()
 
     def _load(self, wanted: "_Wanted", found: _Found, load: Callable[[], T]) -> T:
         if found.awaited:
@@ -254,6 +270,10 @@ class Entry(Generic[T]):
         if lease is not None:
             with contextlib.suppress(SilentError):
                 self._nodes.node(slot).tell(b"md %b C%d\r\n" % (slot.encode(), lease.cas), lease.incarnation)
+
+
+def _lease(answer: Answer, incarnation: Incarnation | None) -> _Lease:
+    return _Lease(answer.number(b"c"), incarnation)
 
 
 @dataclass(frozen=True, slots=True)

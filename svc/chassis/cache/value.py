@@ -21,7 +21,7 @@ _PRESENT, _ABSENT = 0, 1
 _TICK_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Value:
     """One kept answer."""
 

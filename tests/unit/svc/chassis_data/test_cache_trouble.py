@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from svc.chassis.cache import node
 from tests.memcached_process import MemcachedProcess
-from tests.unit.svc.chassis_data.kept import Opener, Process, Source, processes
+from tests.unit.svc.chassis_data.kept import METHOD, PATIENT_S, Opener, Process, Source, processes
 from tests.waiting import eventually
 
 HASTY_S = 0.02
@@ -84,6 +84,20 @@ def test_a_debt_is_paid_although_nobody_calls_any_more(opened: Opener) -> None:
         eventually(lambda: not memcached.holds(process.slot("22423")))
 
         assert "new" == other.get("22423", Source("new"))
+
+
+def test_what_a_writer_that_dies_still_owed_is_forgotten_through_the_relay(
+    opened: Opener, memcached: MemcachedProcess
+) -> None:
+    writer, relay, other = (opened(memcached.address, answer_s=limit) for limit in (HASTY_S, HASTY_S, PATIENT_S))
+    other.get("22423", Source("old"))
+
+    with memcached.stopped():
+        assert not writer.forget("22423")
+        writer.cache.close()
+        assert not relay.cache.forget([METHOD], ["22423"], everywhere=True)
+
+    eventually(lambda: "new" == other.get("22423", Source("new")))
 
 
 def test_a_debt_is_void_when_all_that_it_is_about_has_expired(opened: Opener, memcached: MemcachedProcess) -> None:
