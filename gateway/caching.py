@@ -55,6 +55,9 @@ def cache_is_harmless(rpc: Rpc) -> Iterator[Violation]:
         yield Violation(location, message, "say `option idempotency_level = NO_SIDE_EFFECTS`, or remove `cache`")
     if rpc.method.streaming:
         yield Violation(location, f"{rpc.name} is a stream and cached", "remove `cache`: one answer is kept, not many")
+    if rpc.policy.public and not caching.shared:
+        message = f"{rpc.name} is public and cached for each subject, of which it knows none"
+        yield Violation(location, message, "say `shared: true`, or remove `cache`")
     if not TTL_MIN <= ttl <= TTL_MAX:
         message = f"{rpc.name} is cached for {ttl.total_seconds():g} s"
         yield Violation(location, message, f"write a `ttl` from 1 to {TTL_MAX.total_seconds():g} s")

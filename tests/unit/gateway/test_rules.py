@@ -94,6 +94,11 @@ RPCS = {
         11,
         "is a stream and cached",
     ),
+    "public and for each subject": (
+        rpc(f"timeout: {{seconds: 1}} public: true {LIMIT} {CACHE}", options=GET),
+        11,
+        "is public and cached for each subject",
+    ),
     "cache without a key": (rpc(f"{SOUND} cache: {{ttl: {{seconds: 9}}}}", options=GET), 11, "the cache key ''"),
     "cache key of nothing": (rpc(f"{SOUND} {kept('shops')}", options=GET), 11, "which is the same for every request"),
     "cache key form": (rpc(f"{SOUND} {kept('{name')}", options=GET), 11, "has the cache key '{name'"),
