@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any, Self
@@ -11,28 +10,37 @@ from typing import Any, Self
 from pymemcache.client.base import Client
 
 from deploy.supervisor.servers.memcached import BINARY
-from tests.waiting import eventually
+from tests.waiting import eventually, free_port
 
 HOST = "127.0.0.1"
+PORTS_TRIED = 10
 
 
 class MemcachedProcess:
     def __init__(self, *, memory_mb: int = 16) -> None:
-        with socket.create_server((HOST, 0)) as free:
-            self.address: tuple[str, int] = (HOST, free.getsockname()[1])
         self._memory_mb = memory_mb
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        # A port that is free now may be somebody else's before the server has it: then it ends, and takes another.
+        for _ in range(PORTS_TRIED):
+            self.address: tuple[str, int] = (HOST, free_port())
+            if self._runs():
+                return
+        raise AssertionError("no Memcached could be started")
 
     @property
     def name(self) -> str:
         return f"{HOST}:{self.address[1]}"
 
     def start(self) -> None:
+        """Start it again on the port it had."""
+        assert self._runs(), "its port is taken"
+
+    def _runs(self) -> bool:
         user = ("-u", "nobody") if os.geteuid() == 0 else ()
         flags = ("-l", HOST, "-p", str(self.address[1]), "-U", "0", "-m", str(self._memory_mb), "-t", "1", *user)
-        self._process = subprocess.Popen([BINARY, *flags], stderr=subprocess.DEVNULL)
-        eventually(self._answers)
+        process = self._process = subprocess.Popen([BINARY, *flags], stderr=subprocess.DEVNULL)
+        eventually(lambda: process.poll() is not None or self._answers())
+        return process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -84,6 +92,7 @@ class MemcachedProcess:
     def _answers(self) -> bool:
         try:
             with self.client() as client:
-                return bool(client.version())
+                # Whoever answers must be ours.
+                return self._process is not None and int(client.stats()[b"pid"]) == self._process.pid
         except OSError:
             return False
