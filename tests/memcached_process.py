@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any, Self
 
+import psutil
 from pymemcache.client.base import Client
 
 from deploy.supervisor.servers.memcached import BINARY
@@ -61,6 +62,8 @@ class MemcachedProcess:
         """Frozen by SIGSTOP: it holds its connections and answers nothing."""
         self.signal(signal.SIGSTOP)
         try:
+            # A signal that was sent has not arrived yet.
+            eventually(lambda: self._state() == psutil.STATUS_STOPPED)
             yield
         finally:
             self.signal(signal.SIGCONT)
@@ -88,6 +91,10 @@ class MemcachedProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _state(self) -> str:
+        assert self._process is not None
+        return psutil.Process(self._process.pid).status()
 
     def _answers(self) -> bool:
         try:
