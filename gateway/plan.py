@@ -39,6 +39,8 @@ _PARTS: Final[Mapping[str, Part]] = {
     "hedging": "hedging",
     "slo": "slo",
     "consistency": "consistency",
+    "kept": "cache",
+    "invalidates": "invalidates",
 }
 
 _EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
@@ -189,6 +191,8 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "retry": () if policy.max_attempts is None else (f"{policy.max_attempts} attempts",),
         "hedging": () if policy.hedging_delay is None else (f"after {seconds(policy.hedging_delay)}",),
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
+        "kept": () if policy.caching is None else (str(policy.caching),),
+        "invalidates": tuple(sorted(map(str, policy.invalidates))),
         "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
         "criticality": () if policy.criticality is None else (policy.criticality,),
         "consistency": (str(policy.consistency),),
@@ -246,7 +250,7 @@ def _lines(change: Change) -> Iterator[str]:
     yield f"  {change.sign} {change.name}"
     for difference in change.differences:
         where = f"   {difference.location}" if difference.location and change.sign == "~" else ""
-        if difference.part in ("routes", "queues", "errors", "origins", "slo"):
+        if difference.part in ("routes", "queues", "errors", "origins", "slo", "invalidates"):
             gone = [each for each in difference.before if each not in difference.after]
             come = [each for each in difference.after if each not in difference.before]
             for sign, value in (*(("-", each) for each in gone), *(("+", each) for each in come)):

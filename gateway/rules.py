@@ -13,7 +13,7 @@ from typing import Final
 from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto, MethodOptions
 from google.rpc import code_pb2
 
-from gateway import sensitivity
+from gateway import caching, sensitivity
 from gateway.contract import EVENT, HTTP, Binding, Event
 from gateway.errors import Violation
 from gateway.policy import EdgeRules, PolicySet, RateLimit, Rpc
@@ -30,7 +30,6 @@ FILL_MAX: Final = timedelta(days=1)
 GATEWAYS_MAX: Final = 16
 #: A unary call that may take longer is work for a long-running operation.
 TIMEOUT_MAX: Final = timedelta(minutes=5)
-CACHE_TTL_MAX: Final = timedelta(days=1)
 #: Below it, the gateway would send attempts that only look late because it is busy itself.
 HEDGING_DELAY_MIN: Final = timedelta(milliseconds=10)
 #: Below it even a total outage would not burn the budget at the rate that pages.
@@ -75,6 +74,7 @@ def check(policies: PolicySet) -> tuple[Violation, ...]:
     found += bindings_are_unique(policies.rpcs)
     found += routing_keys_are_unique(policies.events)
     found += sensitivity.check(policies)
+    found += caching.check(policies)
     found += edge_is_said_once(policies.edges)
     found += [violation for edge in policies.edges for violation in origins_are_origins(edge)]
     found += [violation for edge in policies.edges for violation in address_limit_makes_sense(edge, policies.rpcs)]
@@ -192,19 +192,6 @@ def hedging_is_harmless(rpc: Rpc) -> Iterator[Violation]:
         message = f"{rpc.name} is hedged after {delay.total_seconds():g} s"
         least = f"{HEDGING_DELAY_MIN.total_seconds():g} s"
         yield Violation(location, message, f"write a `delay` of {least} or more, and below its timeout")
-
-
-def cache_is_harmless(rpc: Rpc) -> Iterator[Violation]:
-    """An answer from the cache skips the method, so the method must do nothing but answer."""
-    ttl, location = rpc.policy.cache_ttl, rpc.places["cache"]
-    if ttl is None:
-        return
-    if not rpc.method.safe:
-        message = f"{rpc.name} is cached but has side effects"
-        yield Violation(location, message, "say `option idempotency_level = NO_SIDE_EFFECTS`, or remove `cache`")
-    if not timedelta(0) < ttl <= CACHE_TTL_MAX:
-        message = f"{rpc.name} is cached for {ttl.total_seconds():g} s"
-        yield Violation(location, message, f"write a `ttl` above 0 and up to {CACHE_TTL_MAX.total_seconds():g} s")
 
 
 def consistency_is_kept_by_somebody(rpc: Rpc) -> Iterator[Violation]:
@@ -450,7 +437,6 @@ RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     retry_is_harmless,
     hedging_is_harmless,
     idempotency_is_possible,
-    cache_is_harmless,
     consistency_is_kept_by_somebody,
     rate_limit_makes_sense,
     timeout_is_said,

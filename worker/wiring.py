@@ -16,12 +16,14 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.lifecycle import Background
 from svc.chassis.resources import Resources
+from weft_protos import caching
 from worker import config
 from worker.amqp import topology
 from worker.amqp.consumer import Consumer
 from worker.amqp.depth import DepthProbe, Depths
 from worker.amqp.ladder import Ladder
 from worker.amqp.publisher import Publisher
+from worker.forgetting import Forgetting
 from worker.handlers.analytics import handler as sales
 from worker.handlers.analytics.handler import AnalyticsHandler
 from worker.handlers.audit import log as audit_log
@@ -54,8 +56,9 @@ def relay(resources: Resources) -> Sequence[Background]:
     """The relay: one publisher, and a loop for each database with an outbox."""
     publisher = Publisher(resources.settings.secrets.amqp_url(), name=resources.settings.process.instance)
     resources.add_check("broker", lambda: publisher.ready(0.0))
+    forgetting = Forgetting(publisher, resources.cache, outdated_by=caching.outdated_by())
     loops = [
-        Relay(_database(resources, name), publisher, name=name, routing_keys=topology.routing_keys())
+        Relay(_database(resources, name), forgetting, name=name, routing_keys=topology.routing_keys())
         for name in config.OUTBOXES
     ]
     return [publisher, Relays(loops)]

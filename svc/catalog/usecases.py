@@ -1,8 +1,7 @@
 """What the catalog does, one function for each RPC, and the ports it needs for that.
 
-`rpc` calls these with plain values; `wiring` gives the ports. Invariants: a change and its event commit together;
-a cached product is deleted after the commit that changed it, and only a snapshot taken inside the cache's own load
-is put back.
+`rpc` calls these with plain values; `wiring` gives the ports. Invariants: a change and its event commit together; only
+a snapshot taken inside the cache's own load is kept there. What a change makes outdated is said in the contract.
 """
 
 import secrets
@@ -83,16 +82,8 @@ class Products(Protocol):
 class ProductCache(Protocol):
     """Keeps products for a while; trouble with it is a miss."""
 
-    def serves(self, max_age_s: float) -> bool:
-        """Whether what it keeps is never older than that."""
-        ...
-
-    def get_or_load(self, key: str, load: Callable[[], Product]) -> Product:
-        """The kept product, or what `load` returns, which is then kept."""
-        ...
-
-    def delete(self, *keys: str) -> None:
-        """Forget products. Called after the commit that changed them."""
+    def get_or_load(self, call: CallContext, load: Callable[[], Product], *, max_age_s: float) -> Product:
+        """The product kept under the call's key and no older, or what `load` returns, which is then kept."""
         ...
 
 
@@ -153,7 +144,7 @@ def get_product(ports: Ports, product_id: str, *, call: CallContext) -> Product:
     def read(deadline: Deadline, session: Session | None) -> Product:
         return ports.transactions.read(lambda tx: _existing(ports, tx, product_id), deadline=deadline, session=session)
 
-    return cached(ports.cache, product_id, read, deadline=call.deadline, session=call.session)
+    return cached(ports.cache, call, read)
 
 
 def batch_get_products(ports: Ports, product_ids: Sequence[str], *, call: CallContext) -> Sequence[Product]:
@@ -208,7 +199,7 @@ def update_product(ports: Ports, update: Update, *, call: CallContext) -> Produc
         ports.append(tx, [events.product_changed(changed, Change.UPDATED, call=call)])
         return changed
 
-    return _change(ports, update.product_id, work, call=call)
+    return ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
 
 
 def delete_product(ports: Ports, product_id: str, *, call: CallContext) -> None:
@@ -219,15 +210,7 @@ def delete_product(ports: Ports, product_id: str, *, call: CallContext) -> None:
         ports.products.delete(tx, product_id)
         ports.append(tx, [events.product_changed(product, Change.DELETED, call=call)])
 
-    _change(ports, product_id, work, call=call)
-
-
-def _change(ports: Ports, product_id: str, work: Callable[[Transaction], T], *, call: CallContext) -> T:
-    try:
-        return ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
-    finally:
-        # Also after a failure: a commit whose answer was lost may have changed the product.
-        ports.cache.delete(product_id)
+    ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
 
 
 def _fields(paths: Sequence[str]) -> frozenset[str]:

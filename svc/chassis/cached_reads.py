@@ -8,25 +8,20 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from svc.chassis.consistency import Session
-from svc.chassis.context import Deadline
+from svc.chassis.context import CallContext, Deadline
 from svc.chassis.errors import AppError, DeadlineExceeded, Unavailable
 
-K = TypeVar("K", contravariant=True)
 T = TypeVar("T")
 
 # What a call that is content with less than the leader gives the leader before it asks a replica.
 _LEADER_SHARE: Final = 0.5
 
 
-class Cached(Protocol[K, T]):
-    """A kind of cached value: `cache.Entry`."""
+class Kept(Protocol[T]):
+    """The kept answers of one method: `cache.entry.Entry`."""
 
-    def serves(self, max_age_s: float) -> bool:
-        """Whether what it keeps is never older than that."""
-        ...
-
-    def get_or_load(self, key: K, load: Callable[[], T]) -> T:
-        """The kept value, or what `load` returns, which is then kept."""
+    def get_or_load(self, call: CallContext, load: Callable[[], T], *, max_age_s: float) -> T:
+        """The answer kept under the call's key and no older, or what `load` returns, which is then kept."""
         ...
 
 
@@ -49,31 +44,25 @@ class _NotKeptError(Exception):
         self.outcome = outcome
 
 
-def cached(
-    entry: Cached[K, T],
-    key: K,
-    read: Callable[[Deadline, Session | None], T],
-    *,
-    deadline: Deadline,
-    session: Session,
-) -> T:
+def cached(entry: Kept[T], call: CallContext, read: Callable[[Deadline, Session | None], T]) -> T:
     """A value from the cache where the call may have it from there, else as `read` gives it.
 
     `read(deadline, session)` reads the database: the leader where the session is None. Only what the leader said is
-    kept: an entry filled from a replica could bring back what was deleted from the cache after a commit.
+    kept: an entry filled from a replica could bring back what was forgotten in the cache after a commit.
     """
-    if not entry.serves(session.max_age_s()):
-        return read(deadline, session)
+    max_age_s = call.session.max_age_s()
+    if max_age_s <= 0:
+        return read(call.deadline, call.session)
 
     def load() -> T:
         try:
-            return read(Deadline.after(deadline.remaining() * _LEADER_SHARE), None)
+            return read(Deadline.after(call.deadline.remaining() * _LEADER_SHARE), None)
         except (Unavailable, DeadlineExceeded):
-            outcome = _outcome(lambda: read(deadline, session))
+            outcome = _outcome(lambda: read(call.deadline, call.session))
         raise _NotKeptError(outcome)
 
     try:
-        return entry.get_or_load(key, load)
+        return entry.get_or_load(call, load, max_age_s=max_age_s)
     except _NotKeptError as past:
         outcome: _Outcome[T] = past.outcome
     return outcome.get()

@@ -82,6 +82,8 @@ class CallContext:
     """The lane that it goes by; calls to peers for its sake and events that it causes go by the same. Empty: none."""
     session: Session = field(default_factory=Session, compare=False)
     """What its reads are promised, and how far it has written."""
+    cache_key: str = ""
+    """Under which key the answer is kept, as the contract says; empty where it is not kept."""
 
     @property
     def caller(self) -> Principal:

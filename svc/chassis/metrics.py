@@ -45,8 +45,18 @@ DEPENDENCY_UP: Final = Gauge(
 
 CACHE_REQUESTS: Final = Counter(
     "weft_cache_requests_total",
-    "Look-ups in the cache; `result` is hit, miss or error (an error is served like a miss).",
+    "Look-ups in the cache, by method; `result` is hit, miss, stale (older than the call wants it), foreign (damaged, "
+    "or of another form or subject) or error (the node is away). All but a hit are served like a miss.",
     ["entry", "result"],
+)
+CACHE_FILLS: Final = Counter(
+    "weft_cache_fills_total",
+    "Answers that were to be kept, by method; `result` is stored or refused (forgotten meanwhile, or the node away).",
+    ["entry", "result"],
+)
+CACHE_OWED: Final = Gauge("weft_cache_owed", "Keys that a node of the cache is still to forget.", ["node"])
+CACHE_FLUSHES: Final = Counter(
+    "weft_cache_flushes_total", "Times a node had to forget everything: it was away for too many changes.", ["node"]
 )
 
 DB_TRANSACTIONS: Final = Counter(

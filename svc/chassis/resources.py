@@ -19,7 +19,7 @@ from lb.config import EtcdSettings
 from lb.lastgood import LastGood
 from lb.registry.agent import Agent
 from svc.chassis import metrics, replicas, telemetry
-from svc.chassis.cache import Cache
+from svc.chassis.cache.store import Cache
 from svc.chassis.config import Settings
 from svc.chassis.consistency import ReadTokens
 from svc.chassis.criticality import Courier

@@ -32,7 +32,7 @@ from svc.chassis.health import LIVENESS, Liveness
 from svc.chassis.interceptors import ORDER, status
 from svc.chassis.load import TRAILER, Meter
 from svc.chassis.workers import Workers
-from weft_protos import grounds, policy, read_token, redaction
+from weft_protos import caching, grounds, policy, read_token, redaction
 
 Service = tuple[ServiceDescriptor, object]
 
@@ -75,6 +75,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Message, CallContext], Any]
+#: Makes keys of cached methods forgotten: `cache.store.Cache.forget`.
+Forget = Callable[[Sequence[str], Sequence[str]], object]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
@@ -183,9 +185,13 @@ class _Route:
         method: Method,
         observe: Callable[[Call], None],
         sessions: _Sessions,
+        forget: Forget,
     ) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
+        self._cached = caching.cached(descriptor)
+        self._outdates = tuple(caching.forgets(descriptor))
+        self._forget = forget
         self.method = method
         self._handler = handler
         self._verifier = verifier
@@ -226,8 +232,14 @@ class _Route:
             criticality=call.criticality,
             lane=call.lane,
             session=call.session,
+            cache_key=self._cached.key.key(call.message) if self._cached is not None else "",
         )
-        return self._handler(call.message, context)
+        try:
+            return self._handler(call.message, context)
+        finally:
+            # After the commit, never before; also after a failure: a commit whose answer was lost may have happened.
+            for outdated in self._outdates:
+                self._forget(outdated.methods, [outdated.key.key(call.message)])
 
     def refuse_revoked(self, call: Call) -> None:
         """Raise Unauthenticated where the caller's token was revoked since the call began."""
@@ -357,17 +369,20 @@ class Server:
         courier: Courier | None = None,
         observe: Callable[[Call], None] = lambda call: None,
         tokens: ReadTokens | None = None,
+        forget: Forget = lambda methods, keys: None,
     ) -> None:
         """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
 
         `instance`: what refusals call this process; empty: they do not name it. `courier` reads how much a peer says
         that its call matters; without one, nobody is believed who says that it matters more than its method. `observe`
         is told of every call that the interceptors let through, before its handler is; it must be quick and must not
-        raise. `tokens` makes read tokens; without it, none are made or read.
+        raise. `tokens` makes read tokens; without it, none are made or read. `forget` is told, when a handler has
+        ended, what its contract says is out of date in the cache; it must not raise.
         """
         self._instance = instance
         self._observe = observe
         self._sessions = _Sessions(tokens, services)
+        self._forget = forget
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
@@ -406,6 +421,7 @@ class Server:
                 method=method,
                 observe=self._observe,
                 sessions=self._sessions,
+                forget=self._forget,
             )
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)

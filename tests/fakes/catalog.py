@@ -27,15 +27,11 @@ class Memory:
 
 
 class FakeTransactions:
-    """Runs work twice, as after a serialization failure: what the first run did is gone. Errors roll back.
-
-    `on_commit` is called in the place of the commit's answer, and may raise what a lost connection raises.
-    """
+    """Runs work twice, as after a serialization failure: what the first run did is gone. Errors roll back."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self.reads = 0
-        self.on_commit: Callable[[], None] = lambda: None
 
     def serializable(
         self,
@@ -54,7 +50,6 @@ class FakeTransactions:
         except BaseException:
             self._memory.products, self._memory.events = products, events
             raise
-        self.on_commit()
         return result
 
     def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
@@ -99,17 +94,10 @@ class FakeCache:
     def __init__(self) -> None:
         self.kept: dict[str, Product] = {}
 
-    def serves(self, max_age_s: float) -> bool:
-        return max_age_s > 0
-
-    def get_or_load(self, key: str, load: Callable[[], Product]) -> Product:
-        if key not in self.kept:
-            self.kept[key] = load()
-        return self.kept[key]
-
-    def delete(self, *keys: str) -> None:
-        for key in keys:
-            self.kept.pop(key, None)
+    def get_or_load(self, call: CallContext, load: Callable[[], Product], *, max_age_s: float) -> Product:
+        if call.cache_key not in self.kept:
+            self.kept[call.cache_key] = load()
+        return self.kept[call.cache_key]
 
 
 @dataclass
@@ -145,7 +133,7 @@ def make_world() -> World:
     return World(memory, clock, cache, transactions, ports)
 
 
-def make_call(*, method: str = "/weft.catalog.v1.CatalogService/Test") -> CallContext:
+def make_call(*, method: str = "/weft.catalog.v1.CatalogService/Test", cache_key: str = "") -> CallContext:
     principal = Principal(
         subject="ann", scopes=frozenset({"catalog.read", "catalog.write"}), session="s", actor=None, token="t"
     )
@@ -155,6 +143,7 @@ def make_call(*, method: str = "/weft.catalog.v1.CatalogService/Test") -> CallCo
         deadline=Deadline.after(30),
         body_hash=b"",
         is_active=lambda: True,
+        cache_key=cache_key,
         session=Session(Consistency(Level.BOUNDED, 65.0), home="catalog"),
     )
 

@@ -42,6 +42,7 @@ Part = Literal[
     "hedging",
     "slo",
     "consistency",
+    "invalidates",
 ]
 #: The parts of a policy, each with the fields that say it.
 PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
@@ -56,6 +57,7 @@ PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "hedging": (MethodPolicy.HEDGING_FIELD_NUMBER,),
     "slo": (MethodPolicy.SLO_FIELD_NUMBER,),
     "consistency": (MethodPolicy.CONSISTENCY_FIELD_NUMBER,),
+    "invalidates": (MethodPolicy.INVALIDATES_FIELD_NUMBER,),
 }
 
 _POLICY: Final[int] = policy_pb2.policy.number
@@ -135,6 +137,8 @@ def _says(policy: MethodPolicy, part: Part) -> bool:
         return policy.criticality != policy_pb2.CRITICALITY_UNSPECIFIED
     if part == "errors":
         return bool(policy.errors)
+    if part == "invalidates":
+        return bool(policy.invalidates)
     return policy.HasField(part)
 
 

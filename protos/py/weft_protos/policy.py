@@ -48,7 +48,7 @@ def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
 
     Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`, `slo`,
     `consistency`) that the method states replaces the service's whole part; access is one part: a method that states
-    `public` or `scopes` inherits neither. Errors add up.
+    `public` or `scopes` inherits neither. Errors add up, and so do invalidations.
     """
     policy = MethodPolicy()
     policy.CopyFrom(service.Extensions[policy_pb2.defaults])
@@ -88,7 +88,7 @@ def consistency(policy: MethodPolicy) -> tuple[str, float]:
 def cache_ttl_s(policy: MethodPolicy) -> float:
     """How long an entry may live so that the method keeps its promise, a second at least.
 
-    Where even that is too long, the cache is passed by: `svc.chassis.cached_reads`.
+    Where even that is too long, the cache is asked for younger ones: `svc.chassis.cached_reads`.
     """
     return max(1.0, min(policy.cache.ttl.ToTimedelta().total_seconds(), consistency(policy)[1] - FILL_S))
 

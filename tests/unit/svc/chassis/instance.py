@@ -4,7 +4,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -174,6 +174,7 @@ class Instance:
         courier: Courier | None = None,
         observe: Callable[[Call], None] = lambda call: None,
         tokens: ReadTokens | None = None,
+        forget: Callable[[Sequence[str], Sequence[str]], object] = lambda methods, keys: None,
     ) -> None:
         self.issuer = Issuer()
         self.clock = StandingClock()
@@ -193,6 +194,7 @@ class Instance:
             courier=courier,
             observe=observe,
             tokens=tokens,
+            forget=forget,
         )
         self.port = self.server.bind(Address("127.0.0.1", 0))
         self.server.start()

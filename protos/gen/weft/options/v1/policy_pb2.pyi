@@ -100,6 +100,7 @@ class MethodPolicy(_message.Message):
     HEDGING_FIELD_NUMBER: _builtins.int
     SLO_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    INVALIDATES_FIELD_NUMBER: _builtins.int
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
@@ -152,6 +153,12 @@ class MethodPolicy(_message.Message):
         methods without side effects.
         """
 
+    @_builtins.property
+    def invalidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Invalidation]:
+        """What a call of this method may have changed: entries of the cache that are forgotten once it has ended, however it
+        ended. Only on methods with side effects. A method's own add to those of its service.
+        """
+
     def __init__(
         self,
         *,
@@ -167,10 +174,11 @@ class MethodPolicy(_message.Message):
         hedging: Global___Hedging | None = ...,
         slo: Global___ServiceLevelObjective | None = ...,
         consistency: Global___Consistency | None = ...,
+        invalidates: _abc.Iterable[Global___Invalidation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "invalidates", b"invalidates", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
@@ -418,27 +426,83 @@ Global___Hedging: _TypeAlias = Hedging  # noqa: Y015
 
 @_typing.final
 class Cache(_message.Message):
-    """Cache-aside in Memcached."""
+    """Cache-aside in Memcached. An answer may be as old as `ttl` says; in the usual case a change is seen at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TTL_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    NEGATIVE_TTL_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """What tells entries apart: text with string fields of the request in braces, `{name}`. Whatever else of the request
+    the answer depends on has to be applied to what comes out of the cache.
+    """
+    shared: _builtins.bool
+    """True where every caller gets the same answer. Otherwise an entry is served only to the subject it was loaded for."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """The longest an entry lives; each entry's lifetime is shortened by up to a tenth, at random."""
+        """The longest an entry lives, from a second on; each entry's lifetime is shortened by up to a tenth, at random."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an entry is about, one word each: whoever changes that names the word under `invalidates`."""
+
+    @_builtins.property
+    def negative_ttl(self) -> _duration_pb2.Duration:
+        """How long it is kept that there is nothing (NOT_FOUND), up to `ttl`. Not said: that is not kept."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Events, by full name, whose ordering key is the key of an entry that is out of date: what a writer that died could
+        not make forgotten is forgotten when the event leaves the outbox.
+        """
 
     def __init__(
         self,
         *,
         ttl: _duration_pb2.Duration | None = ...,
+        key: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        negative_ttl: _duration_pb2.Duration | None = ...,
+        shared: _builtins.bool = ...,
+        events: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["negative_ttl", b"negative_ttl", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "key", b"key", "negative_ttl", b"negative_ttl", "shared", b"shared", "tags", b"tags", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cache: _TypeAlias = Cache  # noqa: Y015
+
+@_typing.final
+class Invalidation(_message.Message):
+    """Entries of the cache that are out of date."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    tag: _builtins.str
+    """The entries of every method whose `cache` has this tag,"""
+    key: _builtins.str
+    """with this key: text with string fields of this method's request in braces, `{product.name}`."""
+    def __init__(
+        self,
+        *,
+        tag: _builtins.str = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Invalidation: _TypeAlias = Invalidation  # noqa: Y015
 
 @_typing.final
 class EventPolicy(_message.Message):
