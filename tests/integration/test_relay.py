@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
 from svc.chassis import metrics, outbox, tables
 from svc.chassis.bounded import parse_url
@@ -41,7 +43,9 @@ class Outbox:
         self.url = url
         self.engine = sa.create_engine(parse_url(url))
         with self.engine.begin() as connection:
-            tables.outbox.create(connection)
+            operations = Operations(MigrationContext.configure(connection))
+            tables.create_outbox(operations)
+            tables.create_outbox_retention(operations)
         self.database = Database(url, pool_size=4, name=ORDERS)
 
     def append(self, keys: Sequence[str]) -> list[str]:
