@@ -14,6 +14,7 @@ from bench.report import Claim
 BENCHES: Final = (
     *("strict_json", "publish", "gateway_hop", "json_gateway", "overload"),
     *("control_plane", "control_plane_change", "slow_instance"),
+    *("relay", "worker"),
 )
 
 

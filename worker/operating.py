@@ -5,6 +5,7 @@ Called by `worker.__main__`; every answer is an object that becomes one line of 
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -28,16 +29,16 @@ _NOTED: Final = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
 
 
 def list_letters(secrets: Secrets, workers: Sequence[str], choice: Choice, *, most: int) -> Answer:
-    """Up to `most` of the chosen letters, the oldest of each queue first, and how many were chosen in all."""
+    """The `most` oldest of the chosen letters of each queue, and how many were chosen in all."""
     shown: list[Answer] = []
-    chosen = 0
+    chosen = itertools.count()
     for worker in workers:
         with DeadLetters(secrets.amqp_url(), topology.work_queue(worker)) as letters:
-            for letter in filter(choice.takes, letters.look()):
-                chosen += 1
-                if len(shown) < most:
-                    shown.append(deadletter.summary(letter))
-    return {"letters": shown, "chosen": chosen}
+            found = (deadletter.summary(letter) for letter in letters.look() if choice.takes(letter))
+            # What the broker put there says no time: it comes first.
+            counted = (summary for summary, _ in zip(found, chosen, strict=False))
+            shown += heapq.nsmallest(most, counted, key=lambda summary: str(summary["parked"]))
+    return {"letters": shown, "chosen": next(chosen)}
 
 
 def show_letter(secrets: Secrets, workers: Sequence[str], letter_id: str, *, body: bool) -> Answer:

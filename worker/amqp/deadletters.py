@@ -1,6 +1,6 @@
 """The dead letters of one work queue: looked through without taking them, and sent back to be handled again.
 
-Looking holds letters unacknowledged and lets go of them all at the end, so that they lie where they lay. One that is
+Looking holds letters unacknowledged and lets go of them all at the end; they may then lie in another order. One that is
 sent back is confirmed in its work queue first and taken from here then: a crash in between leaves it in both, and the
 inbox lets only one of them take effect. So it is with a letter that lies here twice, after a crash of the worker that
 put it here. What comes in meanwhile is left alone: a letter that was sent back and has failed again is not sent back
@@ -25,6 +25,8 @@ from worker.delivery import TRACEPARENT_HEADER, Outgoing
 from worker.errors import Outage
 
 CONNECT_TIMEOUT_S: Final = 3
+#: A queue that has given nothing for so long has no more to give.
+_SILENCE_S: Final = 2.0
 
 
 class DeadLetters:
@@ -53,7 +55,7 @@ class DeadLetters:
             return  # it is closed
 
     def look(self) -> Iterator[Letter]:
-        """Every letter, oldest first."""
+        """Every letter."""
         for letter, _ in self._each():
             yield letter
 
@@ -75,11 +77,12 @@ class DeadLetters:
     def _each(self) -> Iterator[tuple[Letter, int]]:
         with _broker():
             lying = int(self._channel.queue_declare(self._queue.dead, passive=True).method.message_count)
+            taking = self._channel.consume(self._queue.dead, inactivity_timeout=_SILENCE_S)
         for _ in range(lying):
             with _broker():
-                method, properties, body = self._channel.basic_get(self._queue.dead)
+                method, properties, body = next(taking)
             if method is None:
-                return
+                return  # somebody else has the rest
             yield Letter(received(self._queue.name, method, properties, body)), method.delivery_tag
 
     def _send_back(self, letter: Letter) -> None:
