@@ -63,8 +63,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAD: Final = sa.select(audit_head.c.sequence, audit_head.c.hash).where(audit_head.c.id == 1).with_for_update()
 # One statement for a batch; both databases know unnest of several arrays.
 _INSERT: Final = (
-    "INSERT INTO audit_log "
-    "(sequence, event_id, type, source, subject, actor, occur_time, envelope, previous_hash, hash) SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], "
+    "INSERT INTO audit_log (sequence, event_id, type, source, subject, actor, occur_time, envelope, previous_hash, "
+    "hash) SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], "
     "%s::timestamptz[], %s::bytea[], %s::bytea[], %s::bytea[])"
 )
 _MOVE_HEAD: Final = (
