@@ -14,6 +14,7 @@ from gateway.contract import Event, Field
 from gateway.policy import EdgePart, EdgeRules, Policy, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos.locations import Location, Part
+from weft_protos.policy import retention_s, retry_pauses
 
 Sign = Literal["+", "-", "~"]
 Kind = Literal["method", "event", "mark", "edge"]
@@ -26,6 +27,8 @@ _EVENT_FIELDS: Final[Mapping[str, int]] = {
     "routing_key": EventPolicy.ROUTING_KEY_FIELD_NUMBER,
     "ordering_key": EventPolicy.ORDERING_KEY_FIELD_NUMBER,
     "queues": EventPolicy.QUEUES_FIELD_NUMBER,
+    "retry_after": EventPolicy.RETRY_AFTER_FIELD_NUMBER,
+    "retention": EventPolicy.RETENTION_FIELD_NUMBER,
 }
 _PARTS: Final[Mapping[str, Part]] = {
     "access": "access",
@@ -214,6 +217,9 @@ def _event_facets(event: Event) -> Facets:
         "routing_key": (policy.routing_key,),
         "ordering_key": (policy.ordering_key,),
         "queues": tuple(sorted(policy.queues)),
+        # In one value: the order counts. It says of `max_deliveries` what that comes to.
+        "retry_after": (", ".join(f"{pause:g} s" for pause in retry_pauses(policy)),),
+        "retention": ("for good" if (kept := retention_s(policy)) is None else f"{kept:g} s",),
     }
 
 

@@ -44,6 +44,12 @@ STALENESS_MIN: Final = timedelta(seconds=1)
 STALENESS_MAX: Final = timedelta(days=1)
 #: Work queues that a contract may name. Every event reaches `audit` without being told to.
 QUEUES: Final = ("analytics", "email")
+#: Each different pause is a retry queue of every worker that receives the event.
+RETRY_PAUSE_MIN_S, RETRY_PAUSE_MAX_S, RETRY_PAUSES_MAX = 0.1, 3600.0, 8
+#: More deliveries only keep from a human what will not mend itself.
+DELIVERIES_MAX: Final = 20
+#: What a relay that publishes late, and whoever looks after it, may need.
+RETENTION_MIN_S: Final = 3600.0
 #: What a method may fail with.
 CODES: Final = tuple(name for name in sorted(code_pb2.Code.keys()) if name != "OK")
 #: Longest reason (AIP-193).
@@ -70,7 +76,7 @@ _METHOD_OPTIONS: Final = MethodDescriptorProto.OPTIONS_FIELD_NUMBER
 def check(policies: PolicySet) -> tuple[Violation, ...]:
     """Every violation in the contracts, sorted by file and line."""
     found = [violation for rpc in policies.rpcs for rule in RPC_RULES for violation in rule(rpc)]
-    found += [violation for event in policies.events for violation in event_is_routed(event)]
+    found += [violation for event in policies.events for rule in EVENT_RULES for violation in rule(event)]
     found += bindings_are_unique(policies.rpcs)
     found += routing_keys_are_unique(policies.events)
     found += sensitivity.check(policies)
@@ -324,6 +330,33 @@ def event_is_routed(event: Event) -> Iterator[Violation]:
         yield Violation(queues, f"{event.full_name} names a queue twice", "name each queue once")
 
 
+def event_comes_again(event: Event) -> Iterator[Violation]:
+    """A ladder has an end and rungs that queues can be made of, and nothing is swept before somebody could look."""
+    policy, place = event.policy, event.place.below(DescriptorProto.OPTIONS_FIELD_NUMBER, EVENT)
+    pauses = shared.retry_pauses(policy)
+    after = place.at(EventPolicy.RETRY_AFTER_FIELD_NUMBER)
+    for pause in pauses:
+        if not RETRY_PAUSE_MIN_S <= pause <= RETRY_PAUSE_MAX_S or pause * 1000 % 1:
+            message = f"{event.full_name} comes again after {pause:g} s"
+            fix = f"write whole milliseconds, from {RETRY_PAUSE_MIN_S:g} s to {RETRY_PAUSE_MAX_S:g} s"
+            yield Violation(after, message, fix)
+    if len(set(pauses)) > RETRY_PAUSES_MAX:
+        message = f"{event.full_name} waits {len(set(pauses))} different times"
+        yield Violation(after, message, f"use up to {RETRY_PAUSES_MAX}: each is a queue for every worker")
+    said = policy.max_deliveries
+    if said > DELIVERIES_MAX or 0 < said <= len(policy.retry_after):
+        most = place.at(EventPolicy.MAX_DELIVERIES_FIELD_NUMBER)
+        least = len(policy.retry_after) + 1
+        message = f"{event.full_name} is delivered {said} times and has {len(policy.retry_after)} pauses"
+        yield Violation(most, message, f"write `max_deliveries` from {least} to {DELIVERIES_MAX}")
+    kept = shared.retention_s(policy)
+    if kept is not None and kept < RETENTION_MIN_S:
+        location = place.at(EventPolicy.RETENTION_FIELD_NUMBER)
+        yield Violation(
+            location, f"{event.full_name} is kept for {kept:g} s", "keep it for an hour at least, or for good"
+        )
+
+
 def routing_keys_are_unique(events: Iterable[Event]) -> Iterator[Violation]:
     """A shared routing key would deliver one event to the queues of the other."""
     first: dict[str, str] = {}
@@ -430,6 +463,7 @@ def address_limit_makes_sense(edge: EdgeRules, rpcs: Iterable[Rpc]) -> Iterator[
             yield Violation(rpc.places["rate_limit"], message, f"lower it, or raise address_limit at {location}")
 
 
+EVENT_RULES: Final[tuple[Callable[[Event], Iterator[Violation]], ...]] = (event_is_routed, event_comes_again)
 RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     package_names_the_owner,
     access_is_said,

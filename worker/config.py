@@ -12,8 +12,9 @@ from svc.chassis.config import ConfigError, OneAddress
 #: The databases that have an outbox, one for each service; the relay drains them all.
 OUTBOXES: Final = ("identity", "catalog", "orders", "analytics")
 
-#: Events of one transaction of the audit and analytics workers: a commit costs the same for one as for a hundred.
-TRANSACTION_BATCH: Final = 100
+#: Events of one transaction of the audit and analytics workers: a commit costs the same for one as for fifty, and more
+#: would only lose more work to a conflict.
+TRANSACTION_BATCH: Final = 50
 
 #: Mails between two notes of what was sent: as many may be sent twice when the worker is killed.
 MAIL_BATCH: Final = 16

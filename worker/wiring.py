@@ -120,7 +120,7 @@ def facts(secrets: Secrets) -> Facts:
             "revenue": totals.revenue_minor,
         },
         "dead": {queue.name: lying[queue.dead] for queue in queues},
-        "queued": {queue.name: lying[queue.name] + lying[queue.retry] for queue in queues},
+        "queued": {queue.name: lying[queue.name] + sum(map(lying.__getitem__, queue.retries)) for queue in queues},
     }
 
 

@@ -188,8 +188,7 @@ class _Reader:
         """What the contract says of an event's way."""
         found = []
         for field, _ in event.policy.ListFields():
-            value = getattr(event.policy, field.name)
-            text = ", ".join(value) if field.is_repeated else str(value)
+            text = words.value_of(field, getattr(event.policy, field.name))
             comment = self._comment(f"{EventPolicy.DESCRIPTOR.full_name}.{field.name}")
             found.append(Part(field.name, text, comment, event.said_at(field.number)))
         return tuple(found)

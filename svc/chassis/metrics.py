@@ -80,6 +80,8 @@ OUTBOX_OLDEST: Final = Gauge(
     "weft_outbox_oldest_seconds", "Age of the oldest outbox row not yet published; 0 with none.", ["database"]
 )
 OUTBOX_PUBLISHED: Final = Counter("weft_outbox_published_total", "Events confirmed by the broker.", ["type"])
+OUTBOX_SWEPT: Final = Counter("weft_outbox_swept_total", "Published events whose retention is over, deleted.", ["type"])
+MESSAGES_RETURNED: Final = Counter("weft_messages_returned_total", "Messages that no queue took, sent back.")
 
 EVENTS_HANDLED: Final = Counter(
     "weft_events_handled_total", "Deliveries that ended, by outcome.", ["queue", "type", "outcome"]

@@ -19,6 +19,7 @@ from tests.waiting import eventually
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import orders_pb2
+from worker.amqp import topology
 
 PLACE: Final = "weft.orders.v1.OrderService/PlaceOrder"
 BATCH_GET: Final = "weft.catalog.v1.CatalogService/BatchGetProducts"
@@ -261,9 +262,7 @@ def test_the_cache_hit_ratio_of_a_method_is_in_prometheus(shop: Shop, trace: dic
 
 
 def test_depths_of_queues_and_outboxes_are_in_prometheus(shop: Shop) -> None:
-    queues = {
-        (f"weft.{worker}{kind}",) for worker in ("audit", "email", "analytics") for kind in ("", ".retry", ".dead")
-    }
+    queues = {(name,) for work in topology.work_queues() for name in work.names}
     eventually(lambda: queues == set(query(shop, "max by (queue) (weft_queue_depth)")))
 
     databases = {(name,) for name in SERVICES}

@@ -253,7 +253,7 @@ def test_what_fails_for_now_comes_back_after_a_while(pipeline: Pipeline) -> None
     pipeline.handler.errors = {}
 
     assert eventually(lambda: pipeline.handled()[late] == 2)
-    assert eventually(lambda: pipeline.depth(".retry") == 0)
+    assert eventually(lambda: pipeline.depth(".retry.1s") == 0)
     assert [] == pipeline.dead()
 
 

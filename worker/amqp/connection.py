@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -63,6 +64,33 @@ class Owner(Protocol):
         ...
 
 
+class GatheringConnection(pika.SelectConnection):  # type: ignore[misc]  # the driver publishes no types
+    """Hands the socket as one piece what belongs together.
+
+    The driver writes each of a message's three frames by itself: three system calls, three packets, and as many reads
+    at the broker. Sent as one, a window costs both sides a fraction of that.
+    """
+
+    _held: list[bytes] | None = None
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Send what is written within the block at its end."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if held:
+                super()._adapter_emit_data(b"".join(held))
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        if self._held is None:
+            super()._adapter_emit_data(data)
+        else:
+            self._held.append(data)
+
+
 class Link:
     """Keeps one connection and one channel open."""
 
@@ -107,10 +135,11 @@ class Link:
             work(None)
 
     def _work_off(self) -> None:
-        while self._pending:
-            work = self._pending.popleft()
-            usable = self._session is not None and self._session.channel.is_open
-            work(self._session if usable else None)
+        with self._connection.gathered() if self._connection is not None else nullcontext():
+            while self._pending:
+                work = self._pending.popleft()
+                usable = self._session is not None and self._session.channel.is_open
+                work(self._session if usable else None)
 
     def _call(self, callback: Callable[[], None]) -> None:
         with self._lock:
@@ -127,7 +156,7 @@ class Link:
 
     def _live(self) -> None:
         """One connection from its first to its last byte."""
-        connection = pika.SelectConnection(
+        connection = GatheringConnection(
             self._parameters,
             on_open_callback=self._on_connection_open,
             on_open_error_callback=self._on_connection_end,

@@ -39,6 +39,9 @@ REQUEST_BYTES_MAX: Final = 224 << 10
 #: The longest from the moment at which a value was read to the moment at which it lies in the cache.
 FILL_S: Final = 5.0
 
+#: Pauses between the deliveries of an event whose contract names none.
+RETRY_PAUSES_S: Final = (2.0,) * 4
+
 #: The scope of those who run the mesh. Guards what no single service owns; an operator has it beside all others.
 OPERATE: Final = "mesh.operate"
 
@@ -99,6 +102,25 @@ def event_policy(message: Descriptor) -> EventPolicy | None:
     if not options.HasExtension(policy_pb2.event):
         return None
     return options.Extensions[policy_pb2.event]
+
+
+def retry_pauses(policy: EventPolicy | None) -> tuple[float, ...]:
+    """Seconds that deliveries of an event wait after each failure; it is delivered once more than there are pauses.
+
+    With None, those of an event whose contract says nothing.
+    """
+    if policy is None:
+        return RETRY_PAUSES_S
+    said = tuple(pause.ToNanoseconds() / 1e9 for pause in policy.retry_after) or RETRY_PAUSES_S
+    if not policy.max_deliveries:
+        return said
+    pauses = policy.max_deliveries - 1
+    return (said + said[-1:] * pauses)[:pauses]
+
+
+def retention_s(policy: EventPolicy) -> float | None:
+    """Seconds that the outbox keeps an event after its publication; None: for good."""
+    return policy.retention.ToNanoseconds() / 1e9 if policy.HasField("retention") else None
 
 
 def criticality(policy: MethodPolicy) -> int:

@@ -35,6 +35,7 @@ FILE = "protos/weft/shop/v1/shop.proto"
 #: Name of the change, what stands in the contract, what takes its place.
 Edit = tuple[str, str, str]
 
+QUEUES = 'queues: "analytics"\n'
 LOOK = 'get: "/v1/{name=shops/*}"'
 READ = '{scopes: "shop.read"};'
 
@@ -217,6 +218,9 @@ def test_a_policy_that_moves_to_the_defaults_changes_nothing(
         ("ordering_key: \"item\"", "ordering_key: \"user\"", "ordering_key", "item", "user"),
         (NO_SHOP, NO_SHOP.replace("NOT_FOUND", "ABORTED", 1), "errors", "NOT_FOUND SHOP_NOT_FOUND", "ABORTED SHOP_"),
         ("shop.item.bought", "shop.item.sold", "routing_key", "shop.item.bought", "shop.item.sold"),
+        (QUEUES, f"{QUEUES} retry_after: {{seconds: 1}}\n", "retry_after", "2 s, 2 s, 2 s, 2 s", "1 s"),
+        (QUEUES, f"{QUEUES} max_deliveries: 2\n", "retry_after", "2 s, 2 s, 2 s, 2 s", "2 s"),
+        (QUEUES, f"{QUEUES} retention: {{seconds: 7200}}\n", "retention", "for good", "7200 s"),
         ("requests: 5\n", "requests: 6\n", "rate_limit", "5 per 60 s for each address, bursts of 20", "6 per 60 s"),
     ],
 )  # fmt: skip

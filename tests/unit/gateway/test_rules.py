@@ -85,7 +85,7 @@ RPCS = {
         "is a stream and is not LEVEL_STRONG",
     ),
     "strong and cached": (
-        rpc(f"{SOUND} cache: {{ttl: {{seconds: 9}}}} consistency: {{level: LEVEL_STRONG}}", options=GET),
+        rpc(f"{SOUND} {CACHE} consistency: {{level: LEVEL_STRONG}}", options=GET),
         11,
         "promises the leader's answer and is cached",
     ),
@@ -223,6 +223,21 @@ EVENTS = {
     "no ordering field": (event('routing_key: "shop.item.bought"'), 9, "is ordered by ''"),
     "unknown queue": (event(f'{KEYS} queues: "mail"'), 9, "goes to the queue 'mail'"),
     "audit queue": (event(f'{KEYS} queues: "audit"'), 9, "goes to the queue 'audit'"),
+    "no pause": (event(f"{KEYS} retry_after: {{seconds: 0}}"), 9, "comes again after 0 s"),
+    "a pause without end": (event(f"{KEYS} retry_after: {{seconds: 3601}}"), 9, "comes again after 3601 s"),
+    "a pause no queue has": (event(f"{KEYS} retry_after: {{seconds: 1 nanos: 1}}"), 9, "comes again after 1 s"),
+    "too many pauses": (
+        event(KEYS + "".join(f" retry_after: {{seconds: {n}}}" for n in range(1, 10))),
+        9,
+        "waits 9 different times",
+    ),
+    "pauses nobody waits": (
+        event(f"{KEYS} retry_after: {{seconds: 1}} retry_after: {{seconds: 2}} max_deliveries: 2"),
+        9,
+        "is delivered 2 times and has 2 pauses",
+    ),
+    "delivered for ever": (event(f"{KEYS} max_deliveries: 21"), 9, "is delivered 21 times"),
+    "forgotten": (event(f"{KEYS} retention: {{seconds: 3599}}"), 9, "is kept for 3599 s"),
     "queue twice": (event(f'{KEYS} queues: "email" queues: "email"'), 9, "names a queue twice"),
     "shared key": (
         event(KEYS, f"message Sold {{\n  option (weft.options.v1.event) = {{{KEYS}}};\n  string shop = 1;\n}}\n"),

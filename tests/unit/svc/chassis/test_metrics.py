@@ -25,6 +25,8 @@ NAMES = {
     "weft_outbox_pending": ("database",),
     "weft_outbox_oldest_seconds": ("database",),
     "weft_outbox_published_total": ("type",),
+    "weft_outbox_swept_total": ("type",),
+    "weft_messages_returned_total": (),
     "weft_events_handled_total": ("queue", "type", "outcome"),
     "weft_queue_depth": ("queue",),
     "weft_registration_state": ("service", "instance"),

@@ -7,13 +7,14 @@ import grpc
 import pytest
 
 from svc.chassis import purity
-from svc.chassis.cache import Cache
+from svc.chassis.cache.store import Cache
 from svc.chassis.client import Peer
 from svc.chassis.config import Address
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import AppError
 from tests.fakes.postgres_wire import FakePostgres
+from tests.unit.svc.chassis_data.kept import CODEC, METHOD, call, said
 from weft.orders.v1 import inventory_pb2
 from worker.amqp.publisher import Publisher
 from worker.handlers.email.smtp import Smtp
@@ -29,7 +30,11 @@ def a_call() -> None:
 
 def a_look_into_the_cache() -> None:
     cache = Cache([("127.0.0.1", 1)], key=bytes(32))
-    cache.entry("product", ttl_s=60, encode=str.encode, decode=bytes.decode).get_or_load("mug", lambda: "mug")
+    cache.open(said(), CODEC).get_or_load(call(), lambda: "mug")
+
+
+def forgetting_in_the_cache() -> None:
+    Cache([("127.0.0.1", 1)], key=bytes(32)).forget([METHOD], ["mug"])
 
 
 def publishing() -> None:
@@ -40,7 +45,7 @@ def a_mail() -> None:
     Smtp(Address("127.0.0.1", 1), timeout_s=0.1).send(EmailMessage())
 
 
-@pytest.mark.parametrize("act", [a_call, a_look_into_the_cache, publishing, a_mail])
+@pytest.mark.parametrize("act", [a_call, a_look_into_the_cache, forgetting_in_the_cache, publishing, a_mail])
 def test_work_does_nothing_besides_its_transaction(act: Callable[[], None]) -> None:
     with FakePostgres() as server:
         database = Database(server.url, pool_size=1, name="test")

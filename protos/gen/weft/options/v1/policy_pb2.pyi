@@ -513,13 +513,30 @@ class EventPolicy(_message.Message):
     ROUTING_KEY_FIELD_NUMBER: _builtins.int
     ORDERING_KEY_FIELD_NUMBER: _builtins.int
     QUEUES_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    MAX_DELIVERIES_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     """AMQP topic, `<service>.<noun>.<verb>`; every event also reaches the audit log."""
     ordering_key: _builtins.str
     """The field whose value orders events: two events with one value are published in the order they were written."""
+    max_deliveries: _builtins.int
+    """Deliveries after which an event that goes on failing is put among the dead letters, with the reason. Not said: one
+    more than `retry_after` has pauses. Said higher: the last pause is repeated.
+    """
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The work queues that receive the event beside `audit`: `email`, `analytics`."""
+
+    @_builtins.property
+    def retry_after(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """How long a delivery that failed waits before the next: after the first failure the first of these, and so on.
+        Not said: four times two seconds. An event that can never be handled waits for nothing.
+        """
+
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """How long the outbox keeps the event after the broker has confirmed it. Not said: for good. Never shorter than an hour."""
 
     def __init__(
         self,
@@ -527,10 +544,13 @@ class EventPolicy(_message.Message):
         routing_key: _builtins.str = ...,
         ordering_key: _builtins.str = ...,
         queues: _abc.Iterable[_builtins.str] | None = ...,
+        retry_after: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        max_deliveries: _builtins.int = ...,
+        retention: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ordering_key", b"ordering_key", "queues", b"queues", "routing_key", b"routing_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deliveries", b"max_deliveries", "ordering_key", b"ordering_key", "queues", b"queues", "retention", b"retention", "retry_after", b"retry_after", "routing_key", b"routing_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

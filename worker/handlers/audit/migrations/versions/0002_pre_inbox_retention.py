@@ -7,7 +7,7 @@ from alembic import op
 
 from svc.chassis import tables
 
-revision = "0002_retention"
+revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
