@@ -33,8 +33,10 @@ TIMEOUT_MAX: Final = timedelta(minutes=5)
 CACHE_TTL_MAX: Final = timedelta(days=1)
 #: Below it, the gateway would send attempts that only look late because it is busy itself.
 HEDGING_DELAY_MIN: Final = timedelta(milliseconds=10)
-#: Work queues that a contract may name. Every event reaches `audit` without being told to.
-QUEUES: Final = ("analytics", "email")
+#: Work queues that a contract may name.
+QUEUES: Final = ("analytics", "email", "reports")
+#: Those that every event reaches without being told to.
+QUEUES_OF_ALL: Final = ("archive", "audit")
 #: What a method may fail with.
 CODES: Final = tuple(name for name in sorted(code_pb2.Code.keys()) if name != "OK")
 #: Longest reason (AIP-193).
@@ -269,7 +271,8 @@ def event_is_routed(event: Event) -> Iterator[Violation]:
     for queue in policy.queues:
         if queue not in QUEUES:
             message = f"{event.full_name} goes to the queue {queue!r}"
-            fix = "remove it: every event reaches audit" if queue == "audit" else f"use one of {', '.join(QUEUES)}"
+            of_all = queue in QUEUES_OF_ALL
+            fix = f"remove it: every event reaches {queue}" if of_all else f"use one of {', '.join(QUEUES)}"
             yield Violation(queues, message, fix)
     if len(set(policy.queues)) < len(policy.queues):
         yield Violation(queues, f"{event.full_name} names a queue twice", "name each queue once")

@@ -307,12 +307,12 @@ class EventPolicy(_message.Message):
     ORDERING_KEY_FIELD_NUMBER: _builtins.int
     QUEUES_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
-    """AMQP topic, `<service>.<noun>.<verb>`; every event also reaches the audit log."""
+    """AMQP topic, `<service>.<noun>.<verb>`; every event also reaches the audit log and the archive."""
     ordering_key: _builtins.str
     """The field whose value orders events: two events with one value are published in the order they were written."""
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The work queues that receive the event beside `audit`: `email`, `analytics`."""
+        """The work queues that receive the event beside `archive` and `audit`: `email`, `analytics`, `reports`."""
 
     def __init__(
         self,
