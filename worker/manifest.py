@@ -2,7 +2,7 @@
 
 The archive worker writes it, the reports worker reads it. A file counts from the transaction that names it here until
 `remove_time` is set; what lies on the disk without a row is nobody's. A file that counts no more stays until no
-unfinished report needs it, see `forget`.
+unfinished report reads it, see `forget`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _FORGET: Final = """
 DELETE FROM archive_files
 WHERE remove_time < now() - %(grace)s AND file_id NOT IN (
     SELECT unnest(s.files) FROM report_stages AS s JOIN reports AS r ON r.report_id = s.report_id
-    WHERE s.outcome IS NULL AND r.state IN ('pending', 'queued', 'running')
+    WHERE r.state IN ('pending', 'queued', 'running')
 )
 RETURNING file_id, day, type, events, bytes
 """
@@ -119,7 +119,7 @@ def expire(tx: Transaction, before: date) -> int:
 
 
 def forget(tx: Transaction, grace: timedelta) -> list[File]:
-    """Drop the rows of files that have not counted for so long, and that no unfinished report is still to read."""
+    """Drop the rows of files that have not counted for so long, and that no unfinished report reads."""
     return [_file(row) for row in tx.exec_driver_sql(_FORGET, {"grace": grace})]
 
 

@@ -20,8 +20,8 @@ from google.protobuf.descriptor import Descriptor
 from weft_protos import policy
 from worker.retry import RETRY_AFTER_S
 
-#: Bound to every routing key: each event has its record, whatever its policy names.
-AUDIT: Final = "audit"
+#: Bound to every routing key: each event has its record and is archived, whatever its policy names.
+OF_ALL: Final = ("archive", "audit")
 EVERY_ROUTING_KEY: Final = "#"
 
 #: Times a message is handed out again because its consumer vanished before settling it; then the broker itself makes
@@ -74,7 +74,7 @@ class WorkQueue:
 
 def work_queue(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> WorkQueue:
     """The queue of one kind of worker: `email` -> `weft.email`."""
-    if worker == AUDIT:
+    if worker in OF_ALL:
         return WorkQueue(f"weft.{worker}", (EVERY_ROUTING_KEY,))
     policies = filter(None, map(policy.event_policy, events))
     return WorkQueue(f"weft.{worker}", tuple(sorted({one.routing_key for one in policies if worker in one.queues})))
@@ -83,13 +83,13 @@ def work_queue(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> Wor
 def event_types(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> tuple[str, ...]:
     """What one kind of worker consumes: full names of the events."""
     policies = {event.full_name: policy.event_policy(event) for event in events}
-    return tuple(name for name, one in policies.items() if one is not None and worker in (AUDIT, *one.queues))
+    return tuple(name for name, one in policies.items() if one is not None and worker in (*OF_ALL, *one.queues))
 
 
 def work_queues(events: Sequence[Descriptor] = policy.EVENTS) -> tuple[WorkQueue, ...]:
-    """Every work queue that the contracts name, and the audit queue, by name."""
+    """Every work queue that the contracts name, and those of all events, by name."""
     policies = filter(None, map(policy.event_policy, events))
-    workers = {AUDIT} | {worker for one in policies for worker in one.queues}
+    workers = set(OF_ALL) | {worker for one in policies for worker in one.queues}
     return tuple(work_queue(worker, events) for worker in sorted(workers))
 
 

@@ -84,9 +84,7 @@ class Folder:
         found = (path for path in self.root.glob(f"*/*/*{_FINAL}") if _ID.fullmatch(path.stem))
         return {path.stem: path for path in found if _age_s(path) > older_than_s}
 
-    def _create(
-        self, day: date, event_type: str, schema: pa.Schema, fill: Callable[[pq.ParquetWriter], None]
-    ) -> File:
+    def _create(self, day: date, event_type: str, schema: pa.Schema, fill: Callable[[pq.ParquetWriter], None]) -> File:
         file_id = new_id()
         home = manifest.partition(self.root, day, event_type)
         temporary, final = home / f"{file_id}{_TEMPORARY}", home / f"{file_id}{_FINAL}"

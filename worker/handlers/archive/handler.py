@@ -75,5 +75,3 @@ def _partitions(events: Sequence[Event]) -> dict[tuple[date, str], list[Event]]:
         kept = replace(event, payload=redaction.redacted(event.payload))
         groups[event.occur_time.astimezone(UTC).date(), event.type].append(kept)
     return groups
-
-

@@ -10,22 +10,12 @@ Amounts are whole minor units. A sum of those is wider than 64 bits in some engi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any, Final
 
 import ibis
 
-PLACED: Final = "weft.orders.v1.OrderPlaced"
-CANCELLED: Final = "weft.orders.v1.OrderCancelled"
-
-#: Which events each kind of report is made from.
-TYPES: Final[Mapping[str, tuple[str, ...]]] = {
-    "top_products": (PLACED, CANCELLED),
-    "cohorts": (PLACED,),
-    "basket_pairs": (PLACED,),
-    "revenue_by_country": (PLACED, CANCELLED),
-}
+from worker.handlers.reports.kinds import CANCELLED, PLACED
 
 #: Which column says when an event counts.
 _MOMENTS: Final = {PLACED: "place_time", CANCELLED: "cancel_time"}
