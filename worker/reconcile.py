@@ -1,8 +1,8 @@
 """Holds the roll-up of sales against the archive of all events: the sums that a worker keeps, and the same sums anew.
 
 `python -m worker reconcile`. Both consumers write to one database, so one snapshot tells exactly which events each has
-taken: what the roll-up has not counted yet is left out of the fold, and what is not archived yet is waited for and added
-to it. So the two are equal at any moment, under any load, or something is broken.
+taken: what the roll-up has not counted yet is left out of the fold, and what is not archived yet is waited for and
+added to it. So the two are equal at any moment, under any load, or something is broken.
 
 Days that the archive has dropped, whole or in part, are not compared.
 """
@@ -94,7 +94,7 @@ def arrived(tx: Transaction, snapshot: Snapshot) -> Sequence[File] | None:
 def differences(snapshot: Snapshot, late: Sequence[File], root: Path, *, since: date) -> list[Difference]:
     """Where the roll-up is not the fold of what it has taken.
 
-    `late` is what `arrived` says, `root` the archive's directory, `since` the first day of which it has dropped nothing.
+    `late` is what `arrived` says, `root` the archive's directory, `since` the first day of which nothing was dropped.
     """
     folded = fold(snapshot.files, root, without=snapshot.uncounted)
     for key, sums in fold(late, root, only=snapshot.unarchived).items():

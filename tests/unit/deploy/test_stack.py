@@ -60,6 +60,7 @@ def test_the_default_mesh_is_the_documented_one(parts: tuple[Part, ...]) -> None
         *("prometheus", "traces", "mail"),
         *("control-plane-1", "control-plane-2", "identity-1", "identity-2", "catalog-1", "catalog-2"),
         *("orders-1", "orders-2", "analytics-1", "relay-1", "email-1", "audit-1", "analytics-worker-1"),
+        *("archive-1", "reports-1"),
         *("gateway-1", "gateway-2"),
     }
 
@@ -67,7 +68,12 @@ def test_the_default_mesh_is_the_documented_one(parts: tuple[Part, ...]) -> None
 
 
 def test_every_database_is_migrated_before_its_user_starts(parts: tuple[Part, ...]) -> None:
-    for user, name in (("orders-1", "orders"), ("email-1", "email"), ("analytics-worker-1", "analytics")):
+    for user, name in (
+        ("orders-1", "orders"),
+        ("email-1", "email"),
+        ("analytics-worker-1", "analytics"),
+        ("reports-1", "analytics"),
+    ):
         assert f"migrate-{name}" in needs(parts, user)
     assert {f"migrate-{name}" for name in ("identity", "catalog", "orders", "analytics")} <= needs(parts, "relay-1")
 

@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 
 def due(files: Sequence[File], today: date) -> list[list[File]]:
-    """Which files are worth merging, each group into one: `FAN_IN` of about one size, or all small ones of a past day."""
+    """Groups of files that are worth merging: `FAN_IN` of about one size, or all small ones of a day that is past."""
     partitions: dict[tuple[date, str], list[File]] = defaultdict(list)
     for file in files:
         if file.bytes < LARGE_BYTES and file.type in _TYPES:

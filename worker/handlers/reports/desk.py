@@ -84,7 +84,7 @@ class _Lost(Exception):  # noqa: N818 - says what became of the report
 
 
 class _Stopping(Exception):  # noqa: N818
-    """This worker is to end."""
+    """The worker is to end."""
 
 
 class _Failed(Exception):  # noqa: N818
