@@ -13,7 +13,7 @@ from bench.report import Claim
 #: In this order.
 BENCHES: Final = (
     *("strict_json", "publish", "gateway_hop", "json_gateway", "overload"),
-    *("control_plane", "control_plane_change", "slow_instance"),
+    *("control_plane", "control_plane_change", "slow_instance", "reports"),
 )
 
 

@@ -21,14 +21,6 @@ class Period:
     start: date | None
     end: date | None
 
-    def __post_init__(self) -> None:
-        if self.start is not None and self.end is not None and self.start > self.end:
-            raise InvalidArgument(
-                "The period ends before it starts.",
-                reason="PERIOD_EMPTY",
-                violations=[("end_date", "must not be before start_date")],
-            )
-
 
 @dataclass(frozen=True, slots=True)
 class DailySales:
@@ -125,6 +117,16 @@ class Answer:
     report: Report
     rows: tuple[bytes, ...]
     next: int | None
+
+
+def check_period(period: Period) -> None:
+    """Raises InvalidArgument where a period has no day."""
+    if period.start is not None and period.end is not None and period.start > period.end:
+        raise InvalidArgument(
+            "The period ends before it starts.",
+            reason="PERIOD_EMPTY",
+            violations=[("end_date", "must not be before start_date")],
+        )
 
 
 def check_room(unfinished: int) -> None:

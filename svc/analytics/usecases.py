@@ -102,11 +102,13 @@ class Ports:
 
 def get_sales(ports: Ports, period: Period, *, call: CallContext) -> Sequence[DailySales]:
     """Read the sales of a period, the earliest day first."""
+    model.check_period(period)
     return ports.transactions.read(lambda tx: ports.sales.sales(tx, period), deadline=call.deadline)
 
 
 def create_report(ports: Ports, question: Question, *, request_id: str, call: CallContext) -> bytes:
     """Ask for a report; a worker makes it."""
+    model.check_period(question.period)
     key = Key(call.caller.subject, call.method, request_id, call.body_hash)
     report = Report(
         id=new_id(),

@@ -141,6 +141,7 @@ def test_a_process_gets_the_settings_of_the_brief(parts: tuple[Part, ...]) -> No
         *("WEFT_INSTANCE", "WEFT_LISTEN", "WEFT_METRICS_PORT", "WEFT_ETCD", "WEFT_ETCD_USER", "WEFT_XDS"),
         *("WEFT_CACHE", "WEFT_OTLP_ENDPOINT", "WEFT_TRACE_RATIO", "WEFT_SMTP", "WEFT_SECRETS", "WEFT_LOG_LEVEL"),
         *("WEFT_STATE", "WEFT_NETWORKS", "WEFT_CONSUMER_SAMPLE"),
+        *("WEFT_ARCHIVE", "WEFT_ARCHIVE_DAYS", "WEFT_REPORT_MEMORY_MB"),
     }
 
     assert expected == {name for name in env if name.startswith("WEFT_")}
@@ -209,7 +210,7 @@ def test_every_process_of_ours_is_watched_and_counted_as_heavy(parts: tuple[Part
     kinds = (Kind.SERVICE, Kind.WORKER, Kind.CONTROL_PLANE)
     ours = [part for part in parts if isinstance(part, Server) and part.kind in kinds]
 
-    assert 13 == len(ours)
+    assert 15 == len(ours)
     assert all(part.watched and part.heavy for part in ours)
 
 
