@@ -41,6 +41,10 @@ _ADD: Final = (
     "%(ids)s::uuid[], %(days)s::date[], %(types)s::text[], %(events)s::bigint[], %(bytes)s::bigint[])"
 )
 _LIVE: Final = "SELECT file_id, day, type, events, bytes FROM archive_files WHERE remove_time IS NULL"
+_CROWDED: Final = (
+    f"{_LIVE} AND (day, type) IN ("
+    "SELECT day, type FROM archive_files WHERE remove_time IS NULL GROUP BY day, type HAVING count(*) > 1)"
+)
 _LIVE_IN: Final = (
     f"{_LIVE} AND type = ANY(%(types)s::text[]) AND day >= coalesce(%(start)s::date, '0001-01-01'::date) "
     "AND day <= coalesce(%(end)s::date, '9999-12-31'::date) ORDER BY type, day, file_id"
@@ -99,6 +103,11 @@ def add(tx: Transaction, files: Sequence[File]) -> None:
 def live(tx: Transaction) -> list[File]:
     """Every file that counts."""
     return [_file(row) for row in tx.exec_driver_sql(_LIVE)]
+
+
+def crowded(tx: Transaction) -> list[File]:
+    """Every file that counts and is not the only one of its day and type."""
+    return [_file(row) for row in tx.exec_driver_sql(_CROWDED)]
 
 
 def live_in(tx: Transaction, types: Sequence[str], start: date | None, end: date | None) -> list[File]:

@@ -1,5 +1,7 @@
 """Questions to the archive, computed by the real engine in its own process, against a count by hand."""
 
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -183,3 +185,12 @@ def test_a_part_names_a_bounded_number_of_files() -> None:
     stages = plan([file(number, "a", 1) for number in range(2 * FILES_MAX + 1)])
 
     assert [FILES_MAX, FILES_MAX, 1] == [len(stage.files) for stage in stages]
+
+
+def test_no_worker_carries_what_only_the_process_that_computes_needs() -> None:
+    heavy = "{'duckdb', 'ibis', 'pandas', 'pyarrow'} & set(sys.modules)"
+    program = f"import sys, worker.__main__, worker.wiring; print(sorted({heavy}))"
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert "[]" == ran.stdout.strip()

@@ -28,6 +28,8 @@ from worker.manifest import File
 EVERY_S: Final = 30.0
 #: How long a file is left alone that does not count: longer than any transaction that may still name it.
 GRACE: Final = timedelta(hours=1)
+#: How often the disk is looked through for what does not count.
+SWEEP_EVERY_S: Final = 600.0
 #: So many files of about one size are merged into one; each event is written again once for each such step.
 FAN_IN: Final = 8
 #: A file of this size is left as it is.
@@ -81,6 +83,7 @@ class Upkeep:
         self._clock = clock
         self._passed = passed
         self._turned = time.monotonic()
+        self._swept = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archive-upkeep", daemon=True)
 
@@ -111,18 +114,20 @@ class Upkeep:
                 log.warning("archive_upkeep_waits", reason=str(error) or type(error).__name__)
 
     def turn(self) -> None:
-        """Expire, merge, and remove what does not count, once."""
+        """Expire and merge, once, and remove what does not count where it is time for that."""
         today = self._clock.now().astimezone(UTC).date()
         expired = inbox.transaction(self._database, lambda tx: manifest.expire(tx, today - self._keep))
         if expired:
             log.info("archive_days_expired", files=expired, before=str(today - self._keep))
-        files = inbox.transaction(self._database, manifest.live)
+        files = inbox.transaction(self._database, manifest.crowded)
         for group in due(files, today)[:_MERGES_MAX]:
             if self._stopping.is_set():
                 return
             self._turned = time.monotonic()
             self.merge(group)
-        self._sweep()
+        if time.monotonic() - self._swept >= SWEEP_EVERY_S:
+            self._sweep()
+            self._swept = time.monotonic()
 
     def merge(self, group: Sequence[File]) -> bool:
         """Put one file in the place of some; False where one of them counted no more."""

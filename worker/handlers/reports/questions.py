@@ -10,7 +10,7 @@ Amounts are whole minor units. A sum of those is wider than 64 bits in some engi
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 import ibis
@@ -21,6 +21,7 @@ from worker.handlers.reports.kinds import CANCELLED, PLACED
 _MOMENTS: Final = {PLACED: "place_time", CANCELLED: "cancel_time"}
 #: Columns that were added to the events since the first of them were archived.
 _LATER: Final = {"region_code": "string"}
+_MOMENT: Final = "timestamp('UTC', 6)"
 _NANOS_PER_MINOR: Final = 10_000_000
 _MINOR_PER_UNIT: Final = 100
 
@@ -31,11 +32,11 @@ Table = Any
 def part(kind: str, event_type: str, events: Table, *, start: date | None, end: date | None) -> Table:
     """What comes out of some events of one type, of those from the first day to the last one."""
     missing = {name: ibis.null(dtype) for name, dtype in _LATER.items() if name not in events.columns}
-    events = events.mutate(when=events[_MOMENTS[event_type]].cast("timestamp"), **missing)
+    events = events.mutate(when=events[_MOMENTS[event_type]], **missing)
     if start is not None:
-        events = events.filter(events.when >= ibis.timestamp(start.isoformat()))
+        events = events.filter(events.when >= _midnight(start))
     if end is not None and end < date.max:
-        events = events.filter(events.when < ibis.timestamp((end + timedelta(days=1)).isoformat()))
+        events = events.filter(events.when < _midnight(end + timedelta(days=1)))
     sign = 1 if event_type == PLACED else -1
     match kind:
         case "top_products":
@@ -76,7 +77,7 @@ def _products(events: Table, sign: int) -> Table:
         currency=item.unit_price.currency_code,
         # A name counts where the product was ordered, not where it was taken back.
         display_name=item.display_name if sign > 0 else ibis.null("string"),
-        named=lines.when if sign > 0 else ibis.null("timestamp"),
+        named=lines.when if sign > 0 else ibis.null(_MOMENT),
         pieces=item.quantity * sign,
         revenue=item.quantity * _minor(item.unit_price) * sign,
     )
@@ -138,8 +139,12 @@ def _minor(money: Any) -> Any:
     return money.units * _MINOR_PER_UNIT + (money.nanos / _NANOS_PER_MINOR).cast("int64")
 
 
+def _midnight(day: date) -> Any:
+    return ibis.literal(datetime.combine(day, time(), UTC), _MOMENT)
+
+
 def _month(moment: Any) -> Any:
-    return moment.truncate("M").cast("date")
+    return moment.cast("timestamp").truncate("M").cast("date")
 
 
 def _total(column: Any) -> Any:
