@@ -42,8 +42,10 @@ THRESHOLDS_MS: Final = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 
 #: Below it no replica is known to be new enough: its age is measured a few times a second.
 STALENESS_MIN: Final = timedelta(seconds=1)
 STALENESS_MAX: Final = timedelta(days=1)
-#: Work queues that a contract may name. Every event reaches `audit` without being told to.
-QUEUES: Final = ("analytics", "email")
+#: Work queues that a contract may name.
+QUEUES: Final = ("analytics", "email", "reports")
+#: Those that every event reaches without being told to.
+QUEUES_OF_ALL: Final = ("archive", "audit")
 #: Each different pause is a retry queue of every worker that receives the event.
 RETRY_PAUSE_MIN_S, RETRY_PAUSE_MAX_S, RETRY_PAUSES_MAX = 0.1, 3600.0, 8
 #: More deliveries only keep from a human what will not mend itself.
@@ -324,7 +326,8 @@ def event_is_routed(event: Event) -> Iterator[Violation]:
     for queue in policy.queues:
         if queue not in QUEUES:
             message = f"{event.full_name} goes to the queue {queue!r}"
-            fix = "remove it: every event reaches audit" if queue == "audit" else f"use one of {', '.join(QUEUES)}"
+            of_all = queue in QUEUES_OF_ALL
+            fix = f"remove it: every event reaches {queue}" if of_all else f"use one of {', '.join(QUEUES)}"
             yield Violation(queues, message, fix)
     if len(set(policy.queues)) < len(policy.queues):
         yield Violation(queues, f"{event.full_name} names a queue twice", "name each queue once")

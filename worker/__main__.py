@@ -1,27 +1,36 @@
 """The workers' processes, and what people ask of them.
 
-python -m worker relay|email|audit|analytics      be a worker until SIGTERM
-python -m worker migrate email|audit              bring a worker's database up to date
-python -m worker facts                            what workers have done
-python -m worker dlq list|show|replay             dead letters
-python -m worker verify-audit                     whether the audit log is whole
+python -m worker relay|email|audit|analytics|archive|reports      be a worker until SIGTERM
+python -m worker migrate email|audit                              bring a worker's database up to date
+python -m worker facts                                            what workers have done
+python -m worker dlq list|show|replay                             dead letters
+python -m worker verify-audit                                     whether the audit log is whole
+python -m worker reconcile                                        whether the roll-up is what the archive says
 """
 
 import argparse
 import json
 import sys
+import threading
 from collections.abc import Callable
-from typing import Final
+from dataclasses import asdict
+from datetime import UTC
+from typing import Any, Final
 
 from svc.chassis import lifecycle, migrate, telemetry
+from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Secrets, Settings, read
+from svc.chassis.context import Deadline
 from svc.chassis.errors import AppError
-from worker import operating, wiring
+from worker import config, operating, wiring
 from worker.deadletter import Choice
 from worker.errors import Outage
 
 _LIMIT: Final = 50
 _EVERYTHING: Final = 10**9
+
+#: Longest that `reconcile` waits for events that are on their way to the archive.
+ARRIVE_S: Final = 60.0
 
 
 def main() -> int:
@@ -43,8 +52,8 @@ def main() -> int:
         print(f"weft: {error}", file=sys.stderr)
         return lifecycle.EXIT_FAILED
     if said is not None:
-        print(json.dumps(said))
-    return 0
+        print(json.dumps(said, default=str))
+    return 0 if arguments.holds(said) else lifecycle.EXIT_FAILED
 
 
 def _migrate(arguments: argparse.Namespace, secrets: Secrets) -> None:
@@ -72,6 +81,26 @@ def _verify_audit(arguments: argparse.Namespace, secrets: Secrets) -> object:
     return operating.verify_audit(secrets, arguments.noted, progress)
 
 
+def _reconcile(_arguments: argparse.Namespace, secrets: Secrets) -> object:
+    # Here and not above: it brings Arrow with it, and workers are not to carry its 70 MB.
+    from worker import reconcile
+
+    settings = config.Archive.read()
+    snapshot = wiring.read_archive(secrets, reconcile.read)
+    waited, ticking = Deadline.after(ARRIVE_S), threading.Event()
+    while (late := wiring.read_archive(secrets, lambda tx: reconcile.arrived(tx, snapshot))) is None:
+        if waited.expired():
+            return {"even": False, "unarchived": len(snapshot.unarchived), "differences": []}
+        ticking.wait(0.5)
+    since = reconcile.whole_since(SystemClock().now().astimezone(UTC).date(), settings.keep)
+    found = [asdict(one) for one in reconcile.differences(snapshot, late, settings.events, since=since)]
+    return {"even": not found, "unarchived": 0, "differences": found}
+
+
+def _is_even(said: Any) -> bool:
+    return bool(said["even"])
+
+
 def _workers(arguments: argparse.Namespace) -> list[str]:
     return [arguments.queue] if arguments.queue else list(operating.WORKERS)
 
@@ -84,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m worker", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.set_defaults(holds=lambda said: True)
     commands = parser.add_subparsers(dest="command", required=True)
     for worker in wiring.BUILDERS:
         commands.add_parser(worker, help=f"be the {worker} worker until SIGTERM")
@@ -99,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a head that an earlier walk has named; repeatable",
     )  # fmt: skip
     audit.set_defaults(answer=_verify_audit)
+    reconcile = commands.add_parser("reconcile", help="compare the roll-up of sales with the archive of all events")
+    reconcile.set_defaults(answer=_reconcile, holds=_is_even)
     return parser
 
 

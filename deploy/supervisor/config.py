@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 """The clone the code runs from."""
 
 KNOWN = (
+    "WEFT_ARCHIVE_DAYS",
     "WEFT_AUTOSCALE",
     "WEFT_CONSUMER_SAMPLE",
     "WEFT_DATA",
@@ -26,6 +27,7 @@ KNOWN = (
     "WEFT_OTLP_ENDPOINT",
     "WEFT_PORT_BASE",
     "WEFT_PROFILE",
+    "WEFT_REPORT_MEMORY_MB",
     "WEFT_TLS_CERT",
     "WEFT_TLS_KEY",
     "WEFT_TRACE_RATIO",
@@ -33,6 +35,7 @@ KNOWN = (
 """Variables a user may set."""
 
 PER_PROCESS = (
+    "WEFT_ARCHIVE",
     "WEFT_CACHE",
     "WEFT_ETCD",
     "WEFT_ETCD_USER",
@@ -64,6 +67,12 @@ PRODUCTION_TRACE_RATIO = 0.05
 CONSUMER_SAMPLE = 20
 CONSUMER_SAMPLE_MAX = 1_000_000
 
+ARCHIVE_DAYS = 400
+ARCHIVE_DAYS_MAX = 36_500
+REPORT_MEMORY_MB = 256
+REPORT_MEMORY_MB_LEAST = 64
+REPORT_MEMORY_MB_MAX = 1_048_576
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -93,6 +102,10 @@ class Settings:
     """OTLP/gRPC endpoint that gets the spans instead of our own sink; empty = our own."""
     consumer_sample: int = CONSUMER_SAMPLE
     """Services look at one call in so many for the fields its consumer uses; 0: at none, and workers note nothing."""
+    archive_days: int = ARCHIVE_DAYS
+    """Days that events are kept in the archive: a year, and the month to compare with."""
+    report_memory_mb: int = REPORT_MEMORY_MB
+    """Most memory of a report's question, in MiB; what does not fit is spilled to the disk."""
     autoscale: bool = True
     """Whether services and workers are sized by their load, within the bounds of `desired.py`."""
 
@@ -134,6 +147,10 @@ class Settings:
             trace_ratio=_ratio(env, "WEFT_TRACE_RATIO", PRODUCTION_TRACE_RATIO if production else 1.0),
             otlp_endpoint=_collector(env),
             consumer_sample=_sample(env),
+            archive_days=_whole(env, "WEFT_ARCHIVE_DAYS", ARCHIVE_DAYS, (1, ARCHIVE_DAYS_MAX)),
+            report_memory_mb=_whole(
+                env, "WEFT_REPORT_MEMORY_MB", REPORT_MEMORY_MB, (REPORT_MEMORY_MB_LEAST, REPORT_MEMORY_MB_MAX)
+            ),
             autoscale=_switch(env, "WEFT_AUTOSCALE"),
         )
 
@@ -207,6 +224,14 @@ def _sample(environ: Mapping[str, str]) -> int:
             f"WEFT_CONSUMER_SAMPLE={text} is not a sample; give 20 for one call in 20, 0 for none, at most "
             f"{CONSUMER_SAMPLE_MAX}"
         )
+    return int(text)
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, bounds: tuple[int, int]) -> int:
+    text = environ.get(name) or str(default)
+    least, most = bounds
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ConfigError(f"{name}={text} is not a whole number from {least} to {most}")
     return int(text)
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from deploy.supervisor import lane
 from deploy.supervisor.autoscale import Bounds
-from deploy.supervisor.config import CONSUMER_SAMPLE, Settings
+from deploy.supervisor.config import ARCHIVE_DAYS, CONSUMER_SAMPLE, REPORT_MEMORY_MB, Settings
 from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.lane import LaneSpec
@@ -29,13 +29,15 @@ DEFAULT_SIZES: Mapping[str, int] = {
     "email": 1,
     "audit": 1,
     "analytics-worker": 1,
+    "archive": 1,
+    "reports": 1,
     "gateway": 2,
 }
 """Instances of everything that can have more than one."""
 
 SCALABLE: tuple[str, ...] = (
     *("identity", "catalog", "orders", "analytics"),
-    *("relay", "email", "audit", "analytics-worker"),
+    *("relay", "email", "audit", "analytics-worker", "archive", "reports"),
     "gateway",
 )
 """What may be resized while the mesh runs: nobody knows these by a list that is read at the start."""
@@ -82,6 +84,8 @@ class Desired:
     trace_ratio: float = 1.0
     otlp_endpoint: str = ""
     consumer_sample: int = CONSUMER_SAMPLE
+    archive_days: int = ARCHIVE_DAYS
+    report_memory_mb: int = REPORT_MEMORY_MB
     ephemeral: bool = False
     """A test's mesh: no fsync, and every process dies with the daemon, the daemon with its parent."""
     lanes: Mapping[str, LaneSpec] = field(default_factory=dict)
@@ -118,6 +122,8 @@ class Desired:
             trace_ratio=settings.trace_ratio,
             otlp_endpoint=settings.otlp_endpoint,
             consumer_sample=settings.consumer_sample,
+            archive_days=settings.archive_days,
+            report_memory_mb=settings.report_memory_mb,
             ephemeral=ephemeral,
         )
 

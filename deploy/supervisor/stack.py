@@ -41,7 +41,7 @@ from weft_protos import lanes
 
 SERVICES = ("identity", "catalog", "orders", "analytics")
 """Identity first: the others and the gateways wait for its public keys."""
-WORKERS = ("relay", "email", "audit", "analytics-worker")
+WORKERS = ("relay", "email", "audit", "analytics-worker", "archive", "reports")
 MIGRATED_BY_WORKER = ("email", "audit")
 REGISTRY = ("etcd-1", "etcd-2", "etcd-3")
 """Three members go on when one is gone; five would only make every write dearer."""
@@ -156,6 +156,9 @@ class Stack:
             trace_ratio=desired.trace_ratio,
             log_level=desired.log_level,
             consumer_sample=desired.consumer_sample,
+            archive=self._layout.home("archive"),
+            archive_days=desired.archive_days,
+            report_memory_mb=desired.report_memory_mb,
         )
 
     def _broker(self) -> list[Part]:
@@ -305,6 +308,8 @@ class Stack:
             "email": ("migrate-email", "mail"),
             "audit": ("migrate-audit",),
             "analytics-worker": ("migrate-analytics",),
+            "archive": ("migrate-analytics",),
+            "reports": ("migrate-analytics",),
         }
         return [
             python.server(

@@ -5,11 +5,13 @@
 
 from collections.abc import Sequence
 
-from svc.analytics.rpc import AnalyticsHandler
-from svc.analytics.store import Store
+from svc.analytics.rpc import AnalyticsHandler, answer
+from svc.analytics.store import ReportStore, Store
 from svc.analytics.usecases import Ports
-from svc.chassis import retention
+from svc.chassis import idempotency, outbox, retention
+from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError
+from svc.chassis.pages import PageTokens
 from svc.chassis.resources import Resources
 from svc.chassis.server import Service
 from weft.analytics.v1 import analytics_pb2
@@ -20,6 +22,15 @@ def build(resources: Resources) -> Sequence[Service]:
     database = resources.database
     if database is None:
         raise ConfigError(f"{resources.settings.secrets.secrets}: there is no file database-analytics.url")
-    retention.sweep(resources, database, retention.INBOX)
-    handler = AnalyticsHandler(Ports(reads=database, store=Store()))
+    retention.sweep(resources, database, retention.INBOX, retention.IDEMPOTENCY)
+    ports = Ports(
+        transactions=database,
+        sales=Store(),
+        reports=ReportStore(),
+        idempotency=idempotency,
+        append=outbox.append,
+        answer=answer,
+        clock=SystemClock(),
+    )
+    handler = AnalyticsHandler(ports, PageTokens(resources.settings.secrets.cache_key()))
     return [(analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"], handler)]

@@ -88,6 +88,10 @@ EVENTS_HANDLED: Final = Counter(
 )
 QUEUE_DEPTH: Final = Gauge("weft_queue_depth", "Messages in the queue.", ["queue"])
 
+REPORTS: Final = Counter(
+    "weft_reports_total", "Reports that a worker took, by what became of them.", ["kind", "outcome"]
+)
+
 REGISTRATION_STATE: Final = Gauge(
     "weft_registration_state", "1 while the instance is registered under a live lease.", ["service", "instance"]
 )

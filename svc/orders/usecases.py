@@ -8,7 +8,7 @@ same ones.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn, Protocol, TypeVar
 
 from svc.chassis import hot_keys as hot
@@ -152,16 +152,19 @@ class Ports:
     clock: Clock
 
 
-def place_order(ports: Ports, lines: Sequence[Line], *, request_id: str, call: CallContext) -> bytes:
+def place_order(
+    ports: Ports, lines: Sequence[Line], *, region_code: str = "", request_id: str, call: CallContext
+) -> bytes:
     """Order `lines` at the catalog's prices and take them from stock: all of it, or nothing."""
     key = _key(request_id, call)
     try:
         products = _products(ports, lines, call=call)
-        order = model.build_order(
+        built = model.build_order(
             lines, products, order_id=new_id(), user_id=call.caller.subject, now=ports.clock.now()
         )
     except AppError as refusal:
         return _first_answer(ports, key, refusal, call=call)
+    order = replace(built, region_code=region_code)
     answer = ports.answers.order(order)
     placed = events.order_placed(order, call=call)
 

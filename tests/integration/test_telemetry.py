@@ -37,6 +37,7 @@ HOPS: Final = frozenset(
         (("catalog", BATCH_GET), ("catalog", "db.transaction")),
         (("orders", PLACE), ("orders", "db.transaction")),
         (("orders", PLACE), PUBLISH),
+        (PUBLISH, ("archive", "weft.archive process")),
         (PUBLISH, ("audit", "weft.audit process")),
         (PUBLISH, ("email", "weft.email process")),
         (PUBLISH, ("analytics-worker", "weft.analytics process")),
@@ -165,7 +166,7 @@ def test_one_trace_shows_every_hop_of_an_order_under_the_clients_own_span(
     assert [] == orphans(trace, journey)
     assert {"gateway"} == {root["service"] for root in trace["spans"]}
     assert len(spans) == trace["span_count"] == len({span["span_id"] for span in spans})
-    expected = {"gateway", "identity", "catalog", "orders", "relay", "audit", "email", "analytics-worker"}
+    expected = {"gateway", "identity", "catalog", "orders", "relay", "archive", "audit", "email", "analytics-worker"}
     assert expected == set(trace["services"])
     (placed,) = [span for span in spans if (span["service"], span["name"]) == ("orders", PLACE)]
     assert ("OK", journey.customer.id) == tuple(

@@ -20,8 +20,8 @@ from google.protobuf.descriptor import Descriptor
 
 from weft_protos import policy
 
-#: Bound to every routing key: each event has its record, whatever its policy names.
-AUDIT: Final = "audit"
+#: Bound to every routing key: each event has its record and is archived, whatever its policy names.
+OF_ALL: Final = ("archive", "audit")
 EVERY_ROUTING_KEY: Final = "#"
 
 #: Times a message is handed out again because its consumer vanished before settling it; then the broker itself makes
@@ -81,8 +81,8 @@ class WorkQueue:
 
 def work_queue(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> WorkQueue:
     """The queue of one kind of worker: `email` -> `weft.email`."""
-    policies = [one for one in map(policy.event_policy, events) if one is not None and worker in (AUDIT, *one.queues)]
-    keys = {EVERY_ROUTING_KEY} if worker == AUDIT else {one.routing_key for one in policies}
+    policies = [one for one in map(policy.event_policy, events) if one is not None and worker in (*OF_ALL, *one.queues)]
+    keys = {EVERY_ROUTING_KEY} if worker in OF_ALL else {one.routing_key for one in policies}
     # What no contract knows has the pauses of a contract that says nothing.
     pauses = {pause for one in (*policies, None) for pause in policy.retry_pauses(one)}
     return WorkQueue(f"weft.{worker}", tuple(sorted(keys)), tuple(sorted(pauses)))
@@ -91,13 +91,13 @@ def work_queue(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> Wor
 def event_types(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> tuple[str, ...]:
     """What one kind of worker consumes: full names of the events."""
     policies = {event.full_name: policy.event_policy(event) for event in events}
-    return tuple(name for name, one in policies.items() if one is not None and worker in (AUDIT, *one.queues))
+    return tuple(name for name, one in policies.items() if one is not None and worker in (*OF_ALL, *one.queues))
 
 
 def work_queues(events: Sequence[Descriptor] = policy.EVENTS) -> tuple[WorkQueue, ...]:
-    """Every work queue that the contracts name, and the audit queue, by name."""
+    """Every work queue that the contracts name, and those of all events, by name."""
     policies = filter(None, map(policy.event_policy, events))
-    workers = {AUDIT} | {worker for one in policies for worker in one.queues}
+    workers = set(OF_ALL) | {worker for one in policies for worker in one.queues}
     return tuple(work_queue(worker, events) for worker in sorted(workers))
 
 

@@ -11,6 +11,7 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescrip
 from google.protobuf.descriptor_pb2 import MessageOptions, MethodOptions, ServiceOptions
 
 from weft.analytics.v1 import analytics_pb2
+from weft.analytics.v1 import events_pb2 as analytics_events_pb2
 from weft.catalog.v1 import catalog_pb2
 from weft.catalog.v1 import events_pb2 as catalog_events_pb2
 from weft.identity.v1 import events_pb2 as identity_events_pb2
@@ -30,6 +31,7 @@ FILES: Final[tuple[FileDescriptor, ...]] = (
     orders_pb2.DESCRIPTOR,
     orders_events_pb2.DESCRIPTOR,
     analytics_pb2.DESCRIPTOR,
+    analytics_events_pb2.DESCRIPTOR,
 )
 
 #: The most bytes of a request whose contract says no less, and the most that a contract may say. 500 items of an order

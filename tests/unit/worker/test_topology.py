@@ -7,14 +7,17 @@ from worker.amqp.topology import routing_keys, work_queue, work_queues
 from worker.retry import ladder
 
 
-def test_each_worker_that_an_event_names_has_a_queue_and_audit_has_one_anyway() -> None:
+def test_each_worker_that_an_event_names_has_a_queue_and_those_of_all_events_have_one_anyway() -> None:
     named = {queue for event in policy.EVENTS for queue in (policy.event_policy(event) or event).queues}
 
-    assert sorted(f"weft.{worker}" for worker in {"audit"} | named) == [queue.name for queue in work_queues()]
+    assert sorted(f"weft.{worker}" for worker in {"archive", "audit"} | named) == [
+        queue.name for queue in work_queues()
+    ]
 
 
-def test_audit_is_bound_to_everything() -> None:
-    assert ("#",) == work_queue("audit").routing_keys
+@pytest.mark.parametrize("worker", ["archive", "audit"])
+def test_archive_and_audit_are_bound_to_everything(worker: str) -> None:
+    assert ("#",) == work_queue(worker).routing_keys
 
 
 def test_a_queue_is_bound_to_the_events_that_name_it() -> None:

@@ -517,7 +517,7 @@ class EventPolicy(_message.Message):
     MAX_DELIVERIES_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
-    """AMQP topic, `<service>.<noun>.<verb>`; every event also reaches the audit log."""
+    """AMQP topic, `<service>.<noun>.<verb>`; every event also reaches the audit log and the archive."""
     ordering_key: _builtins.str
     """The field whose value orders events: two events with one value are published in the order they were written."""
     max_deliveries: _builtins.int
@@ -526,7 +526,7 @@ class EventPolicy(_message.Message):
     """
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The work queues that receive the event beside `audit`: `email`, `analytics`."""
+        """The work queues that receive the event beside `archive` and `audit`: `email`, `analytics`, `reports`."""
 
     @_builtins.property
     def retry_after(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
