@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -414,7 +414,7 @@ def run(layout: Layout, *, takeovers: int) -> int:
 
     async def live() -> int:
         desired = Desired.read(layout.desired)
-        rng = random.Random()
-        return await Daemon(layout, desired, now=lambda: datetime.now(UTC), rng=rng, takeovers=takeovers).run()
+        rng, own = random.Random(), replace(layout, ha=desired.ha)
+        return await Daemon(own, desired, now=lambda: datetime.now(UTC), rng=rng, takeovers=takeovers).run()
 
     return asyncio.run(live())

@@ -6,6 +6,8 @@ etcd-form > etcd x3 > etcd-auth > publish (also after compile) ─┐
 postgres > databases > migrate-* > services ────────────────────┘
                                  > workers       (also after rabbitmq)
 memcached, trace and mail sinks, prometheus      (need nothing)
+
+In the profile `ha` rabbitmq and postgres are three each, and postgres is behind etcd-auth: Patroni elects its leader there.
 """
 
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from deploy.supervisor.servers import (
     etcd,
     etcd_cluster,
     memcached,
+    patroni,
     postgres,
     prometheus,
     python,
@@ -37,6 +40,11 @@ WORKERS = ("relay", "email", "audit", "analytics-worker")
 MIGRATED_BY_WORKER = ("email", "audit")
 REGISTRY = ("etcd-1", "etcd-2", "etcd-3")
 """Three members go on when one is gone; five would only make every write dearer."""
+_BROKERS = {
+    False: (("rabbitmq-1", "weft@localhost"),),
+    True: tuple((f"rabbitmq-{number}", f"weft-{number}@localhost") for number in (1, 2, 3)),
+}
+"""Nodes of the broker, with and without the profile `ha`, by their names in the Erlang world."""
 
 
 class Stack:
@@ -56,8 +64,14 @@ class Stack:
             self.gateway_port = self._edge_port("gateway", desired.gateway_port, "WEFT_GATEWAY_PORT")
         self.gateway_tls_port = self._edge_port("gateway.tls", desired.gateway_tls_port, "WEFT_GATEWAY_TLS_PORT")
         self._members = tuple(etcd.Member(name, ports.get(name), ports.get(f"{name}.peer")) for name in REGISTRY)
-        self._database_port = ports.get("postgres-1")
-        self._broker_port = ports.get("rabbitmq-1")
+        self._databases = tuple(
+            patroni.Member(name, ports.get(name), ports.get(f"{name}.api") if desired.ha else 0)
+            for name in ("postgres-1", "postgres-2", "postgres-3")[: 3 if desired.ha else 1]
+        )
+        self._brokers = tuple(
+            rabbitmq.Node(name, erlang, ports.get(name), ports.get(f"{name}.distribution"))
+            for name, erlang in _BROKERS[desired.ha]
+        )
         self._http_ports = {name: ports.get(f"{name}.http") for name in ("prometheus", "traces", "mail")}
         self._otlp_port = ports.get("traces.otlp")
         self._smtp_port = ports.get("mail.smtp")
@@ -108,8 +122,8 @@ class Stack:
     def write_secrets(self) -> None:
         """Make or renew every credential file that processes read."""
         self._secrets.make_application_secrets()
-        self._secrets.write_database_urls(self._database_port)
-        self._secrets.write_amqp_url(self._broker_port)
+        self._secrets.write_database_urls([member.port for member in self._databases])
+        self._secrets.write_amqp_url([node.port for node in self._brokers])
 
     def _edge_port(self, name: str, wanted: int, variable: str) -> int:
         if self._desired.free_ports:
@@ -144,21 +158,22 @@ class Stack:
 
     def _broker(self) -> list[Part]:
         epmd_port = self._ports.get("epmd")
-        return [
-            rabbitmq.epmd(self._layout, self._account, port=epmd_port),
+        nodes = [
             rabbitmq.server(
-                "rabbitmq-1",
+                node,
                 self._layout,
                 self._account,
-                port=self._broker_port,
-                distribution_port=self._ports.get("rabbitmq-1.distribution"),
+                cluster=self._brokers,
                 epmd_port=epmd_port,
                 password=self._secrets.password("rabbitmq"),
-            ),
+                cookie=self._secrets.cookie(),
+            )
+            for node in self._brokers
         ]
+        return [rabbitmq.epmd(self._layout, self._account, port=epmd_port), *nodes]
 
     def _registry(self) -> list[Part]:
-        passwords = etcd.Passwords(root=self._secrets.password("etcd-root"), user=self._secrets.password("etcd"))
+        passwords = etcd.Passwords(root=self._secrets.password("etcd-root"), users=self._etcd_users())
 
         async def form() -> None:
             await etcd_cluster.form(self._members, self._layout, self._account)
@@ -173,21 +188,23 @@ class Stack:
         ]
         return [formed, *servers, Task(name="etcd-auth", run=enable_authentication, after=REGISTRY)]
 
+    def _etcd_users(self) -> tuple[etcd.User, ...]:
+        ours = etcd.User(etcd.USER, self._secrets.password("etcd"), etcd.PREFIX)
+        if not self._desired.ha:
+            return (ours,)
+        return ours, etcd.User(patroni.ETCD_USER, self._secrets.password("etcd-patroni"), patroni.NAMESPACE)
+
     def _database(self) -> list[Part]:
         password = self._secrets.password("postgres")
         owners = [postgres.Owner(name, self._secrets.password(f"database-{name}")) for name in DATABASES]
+        members = self._databases
 
         async def ensure_databases() -> None:
-            await postgres.ensure_databases(self._database_port, password, owners)
+            if self._desired.ha:
+                await patroni.bring_up_to_date(members, self._secrets.password("patroni"))
+            await postgres.ensure_databases([member.port for member in members], password, owners)
 
-        server = postgres.server(
-            "postgres-1",
-            self._layout,
-            self._account,
-            port=self._database_port,
-            password=password,
-            durable=not self._desired.ephemeral,
-        )
+        servers = self._patroni_members() if self._desired.ha else [self._single_database(password)]
         migrations = [
             python.task(
                 f"migrate-{name}",
@@ -197,7 +214,34 @@ class Stack:
             )
             for name in DATABASES
         ]
-        return [server, Task(name="databases", run=ensure_databases, after=("postgres-1",)), *migrations]
+        ensured = Task(name="databases", run=ensure_databases, after=tuple(server.name for server in servers))
+        return [*servers, ensured, *migrations]
+
+    def _single_database(self, password: str) -> Server:
+        return postgres.server(
+            self._databases[0].name,
+            self._layout,
+            self._account,
+            port=self._databases[0].port,
+            password=password,
+            durable=not self._desired.ephemeral,
+        )
+
+    def _patroni_members(self) -> list[Server]:
+        cluster = patroni.Cluster(
+            etcd=self._surroundings.etcd,
+            passwords=patroni.Passwords(
+                superuser=self._secrets.password("postgres"),
+                replicator=self._secrets.password("postgres-replicator"),
+                api=self._secrets.password("patroni"),
+                etcd=self._secrets.password("etcd-patroni"),
+            ),
+            durable=not self._desired.ephemeral,
+        )
+        return [
+            patroni.server(member, self._layout, self._account, cluster=cluster, after=("etcd-auth",))
+            for member in self._databases
+        ]
 
     def _caches(self) -> list[Part]:
         return [
@@ -275,7 +319,8 @@ class Stack:
                 self._instance(name, worker, Kind.WORKER),
                 self._surroundings,
                 arguments=("worker", worker.removesuffix("-worker")),
-                after=("rabbitmq-1", *needs[worker]),
+                # All of them: a queue has its members among the nodes that are there when it is declared.
+                after=(*(node.name for node in self._brokers), *needs[worker]),
             )
             for worker in WORKERS
             for name in self._names(worker)

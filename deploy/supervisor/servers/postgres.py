@@ -84,8 +84,16 @@ def _settings(port: int, socket: Path, *, durable: bool) -> tuple[str, ...]:
     settings = {
         "listen_addresses": HOST,
         "port": str(port),
-        "unix_socket_directories": str(socket),  # the default belongs to the system's own server
         "max_connections": str(CONNECTIONS_MAX),
+        **parameters(socket, durable=durable),
+    }
+    return tuple(argument for name, value in settings.items() for argument in ("-c", f"{name}={value}"))
+
+
+def parameters(socket: Path, *, durable: bool) -> dict[str, str]:
+    """Settings of a server, however it is run."""
+    settings = {
+        "unix_socket_directories": str(socket),  # the default belongs to the system's own server
         "shared_buffers": "128MB",
         "timezone": "UTC",
         "log_timezone": "UTC",
@@ -96,7 +104,7 @@ def _settings(port: int, socket: Path, *, durable: bool) -> tuple[str, ...]:
     }
     if not durable:
         settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    return tuple(argument for name, value in settings.items() for argument in ("-c", f"{name}={value}"))
+    return settings
 
 
 async def _initialise(name: str, layout: Layout, account: Account | None, *, password: str) -> None:
@@ -129,14 +137,24 @@ async def _initialise(name: str, layout: Layout, account: Account | None, *, pas
     draft.rename(home / "cluster")
 
 
-async def ensure_databases(port: int, password: str, owners: Sequence[Owner]) -> None:
-    """Make every role and database that is missing, and set every password to what it should be."""
-    await asyncio.to_thread(_ensure_databases, port, password, owners)
+async def ensure_databases(ports: Sequence[int], password: str, owners: Sequence[Owner]) -> None:
+    """Make every role and database that is missing, and set every password to what it should be.
+
+    `ports`: of the one server, or of the members of a cluster, whose leader is looked for. Raises psycopg.Error.
+    """
+    await asyncio.to_thread(_ensure_databases, ports, password, owners)
 
 
-def _ensure_databases(port: int, password: str, owners: Sequence[Owner]) -> None:
+def _ensure_databases(ports: Sequence[int], password: str, owners: Sequence[Owner]) -> None:
     with psycopg.connect(
-        host=HOST, port=port, user=SUPERUSER, password=password, dbname="postgres", autocommit=True, connect_timeout=10
+        host=",".join(HOST for _ in ports),
+        port=",".join(map(str, ports)),
+        target_session_attrs="read-write",
+        user=SUPERUSER,
+        password=password,
+        dbname="postgres",
+        autocommit=True,
+        connect_timeout=10,
     ) as connection:
         roles = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
         databases = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}

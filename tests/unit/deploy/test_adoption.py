@@ -84,7 +84,7 @@ def test_a_killed_supervisor_is_replaced_and_its_processes_run_on(mesh: Mesh, fo
     assert after.supervisor != standby(folder).pid
     assert mesh.stop()
     assert [] == [pid for pid in pids(after).values() if pid and procfs.start_time(pid)]
-    eventually(lambda: not procfs.session_leaders_writing_to(Layout(folder).log))
+    eventually(lambda: not procfs.writing_to(Layout(folder).log))
 
 
 def test_what_died_meanwhile_is_started_and_what_dies_later_too(mesh: Mesh) -> None:
@@ -193,7 +193,7 @@ def test_stopping_while_nobody_supervises_leaves_nothing(mesh: Mesh, folder: Pat
 
     assert mesh.stop()
 
-    eventually(lambda: not procfs.session_leaders_writing_to(Layout(folder).log))
+    eventually(lambda: not procfs.writing_to(Layout(folder).log))
     assert not mesh.stop()
 
 

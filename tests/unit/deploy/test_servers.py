@@ -58,7 +58,9 @@ def test_etcds_data_is_formed_anew_only_where_it_is_not_that_of_one_cluster(
 
 
 def test_etcd_passwords_are_never_shown() -> None:
-    assert "Passwords(...)" == repr(etcd.Passwords("root", "user"))
+    user = etcd.User("weft", "hunter2", "/weft/")
+
+    assert ("Passwords(...)", True) == (repr(etcd.Passwords("root", (user,))), "hunter2" not in repr(user))
 
 
 def test_postgres_is_stopped_by_sigint_and_keeps_its_socket_at_home(tmp_path: Path) -> None:
