@@ -128,6 +128,7 @@ class Daemon:
             keeping = [
                 asyncio.create_task(self._keep_certificate(self._stack.certificate), name="certificate"),
                 asyncio.create_task(self._autoscaler.run(), name="autoscaler"),
+                asyncio.create_task(self._stack.leadership.keep(self._brokers), name="broker-leader"),
             ]
             for chore in keeping:
                 chore.add_done_callback(_tell_of_fault)
@@ -250,6 +251,15 @@ class Daemon:
             for part in self._supervisor.processes()
             if part.service == service and part.pid is not None and part.state == "ready"
         ]
+
+    def _brokers(self) -> Mapping[str, int]:
+        """Nodes of the broker that are ready."""
+        assert self._supervisor is not None
+        return {
+            part.name: part.pid
+            for part in self._supervisor.processes()
+            if part.service == "rabbitmq" and part.pid is not None and part.state == "ready"
+        }
 
     def _sizes(self) -> Mapping[str, messages.Size]:
         auto = {name: str(bounds) for name, bounds in self._desired.auto.items()}

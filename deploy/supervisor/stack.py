@@ -7,10 +7,11 @@ postgres > databases > migrate-* > services ────────────
                                  > workers       (also after rabbitmq)
 memcached, trace and mail sinks, prometheus      (need nothing)
 
-In the profile `ha` rabbitmq and postgres are three each, and postgres is behind etcd-auth: Patroni elects its leader there.
+In the profile `ha` rabbitmq and postgres are three each, and postgres waits for etcd-auth: Patroni elects there.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from deploy.supervisor import graph
 from deploy.supervisor.account import Account
@@ -33,6 +34,7 @@ from deploy.supervisor.servers import (
     python,
     rabbitmq,
 )
+from deploy.supervisor.servers.rabbitmq_leader import Leadership
 
 SERVICES = ("identity", "catalog", "orders", "analytics")
 """Identity first: the others and the gateways wait for its public keys."""
@@ -72,6 +74,7 @@ class Stack:
             rabbitmq.Node(name, erlang, ports.get(name), ports.get(f"{name}.distribution"))
             for name, erlang in _BROKERS[desired.ha]
         )
+        self.leadership = Leadership(self._brokers, layout, account, epmd_port=ports.get("epmd"))
         self._http_ports = {name: ports.get(f"{name}.http") for name in ("prometheus", "traces", "mail")}
         self._otlp_port = ports.get("traces.otlp")
         self._smtp_port = ports.get("mail.smtp")
@@ -167,6 +170,7 @@ class Stack:
                 epmd_port=epmd_port,
                 password=self._secrets.password("rabbitmq"),
                 cookie=self._secrets.cookie(),
+                role=partial(self.leadership.role, node.name),
             )
             for node in self._brokers
         ]

@@ -98,7 +98,9 @@ class _Member:
     async def check(self) -> Answer:
         """`/patroni` says the role, `/readiness` and `/liveness` decide. Raises NoAnswerError."""
         state = await asyncio.to_thread(_get, self.port, "/patroni")
-        self._role = "leader" if json.loads(state.body or b"{}").get("role") in ("master", "primary") else "member"
+        told = json.loads(state.body or b"{}")
+        leads = told.get("role") in ("master", "primary") and told.get("state") == "running"
+        self._role = "leader" if leads else "member"
         answer = await asyncio.to_thread(_get, self.port, "/liveness" if self._started else "/readiness")
         if answer.status != HTTPStatus.OK:
             return Answer.REFUSING
@@ -180,12 +182,10 @@ def postmaster(data: Path) -> int | None:
     """Pid of the server that runs on a data directory, whoever started it; None where there is none."""
     try:
         pid = int((data / "postmaster.pid").read_text().partition("\n")[0])
-        ours = (
-            Path(os.readlink(f"/proc/{pid}/cwd")) == data and Path(os.readlink(f"/proc/{pid}/exe")).name == "postgres"
-        )
+        runs, where = os.readlink(f"/proc/{pid}/exe"), os.readlink(f"/proc/{pid}/cwd")
     except (OSError, ValueError):
         return None
-    return pid if ours else None
+    return pid if (Path(runs).name, Path(where)) == ("postgres", data) else None
 
 
 def configure(member: Member, home: Path, cluster: Cluster) -> Mapping[str, Any]:
@@ -220,6 +220,7 @@ def configure(member: Member, home: Path, cluster: Cluster) -> Mapping[str, Any]
             ],
         },
         "postgresql": _postgresql(member, home, cluster),
+        "watchdog": {"mode": "off"},  # the supervisor is: it ends the server of a Patroni that died
     }
 
 

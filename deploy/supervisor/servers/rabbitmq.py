@@ -9,7 +9,7 @@ as long with them.
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,12 +77,15 @@ def server(
     epmd_port: int,
     password: str,
     cookie: str,
+    role: str | Callable[[], str] = "leader",
 ) -> Server:
     """One node of a cluster, which may be all there is; one user, one virtual host.
 
-    At their first start all of them have to come up together: the first one forms the cluster, the others join it.
+    A node that has no data yet starts behind the first one, which it joins; while both form their tables, neither finds
+    the other. From then on all start together, since each may have to wait for one that was stopped later.
     """
     home = layout.home(node.name)
+    joins = node is not cluster[0] and not (home / "mnesia" / node.erlang).exists()
     configuration = home / "rabbitmq.conf"
 
     async def prepare() -> None:
@@ -90,7 +93,7 @@ def server(
         layout.write(home / ".erlang.cookie", cookie, account).chmod(0o400)
         layout.write(home / "definitions.json", definitions(password), account)
         layout.write(home / "enabled_plugins", "[].\n", account)
-        layout.write(configuration, render(node.port, home, cluster=cluster), account)
+        layout.write(configuration, render(node, home, cluster=cluster), account)
 
     return Server(
         name=node.name,
@@ -104,9 +107,9 @@ def server(
         ),
         probe=Amqp(node.port),
         ports=(node.port, node.distribution_port),
-        after=("epmd",),
+        after=("epmd", cluster[0].name) if joins else ("epmd",),
         prepare=prepare,
-        role="leader" if len(cluster) == 1 else "member",
+        role=role,
         grace_s=30.0,
         start_timeout_s=START_TIMEOUT_S,
     )
@@ -133,10 +136,10 @@ def _environ(node: Node, home: Path, configuration: Path, *, epmd_port: int) -> 
     }
 
 
-def render(port: int, home: Path, *, cluster: Sequence[Node] = ()) -> str:
+def render(node: Node, home: Path, *, cluster: Sequence[Node] = ()) -> str:
     """rabbitmq.conf."""
     return (
-        f"listeners.tcp.1 = {HOST}:{port}\n"
+        f"listeners.tcp.1 = {HOST}:{node.port}\n"
         f"load_definitions = {home / 'definitions.json'}\n"
         "log.console = true\n"
         "log.console.level = warning\n"
@@ -144,17 +147,20 @@ def render(port: int, home: Path, *, cluster: Sequence[Node] = ()) -> str:
         "disk_free_limit.absolute = 100MB\n"
         "heartbeat = 30\n"
         "consumer_timeout = 3600000\n"  # ms; workers hold a delivery for minutes at most, so it only ends a hung one
-    ) + (_clustering(cluster) if len(cluster) > 1 else "")
+    ) + (_clustering(node, cluster) if len(cluster) > 1 else "")
 
 
-def _clustering(cluster: Sequence[Node]) -> str:
+def _clustering(own: Node, cluster: Sequence[Node]) -> str:
     nodes = (f"cluster_formation.classic_config.nodes.{n} = {node.erlang}\n" for n, node in enumerate(cluster, 1))
     return (
         "cluster_formation.peer_discovery_backend = classic_config\n"
         f"{''.join(nodes)}"
+        # The first one has nobody to join; the others must not give up and become clusters of their own.
+        f"cluster_formation.discovery_retry_limit = {1 if own == cluster[0] else 120}\n"
+        "cluster_formation.discovery_retry_interval = 500\n"
         # A node that sees less than half of the others waits; a queue needs more than half of its members anyway.
         "cluster_partition_handling = pause_minority\n"
-        "queue_master_locator = min-masters\n"
+        "queue_leader_locator = balanced\n"
         f"vm_memory_high_watermark.relative = {0.4 / len(cluster):.2f}\n"  # they share the machine
     )
 

@@ -13,6 +13,16 @@ from deploy.supervisor.servers import etcd, memcached, postgres, prometheus, pyt
 from deploy.supervisor.servers.etcd_cluster import Found, source
 
 
+NODE = rabbitmq.Node("rabbitmq-1", "weft-1@localhost", 7, 8)
+OTHER = rabbitmq.Node("rabbitmq-2", "weft-2@localhost", 5, 6)
+
+
+def broker(node: rabbitmq.Node, folder: Path, cluster: tuple[rabbitmq.Node, ...] = (NODE,)) -> Server:
+    return rabbitmq.server(
+        node, Layout(folder), None, cluster=cluster, epmd_port=9, password="hunter2", cookie="hunter3"
+    )
+
+
 def argv(server: Server) -> str:
     return " ".join(server.command.argv)
 
@@ -24,7 +34,7 @@ def test_every_listener_is_on_loopback(tmp_path: Path) -> None:
     assert "listen_addresses=127.0.0.1" in argv(postgres.server("p", layout, None, port=7, password="x"))
     assert "--web.listen-address=127.0.0.1:7" in argv(prometheus.server("q", layout, None, port=7, targets=()))
     assert "-port 7 -address 127.0.0.1" in argv(rabbitmq.epmd(layout, None, port=7))
-    assert "listeners.tcp.1 = 127.0.0.1:7\n" in rabbitmq.render(7, tmp_path)
+    assert "listeners.tcp.1 = 127.0.0.1:7\n" in rabbitmq.render(NODE, tmp_path)
 
 
 def test_etcd_is_given_every_url_so_that_it_takes_no_default_port(tmp_path: Path) -> None:
@@ -79,7 +89,7 @@ def test_only_an_ephemeral_postgres_gives_up_durability(tmp_path: Path) -> None:
 
 
 def test_the_broker_lets_a_worker_hold_its_deliveries_through_an_outage(tmp_path: Path) -> None:
-    settings = dict(line.split(" = ") for line in rabbitmq.render(7, tmp_path).splitlines())
+    settings = dict(line.split(" = ") for line in rabbitmq.render(NODE, tmp_path).splitlines())
 
     # Twice a worker's own limit (`worker.runner.HOLD_S`, 600 s) and more: whoever reaches it hangs.
     assert 1_200_000 <= int(settings["consumer_timeout"])
@@ -95,7 +105,7 @@ def test_the_broker_knows_one_user_by_a_salted_hash_only() -> None:
 
 
 def test_the_broker_shares_nothing_with_a_system_wide_one(tmp_path: Path) -> None:
-    server = rabbitmq.server("r", Layout(tmp_path), None, port=7, distribution_port=8, epmd_port=9, password="hunter2")
+    server = broker(NODE, tmp_path)
     env = server.command.env
 
     assert ("9", "8", "/nonexistent") == (
