@@ -1,4 +1,4 @@
-"""`python -m worker relay|email|audit|analytics`, `python -m worker migrate email|audit`, `python -m worker facts`."""
+"""`python -m worker relay|email|audit|analytics`, `... migrate email|audit`, `... facts`, `... restored`."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ import sys
 from svc.chassis import lifecycle, migrate, telemetry
 from svc.chassis.config import ConfigError, Secrets, Settings, read
 from svc.chassis.errors import AppError
-from worker import wiring
+from worker import restored, wiring
 from worker.errors import Outage
 
 
@@ -23,6 +23,8 @@ def main() -> int:
         secrets = read(Secrets)
         if command == "migrate":
             migrate.upgrade(secrets.database_url(arguments.database), str(wiring.MIGRATIONS[arguments.database]))
+        elif command == "restored":
+            print(json.dumps(restored.mark(secrets)))
         else:
             print(json.dumps(wiring.facts(secrets)))
     except ConfigError as error:
@@ -41,6 +43,7 @@ def _arguments() -> argparse.Namespace:
         commands.add_parser(worker, help=f"be the {worker} worker until SIGTERM")
     migration = commands.add_parser("migrate", help="bring a worker's database up to its newest migration")
     migration.add_argument("database", choices=sorted(wiring.MIGRATIONS))
+    commands.add_parser("restored", help="after a restore: have every event sent again that a consumer has not handled")
     commands.add_parser("facts", help="print what workers have done as one line of JSON")
     return parser.parse_args()
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import bench, certificates, change, contracts, explain, jobs, keys, mesh, proxies
+from deploy.cli import backups, bench, certificates, change, contracts, explain, jobs, keys, mesh, proxies
 
 app = typer.Typer(
     name="weft",
@@ -27,6 +27,8 @@ for verb in (
     jobs.token,
     jobs.replay,
     jobs.demo,
+    backups.backup,
+    backups.restore,
     bench.bench,
 ):
     app.command()(verb)
