@@ -22,7 +22,8 @@ def main() -> int:
     try:
         secrets = read(Secrets)
         if command == "migrate":
-            migrate.upgrade(secrets.database_url(arguments.database), str(wiring.MIGRATIONS[arguments.database]))
+            url, location = secrets.database_url(arguments.database), str(wiring.MIGRATIONS[arguments.database])
+            migrate.upgrade(url, location, contract=not arguments.expand)
         elif command == "restored":
             print(json.dumps(restored.mark(secrets)))
         else:
@@ -43,6 +44,9 @@ def _arguments() -> argparse.Namespace:
         commands.add_parser(worker, help=f"be the {worker} worker until SIGTERM")
     migration = commands.add_parser("migrate", help="bring a worker's database up to its newest migration")
     migration.add_argument("database", choices=sorted(wiring.MIGRATIONS))
+    migration.add_argument(
+        "--expand", action="store_true", help="stop before what the code released before cannot live with"
+    )
     commands.add_parser("restored", help="after a restore: have every event sent again that a consumer has not handled")
     commands.add_parser("facts", help="print what workers have done as one line of JSON")
     return parser.parse_args()
