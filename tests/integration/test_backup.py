@@ -1,5 +1,7 @@
 """Backup and restore against real database servers, without the rest of the mesh; and with all of it, at the end."""
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +14,8 @@ import pytest
 
 from deploy.backup import ORDER, bundle, postgres, restoring, taking
 from deploy.backup.bundle import BackupError
-from deploy.supervisor.config import Settings
+from deploy.cli.replay import books
+from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.errors import ConfigError, RefusedError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
@@ -156,3 +159,27 @@ def test_no_password_is_in_an_argument_or_the_environment_of_the_dump(
 
     assert "--snapshot=" in seen.read_text()
     assert server.password not in seen.read_text()
+
+
+@pytest.mark.timeout(1200)
+def test_a_backup_under_load_restores_to_an_even_balance(mesh: Mesh, tmp_path: Path) -> None:
+    environment = {**child_environ(), "WEFT_DATA": str(mesh.secrets.parent)}
+    weft = str(Path(sys.executable).parent / "weft")
+    demo = [weft, "demo", "--invoices", "60", "--seed", "61", "--json"]
+    target = tmp_path / "backup"
+
+    with subprocess.Popen(demo, env=environment, stdout=subprocess.PIPE, text=True) as load:
+        made = [weft, "backup", str(target)]
+        done = subprocess.run(made, env=environment, capture_output=True, text=True, check=False)
+        assert (0, "") == (done.returncode, done.stderr)
+        load.communicate()
+
+    with temporary() as folder:
+        with bundle.reading(target) as (whole, manifest):
+            restoring.restore(whole, manifest, Settings(data=folder), force=False, tell=untold)
+        with Mesh(folder, ports="free", ephemeral=True) as restored:
+            status = restored.start()
+            told = {**child_environ(), "WEFT_SECRETS": str(restored.secrets)}
+            rows_of_books = books.settle(told, str(status.urls["mail"]).rstrip("/"), on_wait=lambda _: None)
+
+    assert [] == [(row.name, row.left, row.right) for row in rows_of_books if not row.even]

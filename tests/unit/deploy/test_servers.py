@@ -12,7 +12,6 @@ from deploy.supervisor.part import Command, Server
 from deploy.supervisor.servers import etcd, memcached, postgres, prometheus, python, rabbitmq
 from deploy.supervisor.servers.etcd_cluster import Found, source
 
-
 NODE = rabbitmq.Node("rabbitmq-1", "weft-1@localhost", 7, 8)
 OTHER = rabbitmq.Node("rabbitmq-2", "weft-2@localhost", 5, 6)
 
