@@ -77,7 +77,7 @@ def test_a_load_that_goes_leaves_two_of_everything() -> None:
 def test_the_profile_is_what_the_edge_shows_and_how_often_servers_are_there(
     text: str, expected: tuple[str, bool]
 ) -> None:
-    settings = Settings.from_environ({"WEFT_PROFILE": text, "HOME": "/home/somebody"})
+    settings = Settings.from_environ({"WEFT_PROFILE": text, "HOME": "/nonexistent"})
 
     assert expected == (settings.profile, settings.ha)
 
@@ -85,7 +85,7 @@ def test_the_profile_is_what_the_edge_shows_and_how_often_servers_are_there(
 @pytest.mark.parametrize("text", ["hA", "ha,ha", "local,production", "ha,", "three"])
 def test_a_profile_nobody_knows_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=f"WEFT_PROFILE={text} is unknown.*production,ha"):
-        Settings.from_environ({"WEFT_PROFILE": text, "HOME": "/home/somebody"})
+        Settings.from_environ({"WEFT_PROFILE": text, "HOME": "/nonexistent"})
 
 
 def test_both_profiles_keep_their_data_apart(folder: Path) -> None:
