@@ -6,6 +6,7 @@ python -m worker facts                                            what workers h
 python -m worker dlq list|show|replay                             dead letters
 python -m worker verify-audit                                     whether the audit log is whole
 python -m worker reconcile                                        whether the roll-up is what the archive says
+python -m worker restored                                         after a restore: send again what somebody has missed
 """
 
 import argparse
@@ -22,7 +23,7 @@ from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Secrets, Settings, read
 from svc.chassis.context import Deadline
 from svc.chassis.errors import AppError
-from worker import config, operating, wiring
+from worker import config, operating, restored, wiring
 from worker.deadletter import Choice
 from worker.errors import Outage
 
@@ -57,7 +58,8 @@ def main() -> int:
 
 
 def _migrate(arguments: argparse.Namespace, secrets: Secrets) -> None:
-    migrate.upgrade(secrets.database_url(arguments.database), str(wiring.MIGRATIONS[arguments.database]))
+    url, location = secrets.database_url(arguments.database), str(wiring.MIGRATIONS[arguments.database])
+    migrate.upgrade(url, location, contract=not arguments.expand)
 
 
 def _list(arguments: argparse.Namespace, secrets: Secrets) -> object:
@@ -119,7 +121,12 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(worker, help=f"be the {worker} worker until SIGTERM")
     migration = commands.add_parser("migrate", help="bring a worker's database up to its newest migration")
     migration.add_argument("database", choices=sorted(wiring.MIGRATIONS))
+    migration.add_argument(
+        "--expand", action="store_true", help="stop before what the code released before cannot live with"
+    )
     migration.set_defaults(answer=_migrate)
+    again = commands.add_parser("restored", help="after a restore: have sent again what a consumer has not handled")
+    again.set_defaults(answer=lambda _arguments, secrets: restored.mark(secrets))
     facts = commands.add_parser("facts", help="print what workers have done as one line of JSON")
     facts.set_defaults(answer=lambda _arguments, secrets: wiring.facts(secrets))
     _add_dead_letters(commands.add_parser("dlq", help="list, show and replay dead letters, as one line of JSON"))

@@ -4,6 +4,7 @@ import typer
 
 from deploy.cli import (
     audit,
+    backups,
     bench,
     certificates,
     change,
@@ -40,6 +41,8 @@ for verb in (
     jobs.token,
     jobs.replay,
     jobs.demo,
+    backups.backup,
+    backups.restore,
     bench.bench,
 ):
     app.command()(verb)

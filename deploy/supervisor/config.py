@@ -62,6 +62,9 @@ INHERITED = ("PATH", "HOME", "LANG", "TZ", "PYTHONUNBUFFERED")
 PROFILES = ("local", "production")
 """What the edge gives away: reflection, a welcome and a port in clear, or nothing but the contracts' methods."""
 
+HA = "ha"
+"""The word of `WEFT_PROFILE` for three servers of each kind, alone or beside one of PROFILES."""
+
 PRODUCTION_TRACE_RATIO = 0.05
 
 CONSUMER_SAMPLE = 20
@@ -84,6 +87,8 @@ class Settings:
     """Data, credentials and logs of this mesh; never inside the clone."""
     profile: str = "local"
     """One of PROFILES."""
+    ha: bool = False
+    """Three members of every server and at least two of everything else, so that any one may go."""
     gateway_port: int | None = 8080
     """Plaintext HTTP/1.1 and h2c port of the gateways; None: they have no such port."""
     gateway_tls_port: int = 8443
@@ -124,9 +129,7 @@ class Settings:
         level = env.get("WEFT_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             raise ConfigError(f"WEFT_LOG_LEVEL={level} is unknown; use one of {', '.join(LOG_LEVELS)}")
-        profile = env.get("WEFT_PROFILE") or PROFILES[0]
-        if profile not in PROFILES:
-            raise ConfigError(f"WEFT_PROFILE={profile} is unknown; use one of {', '.join(PROFILES)}")
+        profile, ha = _profile(env)
         production = profile == "production"
         tls = _port(env, "WEFT_GATEWAY_TLS_PORT", 8443)
         # In production nothing is offered in clear unless somebody asks for it by name.
@@ -138,6 +141,7 @@ class Settings:
         return cls(
             data=data,
             profile=profile,
+            ha=ha,
             tls_certificate=certificate,
             tls_key=key,
             gateway_port=gateway,
@@ -181,6 +185,18 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         near = difflib.get_close_matches(name, KNOWN, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(KNOWN)}"
         raise ConfigError(f"{name} is set but nothing reads it; {hint}")
+
+
+def _profile(environ: Mapping[str, str]) -> tuple[str, bool]:
+    """What the edge gives away, and whether servers are threefold: `production,ha`."""
+    text = environ.get("WEFT_PROFILE") or PROFILES[0]
+    words = [word.strip() for word in text.split(",")]
+    edges = [word for word in words if word != HA]
+    if len(set(words)) != len(words) or len(edges) > 1 or not {*edges} <= {*PROFILES}:
+        raise ConfigError(
+            f"WEFT_PROFILE={text} is unknown; use one of {', '.join(PROFILES)}, with or without ha: production,ha"
+        )
+    return (edges[0] if edges else PROFILES[0]), HA in words
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:
