@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from svc.analytics.rpc import AnalyticsHandler, answer
 from svc.analytics.store import ReportStore, Store
@@ -16,13 +17,16 @@ from svc.chassis.resources import Resources
 from svc.chassis.server import Service
 from weft.analytics.v1 import analytics_pb2
 
+# The workers that note in this database what they have handled; `python -m worker reconcile` compares two of them.
+_CONSUMERS: Final = ("analytics", "archive", "reports")
+
 
 def build(resources: Resources) -> Sequence[Service]:
     """The services of one instance."""
     database = resources.database
     if database is None:
         raise ConfigError(f"{resources.settings.secrets.secrets}: there is no file database-analytics.url")
-    retention.sweep(resources, database, retention.INBOX, retention.IDEMPOTENCY)
+    retention.sweep(resources, database, retention.inbox_of(*_CONSUMERS), retention.IDEMPOTENCY)
     ports = Ports(
         transactions=database,
         sales=Store(),

@@ -41,24 +41,43 @@ class Kept:
     """Rows of one table that are deleted some time after their `create_time`, on which the table has an index."""
 
     table: str
-    key: str
-    """The columns of the primary key."""
+    statement: str
+    """Deletes the oldest whose time is over, as many as one transaction may."""
     kept_s: int
 
-    @property
-    def statement(self) -> str:
-        """Deletes the oldest whose time is over, as many as one transaction may."""
-        return (
-            f"DELETE FROM {self.table} WHERE ({self.key}) IN (SELECT {self.key} FROM {self.table} "
-            f"WHERE create_time < now() - interval '{self.kept_s} seconds' "
-            f"ORDER BY create_time LIMIT {BATCH} FOR UPDATE SKIP LOCKED)"
-        )
+
+def _each(table: str, key: str, kept_s: int) -> Kept:
+    """Each row by itself; `key`: the columns of the primary key."""
+    statement = (
+        f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} "
+        f"WHERE create_time < now() - interval '{kept_s} seconds' "
+        f"ORDER BY create_time LIMIT {BATCH} FOR UPDATE SKIP LOCKED)"
+    )
+    return Kept(table, statement, kept_s)
 
 
 #: A repeat of a call is answered for two days: a client that was switched off over night still gets its first answer.
-IDEMPOTENCY: Final = Kept("idempotency", "principal, method, request_id", 2 * _DAY_S)
+IDEMPOTENCY: Final = _each("idempotency", "principal, method, request_id", 2 * _DAY_S)
 #: An event that comes again within thirty days has no second effect, wherever it lay meanwhile.
-INBOX: Final = Kept("inbox", "consumer, message_id", 30 * _DAY_S)
+INBOX: Final = _each("inbox", "consumer, message_id", 30 * _DAY_S)
+
+
+def inbox_of(*consumers: str) -> Kept:
+    """The inbox of a database in which several consumers note what they have handled, for whoever compares them.
+
+    The notes about one event go together, when the last one's time is over: so there is no moment at which one of them
+    seems to have missed what it has handled. The last one stands for all, so that no two sweepers are in each other's
+    way.
+    """
+    named = ", ".join(f"'{consumer}'" for consumer in consumers)
+    last = (
+        "SELECT last.message_id FROM inbox AS last "
+        f"WHERE last.create_time < now() - interval '{INBOX.kept_s} seconds' AND NOT EXISTS ("
+        f"SELECT 1 FROM inbox AS other WHERE other.consumer IN ({named}) AND other.message_id = last.message_id "
+        "AND (other.create_time, other.consumer) > (last.create_time, last.consumer)) "
+        f"ORDER BY last.create_time LIMIT {BATCH} FOR UPDATE OF last SKIP LOCKED"
+    )
+    return Kept("inbox", f"DELETE FROM inbox WHERE consumer IN ({named}) AND message_id IN ({last})", INBOX.kept_s)
 
 
 class Sweeper:

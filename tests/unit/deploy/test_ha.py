@@ -53,9 +53,11 @@ def test_nothing_but_sinks_and_the_monitor_is_there_only_once(parts: tuple[Part,
     for server in servers(parts):
         counts[server.service] = counts.get(server.service, 0) + 1
 
-    assert {3} == {counts[name] for name in ("etcd", "postgres", "rabbitmq", "memcached")}
+    assert {3} == {counts[name] for name in ("etcd", "postgres", "postgres-exporter", "rabbitmq", "memcached")}
     assert {2} == {counts[name] for name in HA_SIZES if name != "memcached"}
-    assert {"epmd", "prometheus", "traces", "mail"} == {name for name, count in counts.items() if count == 1}
+    assert {"epmd", "prometheus", "alertmanager", "traces", "mail"} == {
+        name for name, count in counts.items() if count == 1
+    }
 
 
 def test_a_load_that_goes_leaves_two_of_everything() -> None:

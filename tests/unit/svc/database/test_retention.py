@@ -13,7 +13,7 @@ from svc.chassis import idempotency, tables
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.idempotency import Key
-from svc.chassis.retention import BATCH, BATCHES_MAX, IDEMPOTENCY, INBOX, Sweeper
+from svc.chassis.retention import BATCH, BATCHES_MAX, IDEMPOTENCY, INBOX, Sweeper, inbox_of
 
 DAY_S = 86_400
 
@@ -126,3 +126,40 @@ def test_a_sweep_between_read_and_write_makes_no_call_run_again(database: Databa
     assert b"answer" == database.serializable(work, deadline=soon(), once=key)
     assert [1] == runs
     assert 1 == left(database)
+
+
+def handle(database: Database, *notes: tuple[str, int], count: int = 1) -> None:
+    """So many events, each handled by those consumers that many seconds ago."""
+    statement = (
+        "WITH events AS MATERIALIZED (SELECT gen_random_uuid() AS id FROM generate_series(1, %s)) "
+        "INSERT INTO inbox (consumer, message_id, create_time) "
+        "SELECT consumer, id, now() - age * interval '1 second' "
+        "FROM events, unnest(%s::text[], %s::int[]) AS notes (consumer, age)"
+    )
+    consumers, ages = [consumer for consumer, _ in notes], [age for _, age in notes]
+    database.serializable(lambda tx: tx.exec_driver_sql(statement, (count, consumers, ages)), deadline=soon())
+
+
+def test_notes_of_one_event_go_together_when_the_last_ones_time_is_over(database: Database) -> None:
+    over, not_yet = INBOX.kept_s + 60, INBOX.kept_s - 60
+    handle(database, ("analytics", over), ("archive", over + 5))
+    handle(database, ("analytics", over), ("archive", over))
+    handle(database, ("archive", over))
+    handle(database, ("analytics", not_yet), ("archive", over))
+    handle(database, ("analytics", not_yet))
+    sweeper = Sweeper(database, [inbox_of("analytics", "archive")])
+
+    assert [5, 0] == [sweeper.sweep(), sweeper.sweep()]
+    assert 3 == left(database, "inbox")
+
+
+def test_several_sweepers_of_notes_that_go_together_are_not_in_each_others_way(database: Database) -> None:
+    over = INBOX.kept_s + 60
+    handle(database, ("analytics", over), ("archive", over + 1), ("reports", over), count=BATCH * 2)
+    kept = [inbox_of("analytics", "archive", "reports")]
+    with ThreadPoolExecutor(4) as threads:
+        swept = [each.result(60) for each in [threads.submit(Sweeper(database, kept).sweep) for _ in range(4)]]
+    swept.append(Sweeper(database, kept).sweep())
+
+    assert BATCH * 2 * 3 == sum(swept)
+    assert 0 == left(database, "inbox")
