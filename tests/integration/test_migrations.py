@@ -1,6 +1,7 @@
 """Code that was released before a migration works on the schema after it, on a real server."""
 
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.unit.svc.chassis.test_migration_steps import written
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 USER = "id, email, display_name, scopes, create_time, update_time"
 SESSION = "id, user_id, actor, requested_scopes, create_time, expire_time, revoke_time"
+ORDER = "id, user_id, currency, total_minor, state, revision, create_time, update_time"
 VALUES: Mapping[str, object] = {
     "id": "u",
     "email": "u@weft.example",
@@ -41,6 +43,7 @@ VALUES: Mapping[str, object] = {
     "sealed": b"s",
     "public_jwk": json.dumps({}),
     "activate_time": NOW,
+    "order_id": uuid.UUID(int=1),
 }
 
 #: By database: a directory of migrations, and what the code sent that knew only its first one. Whoever adds a
@@ -72,6 +75,16 @@ RELEASED: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "DELETE FROM refresh_tokens WHERE session_id = ANY(:ids)",
             "DELETE FROM sessions WHERE id = ANY(:ids)",
             "DELETE FROM signing_keys WHERE kid = ANY(:kids)",
+        ),
+    ),
+    "orders": (
+        "svc/orders/migrations",
+        (
+            f"INSERT INTO orders ({ORDER}) VALUES (:order_id, :user_id, 'EUR', 100, 'placed', 1, :create_time, "
+            ":update_time)",
+            f"SELECT {ORDER} FROM orders WHERE id = :order_id",
+            "UPDATE orders SET total_minor = 0, state = 'cancelled', revision = 2, update_time = :now "
+            "WHERE id = :order_id AND revision = 1",
         ),
     ),
 }
