@@ -1,6 +1,6 @@
 """Cache-aside in Memcached: what the contracts say may be kept is kept here, and forgotten when it changes.
 
-Use cases call `entry.Entry.get_or_load` and nothing else; what a method's `invalidates` names is forgotten by the
+Use cases read through `cached_reads.cached` and do nothing else; what a method's `invalidates` names is forgotten by the
 server when its handler has ended, and once more by the relay when the event of the change goes out. What holds:
 
 - The cache is never needed. A node that is down, stopped, slow, full or lying is a miss; it costs at most a few tens of

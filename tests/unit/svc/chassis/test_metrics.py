@@ -29,6 +29,7 @@ NAMES = {
     "weft_messages_returned_total": (),
     "weft_events_handled_total": ("queue", "type", "outcome"),
     "weft_queue_depth": ("queue",),
+    "weft_reports_total": ("kind", "outcome"),
     "weft_registration_state": ("service", "instance"),
     "weft_lease_renewals_total": ("outcome",),
     "weft_unexpected_errors_total": ("place",),
