@@ -17,8 +17,8 @@ from svc.chassis.resources import Resources
 from svc.chassis.server import Service
 from weft.analytics.v1 import analytics_pb2
 
-# The workers that note in this database what they have handled; `python -m worker reconcile` compares two of them.
-_CONSUMERS: Final = ("analytics", "archive", "reports")
+#: The workers that note in this database what they have handled; `python -m worker reconcile` compares two of them.
+CONSUMERS: Final = ("analytics", "archive", "reports")
 
 
 def build(resources: Resources) -> Sequence[Service]:
@@ -26,7 +26,7 @@ def build(resources: Resources) -> Sequence[Service]:
     database = resources.database
     if database is None:
         raise ConfigError(f"{resources.settings.secrets.secrets}: there is no file database-analytics.url")
-    retention.sweep(resources, database, retention.inbox_of(*_CONSUMERS), retention.IDEMPOTENCY)
+    retention.sweep(resources, database, retention.inbox_of(*CONSUMERS), retention.IDEMPOTENCY)
     ports = Ports(
         transactions=database,
         sales=Store(),

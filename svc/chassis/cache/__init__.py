@@ -1,7 +1,7 @@
 """Cache-aside in Memcached: what the contracts say may be kept is kept here, and forgotten when it changes.
 
-Use cases read through `cached_reads.cached` and do nothing else; what a method's `invalidates` names is forgotten by the
-server when its handler has ended, and once more by the relay when the event of the change goes out. What holds:
+Use cases read through `cached_reads.cached` and do nothing else; what a method's `invalidates` names is forgotten by
+the server when its handler has ended, and once more by the relay when the event of the change goes out. What holds:
 
 - The cache is never needed. A node that is down, stopped, slow, full or lying is a miss; it costs at most a few tens of
   milliseconds, and after that is left alone for a while. No write fails or waits because of it for longer.

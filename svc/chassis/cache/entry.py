@@ -134,9 +134,6 @@ class Entry(Generic[T]):
         """
         if max_age_s <= 0:
             return load()
-        if max_age_s >= self.ttl_s + LEASE_S:
-            # Nothing kept is older, so callers may share a load.
-            max_age_s = math.inf
         slot, owner = slot_of(self._said.method, call.cache_key), "" if self._said.shared else call.caller.subject
         with telemetry.span("cache.get", SpanKind.CLIENT, attributes={"cache.entry": self._said.method}) as span:
             found = self._look_at(slot, owner, max_age_s)
@@ -148,7 +145,7 @@ class Entry(Generic[T]):
         def work() -> T:
             return self._load(_Wanted(slot, owner, max_age_s, call), found, load)
 
-        if math.isfinite(max_age_s):
+        if max_age_s < self.ttl_s + LEASE_S:
             # A load that is under way may have begun before what the caller wants to see.
             return work()
         # Who alone may fill the slot waits for nobody: the others wait for it.
