@@ -90,7 +90,7 @@ def server(
         service=instance.service,
         command=command(arguments, environ),
         probe=GrpcHealth(address),
-        ports=(instance.port,),
+        ports=(instance.port, instance.metrics_port),
         after=after,
         watched=True,
         heavy=True,
