@@ -29,6 +29,7 @@ from lb.xds.clients import Clients
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
+from weft_protos import lanes
 from weft_protos.xds import message_class, to_dict
 
 TRACE_PERCENT: Final = 1.0
@@ -51,11 +52,14 @@ class ControlPlane:
         gateways = Gateways(arrived=self._arrived, departed=lambda _: None)
         self.port: int = self._run(self._start(gateways))
 
-    def serve(self, compiled: bundle.Bundle, services: Sequence[Endpoint], keys: str) -> None:
-        """Serve a bundle with these endpoints and token keys."""
+    def serve(
+        self, compiled: bundle.Bundle, services: Sequence[Endpoint], keys: str, *, laned: Sequence[lanes.Lane] = ()
+    ) -> None:
+        """Serve a bundle with these endpoints, token keys and lanes."""
         self._services = list(services)
 
         async def work() -> None:
+            self._feed.set_lanes(lanes.to_bytes(laned))
             self._feed.set_endpoints([*self._services, *self._edges])
             self._feed.set_keys(keys.encode())
             self._feed.set_bundle(compiled)

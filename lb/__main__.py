@@ -19,7 +19,7 @@ from lb.control_plane import control_plane
 from lb.endpoint import service_name, zone_name
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
 from lb.registry.backoff import Backoff
-from lb.registry.documents import documents
+from lb.registry.documents import documents, replace
 from lb.registry.endpoints import registered
 from lb.registry.etcd import Client, Dialer
 from lb.registry.keys import CURRENT
@@ -27,7 +27,7 @@ from lb.registry.publication import Published, RolledBack, load, publish, roll_b
 from lb.registry.statuses import settled, statuses
 from lb.status import ControlPlaneStatus, Verdict, document
 from lb.xds import bundle
-from weft_protos import redaction
+from weft_protos import lanes, redaction
 from weft_protos.usage import DOCUMENT_PREFIX
 
 T = TypeVar("T")
@@ -130,8 +130,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(listing)
     listing.set_defaults(run=_endpoints)
 
+    _add_lanes(commands)
     _add_bootstrap(commands)
     return parser
+
+
+def _add_lanes(commands: Any) -> None:
+    laning = commands.add_parser(
+        "lanes",
+        help="print the lanes, or have those that standard input says and no others",
+        epilog='example: echo \'{"format": 1, "lanes": []}\' | python -m lb lanes --replace',
+    )
+    laning.add_argument("--replace", action="store_true", help="read the document from standard input and publish it")
+    _add_common(laning)
+    laning.set_defaults(run=_lanes)
 
 
 def _add_bootstrap(commands: Any) -> None:
@@ -264,6 +276,29 @@ def _consumers(options: argparse.Namespace) -> int:
     return 0
 
 
+def _lanes(options: argparse.Namespace) -> int:
+    settings = EtcdSettings.from_environ()
+    if options.replace:
+        try:
+            document = lanes.to_bytes(lanes.from_bytes(sys.stdin.buffer.read()))
+        except ValueError as error:
+            raise SettingsError(f"standard input: {error}") from error
+
+        async def work(client: Client) -> bool:
+            return await replace(client, lanes.DOCUMENT, document)
+
+        changed = asyncio.run(_with_etcd(settings, work, timeout_s=options.timeout))
+        print(json.dumps({"changed": changed}) if options.json else "published" if changed else "current already")
+        return 0
+
+    async def read(client: Client) -> Mapping[str, bytes]:
+        return await documents(client, lanes.DOCUMENT)
+
+    found = asyncio.run(_with_etcd(settings, read, timeout_s=options.timeout))
+    print(found.get(lanes.DOCUMENT, lanes.to_bytes(())).decode(errors="replace"))
+    return 0
+
+
 def _endpoints(options: argparse.Namespace) -> int:
     found = asyncio.run(_with_etcd(EtcdSettings.from_environ(), registered, timeout_s=options.timeout))
     rows = [
@@ -273,6 +308,7 @@ def _endpoints(options: argparse.Namespace) -> int:
             "address": endpoint.address,
             "port": endpoint.port,
             "version": endpoint.version,
+            "lane": endpoint.lane,
             "start_time": endpoint.start_time.isoformat() if endpoint.start_time else None,
         }
         for endpoint in found

@@ -48,7 +48,7 @@ def open(service: str, *, state: Path | None = None) -> grpc.Channel:  # noqa: A
 
     def spare() -> grpc.Channel | None:
         known = endpoints_from_bytes(place.read(ENDPOINTS))
-        address = target(endpoint for endpoint in known if endpoint.service == name)
+        address = target(endpoint for endpoint in known if endpoint.cluster == name)
         return None if address is None else grpc.insecure_channel(address, options=(*OPTIONS, _ROUND_ROBIN))
 
     return FallbackChannel(first, spare)

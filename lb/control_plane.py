@@ -33,6 +33,7 @@ from lb.xds.gateways import Gateways
 from lb.xds.resources import checked_keys
 from lb.xds.server import Server
 from lb.xds.types import EDS, Kind
+from weft_protos import lanes
 
 log = structlog.get_logger(__name__)
 
@@ -120,6 +121,12 @@ def _following(
                 checked_keys(record.value)
                 keeper.keys(record.value)
 
+    def take_lanes(records: Mapping[bytes, Record]) -> None:
+        for record in records.values():  # none: the lanes that are known stay
+            told["lanes"] = record.value
+            if feed.set_lanes(record.value):
+                keeper.lanes(record.value)
+
     entries = Entries(
         networks=settings.networks or PRIVATE,
         known=lambda service: not known or service in known,
@@ -133,15 +140,23 @@ def _following(
     )
     keys = Directory(Dialer(settings.etcd), KeyRange(document_key(_KEYS_DOCUMENT)), on_change=take_keys)
 
-    last_bundle, last_keys = keeper.last_bundle(), keeper.last_keys()
+    lanes_ = Directory(Dialer(settings.etcd), KeyRange(document_key(lanes.DOCUMENT)), on_change=take_lanes)
+
+    last_bundle, last_keys, last_lanes = keeper.last_bundle(), keeper.last_keys(), keeper.last_lanes()
     endpoints.remember(keeper.last_endpoints())
     sources = [Source(lambda: endpoints.loaded, endpoints.announce_remembered)]
     if last_keys is not None:
         sources.append(Source(lambda: "keys" in told, lambda: feed.set_keys(last_keys)))
+    if last_lanes is not None:
+        sources.append(Source(lambda: "lanes" in told, lambda: _recall_lanes(feed, last_lanes)))
     if last_bundle is not None:
         follower.remember(*last_bundle)
         sources.append(Source(lambda: follower.loaded, lambda: _recall_bundle(take_bundle, *last_bundle)))
-    return follower.run(), endpoints.run(), keys.run(), keeper.run(sources)
+    return follower.run(), endpoints.run(), keys.run(), lanes_.run(), keeper.run(sources)
+
+
+def _recall_lanes(feed: Feed, document: bytes) -> None:
+    feed.set_lanes(document)
 
 
 def _recall_bundle(

@@ -6,9 +6,11 @@ ever be sent to (none, link-local, multicast) cannot get further than here.
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NewType
+
+from weft_protos import lanes
 
 #: Name of a mesh service: `orders`. Also the name of its cluster and of its xDS listener.
 ServiceName = NewType("ServiceName", str)
@@ -47,6 +49,10 @@ class Endpoint:
     """Where it runs; empty: not said. Callers of the same zone prefer it."""
     leaving: bool = False
     """It has said that it is about to end: nobody is sent there any more."""
+    lane: str = ""
+    """The lane it is in: only calls that go by that lane are sent there; empty: it is a stable one."""
+    cluster: str = field(init=False, compare=False)
+    """Under which name clients ask for it: `orders`, `orders@canary`."""
 
     def __post_init__(self) -> None:
         service_name(self.service)
@@ -58,6 +64,9 @@ class Endpoint:
         if len(self.version) > _VERSION_LENGTH_MAX:
             raise ValueError(f"version is longer than {_VERSION_LENGTH_MAX} characters")
         zone_name(self.zone)
+        if self.lane and not lanes.is_name(self.lane):
+            raise ValueError(f"{self.lane!r} is not a lane")
+        object.__setattr__(self, "cluster", lanes.cluster(self.service, self.lane))
 
 
 def _usable(address: str) -> str:

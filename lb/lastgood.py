@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 ENDPOINTS: Final = "endpoints"
 BUNDLE: Final = "bundle"
 KEYS: Final = "keys"
+LANES: Final = "lanes"
 
 _HEADER: Final = b"weft last good 1 "
 #: No file of ours comes near; whatever does is not ours.
@@ -76,7 +77,9 @@ class LastGood:
 
 def endpoints_to_bytes(endpoints: Iterable[Endpoint]) -> bytes:
     """Where each instance of each service is."""
-    rows = [[each.service, each.instance, each.address, each.port, each.version, each.zone] for each in endpoints]
+    rows = [
+        [each.service, each.instance, each.address, each.port, each.version, each.zone, each.lane] for each in endpoints
+    ]
     return json.dumps(rows, separators=(",", ":")).encode()
 
 
@@ -85,8 +88,8 @@ def endpoints_from_bytes(content: bytes | None) -> tuple[Endpoint, ...]:
     try:
         rows = json.loads(content) if content is not None else []
         return tuple(
-            Endpoint(ServiceName(service), instance, address, port, version, zone=zone)
-            for service, instance, address, port, version, zone in rows
+            Endpoint(ServiceName(service), instance, address, port, version, zone=zone, lane="".join(lane))
+            for service, instance, address, port, version, zone, *lane in rows
         )
     except (ValueError, TypeError, RecursionError) as error:
         log.warning("last_good_damaged", name=ENDPOINTS, reason=str(error))

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from weft.events.v1.envelope_pb2 import Envelope
-from weft_protos import policy
+from weft_protos import lanes, policy
 from worker.errors import Permanent
 
 #: The topic exchange that every event is published to.
@@ -83,6 +83,8 @@ class Event:
     payload: Message = field(repr=False)
     #: The envelope exactly as it was written.
     envelope: bytes = field(repr=False)
+    #: The lane of the call that caused it; what a handler does goes by the same. Empty: none.
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def _event(envelope: Envelope, body: bytes) -> Event:
         occur_time=timestamp(envelope, "occur_time"),
         payload=_payload(envelope),
         envelope=body,
+        lane=envelope.lane if lanes.is_name(envelope.lane) else "",
     )
 
 

@@ -178,6 +178,8 @@ class Runner:
     def _decode(self, work: _Work) -> None:
         try:
             work.event = decode(work.delivery)
+            if work.event.lane:
+                work.span.set_attribute(telemetry.LANE, work.event.lane)
         except Permanent as error:
             self._fail(work, error)
 

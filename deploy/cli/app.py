@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import bench, certificates, change, contracts, explain, jobs, keys, mesh, proxies
+from deploy.cli import bench, certificates, change, contracts, explain, jobs, keys, lane, mesh, proxies
 
 app = typer.Typer(
     name="weft",
@@ -42,6 +42,14 @@ for verb in (
 ):
     contract_verbs.command()(verb)
 app.add_typer(contract_verbs, name="contracts", help="Compare, check, explain and publish the contracts.")
+
+lane_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+lane_verbs.command()(lane.start)
+lane_verbs.command()(lane.shift)
+lane_verbs.command()(lane.watch)
+lane_verbs.command()(lane.end)
+lane_verbs.command("list")(lane.list_lanes)
+app.add_typer(lane_verbs, name="lane", help="Try another version of services on some calls; it rolls back by itself.")
 
 certificate_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 for verb in (certificates.show, certificates.renew):

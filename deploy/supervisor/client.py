@@ -3,12 +3,14 @@
 import contextlib
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from deploy.supervisor import messages
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.errors import NotRunningError, RefusedError
+from deploy.supervisor.lane import LaneSpec
 from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
 
 ANSWER_TIMEOUT_S = 300.0
@@ -61,6 +63,24 @@ class Client:
         within = None if bounds is None else [bounds.least, bounds.most]
         answer = self._ask({"op": "scale", "service": service, "auto": within})
         return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
+
+    def start_lane(self, name: str, spec: LaneSpec) -> Scaled:
+        """Start a lane and wait for its instances. Raises RefusedError."""
+        answer = self._ask({"op": "lane-start", "name": name, "lane": asdict(spec)})
+        return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
+
+    def shift_lane(self, name: str, percent: float) -> None:
+        """Send another share of the subjects to a lane. Raises RefusedError."""
+        self._ask({"op": "lane-shift", "name": name, "percent": percent})
+
+    def end_lane(self, name: str) -> Scaled:
+        """End a lane and wait until its instances are gone. Raises RefusedError."""
+        answer = self._ask({"op": "lane-end", "name": name})
+        return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """All lanes. Raises RefusedError."""
+        return list(self._ask({"op": "lanes"})["lanes"])
 
     def watch(self, rules: str) -> None:
         """Have Prometheus go by these rules for the contracts' objectives. Raises RefusedError."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from deploy.supervisor import account, messages, process
+from deploy.supervisor import account, lane, messages, process
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.autoscaler import Autoscaler
 from deploy.supervisor.backoff import delay_s
@@ -29,6 +29,7 @@ from deploy.supervisor.door import Door
 from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
 from deploy.supervisor.exposition import Snapshot
+from deploy.supervisor.lanes import Lanes, Surroundings
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.load import Instance
 from deploy.supervisor.messages import Event
@@ -37,6 +38,7 @@ from deploy.supervisor.ports import Ports
 from deploy.supervisor.record import Record
 from deploy.supervisor.recovery import Recovery
 from deploy.supervisor.secrets import Secrets
+from deploy.supervisor.servers import envoy
 from deploy.supervisor.slot import Host
 from deploy.supervisor.stack import Stack
 from deploy.supervisor.standby import StandBy
@@ -85,6 +87,15 @@ class Daemon:
             instances=self._instances,
             resize=self._follow_load,
         )
+        around = Surroundings(
+            desired=lambda: self._desired,
+            change=self._change,
+            processes=lambda: () if self._supervisor is None else self._supervisor.processes(),
+            metrics_port=lambda name: self._running_stack.metrics_port(name),
+            admin=lambda name: envoy.admin_socket(name, layout),
+            environ=lambda: self._running_stack.publishing().environ,
+        )
+        self._lanes = Lanes(around, layout.run / "lanes.json")
         self._supervisor: Supervisor | None = None
         self._recovery: Recovery | None = None
         self._door: Door | None = None
@@ -134,6 +145,7 @@ class Daemon:
             keeping = [
                 asyncio.create_task(self._keep_certificate(self._stack.certificate), name="certificate"),
                 asyncio.create_task(self._autoscaler.run(), name="autoscaler"),
+                asyncio.create_task(self._lanes.run(), name="lanes"),
             ]
             for chore in keeping:
                 chore.add_done_callback(_tell_of_fault)
@@ -207,7 +219,7 @@ class Daemon:
         recovery = self._recovery = Recovery(supervisor)
 
         async def snapshot() -> Snapshot:
-            return Snapshot(supervisor.processes(), dict(recovery.counts))
+            return Snapshot(supervisor.processes(), dict(recovery.counts), self._lanes.rolled_back())
 
         async def receive(notification: Mapping[str, Any]) -> object:
             decisions = recovery.receive(notification)
@@ -414,9 +426,23 @@ class Daemon:
                 killed = await supervisor.restart(str(request["name"]))
             case "scale":
                 return asdict(await self._scale(request))
+            case "lanes":
+                return {"lanes": self._lanes.describe()}
+            case "lane-start":
+                return asdict(await self._lanes.start(str(request["name"]), lane.of(request["lane"])))
+            case "lane-shift":
+                await self._lanes.shift(str(request["name"]), float(request["percent"]))
+                return {}
+            case "lane-end":
+                return asdict(await self._lanes.end(str(request["name"])))
             case other:
                 raise RefusedError(f"no operation is called {other}")
         return {"name": killed.name, "pid": killed.pid}
+
+    @property
+    def _running_stack(self) -> Stack:
+        assert self._stack is not None
+        return self._stack
 
     async def _send_events(self, writer: asyncio.StreamWriter, *, stop: bool) -> None:
         """Everything that happened and happens (`stop`: only what happens from now on), until the end."""

@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from deploy.supervisor import lane
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.config import CONSUMER_SAMPLE, Settings
 from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
+from deploy.supervisor.lane import LaneSpec
+from weft_protos import lanes
 
 DEFAULT_SIZES: Mapping[str, int] = {
     "memcached": 2,
@@ -36,6 +39,9 @@ SCALABLE: tuple[str, ...] = (
     "gateway",
 )
 """What may be resized while the mesh runs: nobody knows these by a list that is read at the start."""
+
+LANED: tuple[str, ...] = ("identity", "catalog", "orders", "analytics")
+"""What may have lanes: whom others call."""
 
 AUTOSCALED: Mapping[str, Bounds] = {
     "identity": Bounds(2, 4),
@@ -78,6 +84,8 @@ class Desired:
     consumer_sample: int = CONSUMER_SAMPLE
     ephemeral: bool = False
     """A test's mesh: no fsync, and every process dies with the daemon, the daemon with its parent."""
+    lanes: Mapping[str, LaneSpec] = field(default_factory=dict)
+    """Instances of other versions, by the lane's name."""
 
     @classmethod
     def of(
@@ -135,6 +143,40 @@ class Desired:
         """The same with the sizes that the load asks for."""
         return replace(self, sizes=complete_sizes({**self.sizes, **sizes}))
 
+    def lane(self, name: str) -> LaneSpec:
+        """The lane of that name. Raises ConfigError where there is none."""
+        if name not in self.lanes:
+            known = f"there are {', '.join(self.lanes)}" if self.lanes else "there is none"
+            raise ConfigError(f"no lane is called {name}; {known}")
+        return self.lanes[name]
+
+    def with_lane(self, name: str, spec: LaneSpec) -> "Desired":
+        """The same with one lane more. Raises ConfigError for one that cannot be, or is there already."""
+        if name in self.lanes:
+            raise ConfigError(f"there is a lane {name} already; `weft lane end {name}` ends it")
+        if len(self.lanes) >= lanes.LANES_MAX:
+            raise ConfigError(f"there are {len(self.lanes)} lanes already")
+        lane.check(name, spec, services=LANED, parts=frozenset(DEFAULT_SIZES))
+        return replace(self, lanes={**self.lanes, name: spec})
+
+    def with_share(self, name: str, percent: float) -> "Desired":
+        """The same with another share of the subjects in a lane. Raises ConfigError."""
+        spec = self.lane(name)
+        if spec.rolled_back:
+            raise ConfigError(f"{name} was rolled back: {spec.rolled_back}; end it, and start a better one")
+        shifted = replace(spec, percent=percent)
+        shifted.routing(name)
+        return replace(self, lanes={**self.lanes, name: shifted})
+
+    def with_lane_rolled_back(self, name: str, reason: str) -> "Desired":
+        """The same with a lane that has no instances any more, and is entered by nobody. Raises ConfigError."""
+        return replace(self, lanes={**self.lanes, name: replace(self.lane(name), rolled_back=reason)})
+
+    def without_lane(self, name: str) -> "Desired":
+        """The same without a lane. Raises ConfigError."""
+        self.lane(name)
+        return replace(self, lanes={other: spec for other, spec in self.lanes.items() if other != name})
+
     def given(self) -> Given | None:
         """The certificate of the user's own, where there is one."""
         return Given(Path(self.tls_certificate), Path(self.tls_key)) if self.tls_certificate else None
@@ -152,7 +194,8 @@ class Desired:
         """What `write` stored."""
         fields = json.loads(path.read_text())
         auto = {name: Bounds(**bounds) for name, bounds in fields.pop("auto", {}).items()}
-        return cls(**{**fields, "only": tuple(fields["only"]), "auto": auto})
+        laned = {name: lane.of(spec) for name, spec in fields.pop("lanes", {}).items()}
+        return cls(**{**fields, "only": tuple(fields["only"]), "auto": auto, "lanes": laned})
 
 
 def _scalable(service: str, size: int) -> int:

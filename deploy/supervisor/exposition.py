@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
@@ -39,6 +39,8 @@ class Snapshot:
     processes: Sequence[Process]
     recoveries: Mapping[tuple[str, str], int]
     """Decisions by action and outcome."""
+    lanes: Mapping[str, bool] = field(default_factory=dict)
+    """Of each lane, whether it was rolled back."""
 
 
 def expose(snapshot: Snapshot) -> bytes:
@@ -55,6 +57,7 @@ class _Known(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _processes(self._snapshot.processes)
         yield _recoveries(self._snapshot.recoveries)
+        yield _lanes(self._snapshot.lanes)
         yield from _caches([each for each in self._snapshot.processes if each.kind == "memcached"])
 
 
@@ -116,6 +119,14 @@ def _recoveries(counts: Mapping[tuple[str, str], int]) -> CounterMetricFamily:
     )
     for (action, outcome), count in sorted(counts.items()):
         metric.add_metric((action, outcome), count)
+    return metric
+
+
+def _lanes(rolled_back: Mapping[str, bool]) -> GaugeMetricFamily:
+    says = "1 where the lane burned its error budget, or died again and again, and was rolled back."
+    metric = GaugeMetricFamily("weft_lane_rolled_back", says, labels=("lane",))
+    for name, was in sorted(rolled_back.items()):
+        metric.add_metric((name,), float(was))
     return metric
 
 

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from deploy.supervisor import lock, logfile, process, standby
 from deploy.supervisor.account import server_account
@@ -31,6 +31,7 @@ from deploy.supervisor.client import Client
 from deploy.supervisor.config import PROJECT, Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
+from deploy.supervisor.lane import LaneSpec
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Certificate, Event, Killed, Publishing, Scaled, Status
 from deploy.supervisor.orphans import stop_everything
@@ -115,7 +116,7 @@ class Mesh:
 
         Sizes are none of them: those of a running mesh are changed by `scale`.
         """
-        sizes = {"sizes": dict(self._desired.sizes), "auto": asdict(self._desired)["auto"]}
+        sizes = {"sizes": dict(self._desired.sizes), "auto": asdict(self._desired)["auto"], "lanes": {}}
         running = {**asdict(Desired.read(self._layout.desired)), **sizes}
         return tuple(name for name, value in asdict(self._desired).items() if running[name] != value)
 
@@ -193,6 +194,22 @@ class Mesh:
     def watch(self, rules: str) -> None:
         """Have Prometheus go by these rules for the contracts' objectives. Raises NotRunningError or RefusedError."""
         self._client.watch(rules)
+
+    def start_lane(self, name: str, spec: LaneSpec) -> Scaled:
+        """Start instances of another version, and send calls there when they are ready. Raises RefusedError."""
+        return self._client.start_lane(name, spec)
+
+    def shift_lane(self, name: str, percent: float) -> None:
+        """Send another share of the subjects to a lane. Raises RefusedError."""
+        self._client.shift_lane(name, percent)
+
+    def end_lane(self, name: str) -> Scaled:
+        """Send nobody to a lane any more, and drain its instances. Raises RefusedError."""
+        return self._client.end_lane(name)
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """What is wanted of each lane, what runs, and what its callers see. Raises NotRunningError, RefusedError."""
+        return self._client.lanes()
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> Status:
         """Wait until every process is ready. Raises RefusedError when that takes longer."""

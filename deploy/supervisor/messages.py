@@ -1,10 +1,10 @@
 """What goes over the supervisor's socket: one JSON object a line. Shared by `daemon.py` and `client.py`.
 
 request   {"op": "status" | "publishing" | "renew-certificate" | "events" | "down" | "kill" | "restart" | "scale"
-           | "watch", ...}
+           | "watch" | "lanes" | "lane-start" | "lane-shift" | "lane-end", ...}
 answer    {"status": {...}} | {"publishing": {...}} | {"certificate": {...}} | {"event": ...} many
           | {"pid": ..., "name": ...} | {"started": [...], "stopped": [...]}
-          | {} | {"error": "one line"}
+          | {"lanes": [...]} | {} | {"error": "one line"}
 """
 
 import json

@@ -11,11 +11,14 @@ memcached, trace and mail sinks, alertmanager    (need nothing)
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from deploy.supervisor import graph
 from deploy.supervisor.account import Account
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.edge_certificate import EdgeCertificate
+from deploy.supervisor.lane import LaneSpec
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.messages import Publishing
 from deploy.supervisor.part import Kind, Part, Server, Task
@@ -34,6 +37,7 @@ from deploy.supervisor.servers import (
     python,
     rabbitmq,
 )
+from weft_protos import lanes
 
 SERVICES = ("identity", "catalog", "orders", "analytics")
 """Identity first: the others and the gateways wait for its public keys."""
@@ -277,7 +281,23 @@ class Stack:
             )
             for service in SERVICES
             for name in self._names(service)
+        ] + [
+            self._in_lane(lane, spec, service, number)
+            for lane, spec in self._desired.lanes.items()
+            for service in spec.services
+            for number in range(1, spec.instances + 1)
+            if not spec.rolled_back
         ]
+
+    def _in_lane(self, lane: str, spec: LaneSpec, service: str, number: int) -> Part:
+        name = f"{service}-{lane}-{number}"
+        instance = replace(
+            self._instance(name, lanes.cluster(service, lane), Kind.SERVICE),
+            environ={**spec.env, "WEFT_LANE": lane},
+            checkout=Path(spec.checkout) if spec.checkout else None,
+        )
+        after = (f"migrate-{service}", "etcd-auth")
+        return python.server(instance, self._surroundings, arguments=(f"svc.{service}", "serve"), after=after)
 
     def _workers(self) -> list[Part]:
         needs = {

@@ -11,6 +11,7 @@ none is here. They cost a call one to two microseconds of CPU.
 from typing import Any, Final
 
 from gateway.envoy import names
+from weft_protos import lanes
 from weft_protos.xds import envoy
 
 #: Envoy puts its own name in front. It would rather be told by `stats_scope`, which the descriptors do not have yet,
@@ -19,10 +20,10 @@ _PREFIX: Final = "weft"
 _COUNTER: Final = "calls_total"
 _HISTOGRAM: Final = "call_duration_ms"
 #: Series as Prometheus has them. Labels: `method` (`weft.orders.v1.OrderService/PlaceOrder`, empty where no contract
-#: has one), and of the counter `http_status` and `grpc_status`, both as numbers, and `reason`, empty unless the gateway
-#: itself refused the call. JSON has its own HTTP status, the others have 200 whatever gRPC says. Without an answer, as
-#: when the caller left, `http_status` is 0. On gRPC-web a status that comes in trailers is part of the body and shows
-#: as 2 (UNKNOWN): so it is with calls that succeed.
+#: has one), `lane` (empty for a call of none), and of the counter `http_status` and `grpc_status`, both as numbers, and
+#: `reason`, empty unless the gateway itself refused the call. JSON has its own HTTP status, the others have 200
+#: whatever gRPC says. Without an answer, as when the caller left, `http_status` is 0. On gRPC-web a status that comes
+#: in trailers is part of the body and shows as 2 (UNKNOWN): so it is with calls that succeed.
 CALLS: Final = f"envoy_{_PREFIX}_{_COUNTER}"
 #: Milliseconds of the calls that succeeded, in Envoy's own bounds.
 DURATION: Final = f"envoy_{_PREFIX}_{_HISTOGRAM}"
@@ -31,14 +32,16 @@ DURATION: Final = f"envoy_{_PREFIX}_{_HISTOGRAM}"
 _METHOD: Final = {"name": "method", "value_format": f"%METADATA(ROUTE:{names.LUA_METADATA}:method)%"}
 _HTTP: Final = {"name": "http_status", "value_format": "%RESPONSE_CODE%"}
 _GRPC: Final = {"name": "grpc_status", "value_format": "%GRPC_STATUS_NUMBER%"}
+#: Of its own making: what a client says of it is taken off before.
+_LANE: Final = {"name": "lane", "value_format": f"%REQ({lanes.HEADER})%"}
 _REASON: Final = {"name": "reason", "value_format": f"%DYNAMIC_METADATA({names.REFUSAL}:reason)%"}
 
 
 def loggers() -> list[dict[str, Any]]:
     """The access loggers that count."""
-    count = {"stat": {"name": _COUNTER, "tags": [_METHOD, _HTTP, _GRPC, _REASON]}, "value_fixed": 1}
+    count = {"stat": {"name": _COUNTER, "tags": [_METHOD, _HTTP, _GRPC, _REASON, _LANE]}, "value_fixed": 1}
     time = {
-        "stat": {"name": _HISTOGRAM, "tags": [_METHOD]},
+        "stat": {"name": _HISTOGRAM, "tags": [_METHOD, _LANE]},
         "unit": "Milliseconds",
         "value_format": "%DURATION%",
     }

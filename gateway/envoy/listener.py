@@ -11,6 +11,7 @@ from gateway.envoy.edge import Edge
 from gateway.envoy.filters import CHAIN, Link, header_strip
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet
+from weft_protos import lanes
 from weft_protos.xds import envoy, type_url
 
 #: Where Envoy stops reading headers. What is below, but above the limit, is refused by a route, on every wire.
@@ -64,6 +65,7 @@ _ACCESS_LOG: Final = {
     "sent_bytes": "%BYTES_SENT%",
     "upstream": "%UPSTREAM_HOST%",
     "cluster": "%UPSTREAM_CLUSTER%",
+    "lane": f"%REQ({lanes.HEADER})%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
 }
 
@@ -151,7 +153,8 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
 
 def _filter(link: Link, policies: PolicySet) -> dict[str, Any]:
     if not link.discovered:
-        return {"name": link.name, "typed_config": link.build(policies)}
+        off = {"disabled": True} if link.off else {}
+        return {"name": link.name, "typed_config": link.build(policies), **off}
     source = {"config_source": ads(), "type_urls": [type_url(link.build(policies))]}
     return {"name": link.name, "config_discovery": source}
 

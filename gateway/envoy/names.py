@@ -6,6 +6,8 @@ off without a word. So no other module writes such a name as a literal.
 
 from typing import Final
 
+from weft_protos import lanes
+
 # HTTP filters, by the name they have in the chain; per-route configs use the same key.
 HEADERS: Final = "envoy.filters.http.header_mutation"
 REFUSAL: Final = "weft.refusal"
@@ -19,6 +21,7 @@ JWT: Final = "envoy.filters.http.jwt_authn"
 GUARD: Final = "weft.guard"
 RBAC: Final = "envoy.filters.http.rbac"
 SUBJECT_LIMIT: Final = "rl_sub"
+LANE: Final = lanes.FILTER
 ROUTER: Final = "envoy.filters.http.router"
 
 # Metadata.

@@ -15,7 +15,7 @@ from lb.endpoint import Endpoint
 from lb.errors import EtcdError
 from lb.registry.backoff import MINIMUM_S
 from lb.registry.etcd import Client, Dialer, KeyRange
-from lb.registry.keys import CONTROL_PLANES, ENDPOINTS, endpoint_key, left_key, says_goodbye
+from lb.registry.keys import CONTROL_PLANES, ENDPOINTS, endpoint_key, left_key, takes_over
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ async def _look(client: Client, endpoint: Endpoint, goodbye: bytes) -> Departure
     if entry is None or entry.value != goodbye:
         return Departure(confirmed=False)
     service = await client.list(KeyRange.prefix(ENDPOINTS + f"{endpoint.service}/".encode()))
-    if all(says_goodbye(record.value) for record in service.records):
+    if not any(takes_over(record.value) for record in service.records):
         return Departure(confirmed=True, alone=True)
     begin = left_key(endpoint.service, endpoint.instance)
     answers = {

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import structlog
 
 from lb.endpoint import Endpoint
-from lb.lastgood import BUNDLE, ENDPOINTS, KEYS, LastGood, endpoints_from_bytes, endpoints_to_bytes
+from lb.lastgood import BUNDLE, ENDPOINTS, KEYS, LANES, LastGood, endpoints_from_bytes, endpoints_to_bytes
 from lb.registry import metrics
 
 log = structlog.get_logger(__name__)
@@ -59,6 +59,10 @@ class Keeper:
         """Keep what tokens are checked with."""
         self._keep(KEYS, lambda: document)
 
+    def lanes(self, document: bytes) -> None:
+        """Keep which lanes there are."""
+        self._keep(LANES, lambda: document)
+
     def last_endpoints(self) -> tuple[Endpoint, ...]:
         """What was announced last."""
         return endpoints_from_bytes(self._read(ENDPOINTS))
@@ -71,6 +75,10 @@ class Keeper:
     def last_keys(self) -> bytes | None:
         """The keys that were good last."""
         return self._read(KEYS)
+
+    def last_lanes(self) -> bytes | None:
+        """The lanes there were last."""
+        return self._read(LANES)
 
     async def run(self, sources: Iterable[Source], *, patience_s: float = PATIENCE_S) -> NoReturn:
         """Recall what the registry does not tell in time; write what there is to write, until cancelled."""

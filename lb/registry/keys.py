@@ -86,6 +86,7 @@ def encode(endpoint: Endpoint) -> bytes:
         port=endpoint.port,
         version=endpoint.version,
         zone=endpoint.zone,
+        lane=endpoint.lane,
         leaving=endpoint.leaving,
     )
     if endpoint.start_time is not None:
@@ -101,12 +102,23 @@ def shown(key: bytes) -> str:
 
 def says_goodbye(value: bytes) -> bool:
     """Whether an endpoint's value says that the instance leaves. False for what is no endpoint."""
+    message = _said(value)
+    return message is not None and bool(message.leaving)
+
+
+def takes_over(value: bytes) -> bool:
+    """Whether an endpoint's value is that of an instance that others' calls can go to: of no lane, and not leaving."""
+    message = _said(value)
+    return message is None or not (message.leaving or message.lane)
+
+
+def _said(value: bytes) -> registry_pb2.Endpoint | None:
     message = registry_pb2.Endpoint()
     try:
         json_format.Parse(value[:_ENDPOINT_BYTES_MAX].decode(), message, ignore_unknown_fields=True)
     except (json_format.ParseError, ValueError, RecursionError):
-        return False
-    return bool(message.leaving)
+        return None
+    return message
 
 
 def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
@@ -133,6 +145,7 @@ def decode(key: bytes, value: bytes, *, lease: int) -> Endpoint:
             version=message.version,
             start_time=start,
             zone=message.zone,
+            lane=message.lane,
             leaving=message.leaving,
         )
     except (ValueError, OverflowError) as error:

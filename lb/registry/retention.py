@@ -2,9 +2,9 @@
 
 A lease is a hint: when etcd stalls, loses its data or cannot be reached by the instances, the keys of healthy instances
 vanish and come back later, or not for as long as the trouble lasts. So a key that vanishes is believed only where it is
-likely that just this instance has ended. The rule, for each service by itself:
+likely that just this instance has ended. The rule, for each service by itself, and each lane of one:
 
-    it said goodbye                                    gone at once, unless it was the last one
+    it said goodbye                                    gone at once, unless it was the last one of no lane
     etcd failed, or lost its history, `hold_s` ago     held
     more than half of the service within `hold_s`      held
     otherwise                                          gone at once
@@ -110,20 +110,22 @@ class Retention:
             if (endpoint.address, endpoint.port) in taken or (before is not None and before.until <= now):
                 continue
             if key in words or (before is not None and before.explained):
+                if endpoint.lane:
+                    continue  # the stable ones take over from the last one of a lane
                 last[key] = before or _Held(endpoint, now, now + self._hold_s, explained=True)
             elif before is not None:
                 kept[key] = before
             else:
-                lost.setdefault(endpoint.service, {})[key] = endpoint
-        alive = _counted(endpoint.service for endpoint in fresh.values())
-        staying = _counted(each.endpoint.service for each in kept.values())
+                lost.setdefault(endpoint.cluster, {})[key] = endpoint
+        alive = _counted(endpoint.cluster for endpoint in fresh.values())
+        staying = _counted(each.endpoint.cluster for each in kept.values())
         for service, keys in lost.items():
             if self._plausible(service, len(keys), alive.get(service, 0), staying.get(service, 0), now=now):
                 self._gone.update((key, (service, now)) for key in keys)
             else:
                 kept.update((key, _Held(each, now, now + self._hold_s, explained=False)) for key, each in keys.items())
-        served = {each.endpoint.service for each in kept.values()} | alive.keys()
-        kept.update((key, each) for key, each in last.items() if each.endpoint.service not in served)
+        served = {each.endpoint.cluster for each in kept.values()} | alive.keys()
+        kept.update((key, each) for key, each in last.items() if each.endpoint.cluster not in served)
         return kept
 
     def _plausible(self, service: str, lost: int, alive: int, staying: int, *, now: float) -> bool:

@@ -80,4 +80,5 @@ class Departures:
         """Whether no client of ours may send anything to it any more."""
         if not self._feed.loaded or self._feed.announces(endpoint):
             return False
-        return all(goes_by(endpoint.service) for goes_by in self._clients.values())
+        names = self._feed.clusters_of(endpoint)
+        return all(goes_by(name) for goes_by in self._clients.values() for name in names)

@@ -6,18 +6,20 @@ good one in place. New endpoints of one service make one resource, and are told 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from dataclasses import replace
 
 import structlog
 
 from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, SnapshotRefusedError
-from lb.xds import metrics
+from lb.xds import laned, metrics
 from lb.xds.bundle import Bundle
-from lb.xds.resources import assigned_clusters, assignments, by_service, checked_keys, seen_from, snapshots
+from lb.xds.resources import assigned_clusters, assignments, by_cluster, checked_keys, seen_from, snapshots
 from lb.xds.snapshot import Changes, Snapshot, TypeSet
 from lb.xds.subscribers import Subscribers
 from lb.xds.types import EDS, Kind, short
+from weft_protos import lanes
+from weft_protos.lanes import Lane
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +32,9 @@ class Feed:
         self._needed: frozenset[str] = frozenset()
         self._members: Mapping[str, Sequence[Endpoint]] | None = None
         self._keys: str | None = None
+        self._lanes: tuple[Lane, ...] = ()
+        self._laned: Mapping[str, str] = {}
+        """The service of each lane's cluster."""
         self._snapshots: Mapping[Kind, Snapshot] = {}
         # Endpoints as seen from a zone that has some, made when somebody there asks, and snapshots with them.
         self._zones: frozenset[str] = frozenset()
@@ -54,9 +59,15 @@ class Feed:
             self._views[kind, zone] = shared.with_type(EDS, self._seen[zone])
         return self._views[kind, zone]
 
+    def clusters_of(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """Under which names clients may have been told of it: a stable one stands behind the lanes of its service."""
+        if endpoint.lane:
+            return (endpoint.cluster,)
+        return (endpoint.cluster, *(name for name, service in self._laned.items() if service == endpoint.service))
+
     def announces(self, endpoint: Endpoint) -> bool:
-        """Whether clients of the endpoint's service are sent to its address."""
-        members = (self._members or {}).get(endpoint.service, ())
+        """Whether clients of the endpoint's service or lane are sent to its address."""
+        members = (self._members or {}).get(endpoint.cluster, ())
         return (endpoint.address, endpoint.port) in {(each.address, each.port) for each in members}
 
     def subscribers(self, kind: Kind) -> Subscribers:
@@ -82,7 +93,7 @@ class Feed:
     def set_endpoints(self, endpoints: Iterable[Endpoint]) -> None:
         """Announce these endpoints and no others."""
         first, before = self._members is None, self._members or {}
-        after = self._members = by_service(endpoints)
+        after = self._members = by_cluster(endpoints)
         self._zones = frozenset(each.zone for members in after.values() for each in members) - {""}
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         for name in changed:
@@ -102,6 +113,20 @@ class Feed:
         else:
             self._publish()
 
+    def set_lanes(self, document: bytes) -> bool:
+        """Have these lanes and no others. False for a damaged document, which is refused; the last good one stays."""
+        try:
+            wanted = lanes.from_bytes(document)
+        except ValueError as error:
+            log.error("lanes_refused", reason=str(error))
+            metrics.REFUSED.labels(source="lanes").inc()
+            return False
+        if wanted != self._lanes:
+            log.info("lanes_taken", lanes=[lane.name for lane in wanted])
+            self._lanes, self._laned = wanted, laned.clusters(wanted)
+            self._publish()
+        return True
+
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after every new snapshot; the function returned ends that."""
         token = object()
@@ -112,8 +137,9 @@ class Feed:
         """Make the endpoints' resources of these services anew, and of no others."""
         members = self._members or {}
         served = next(iter(self._snapshots.values())).of(EDS)
-        there = [name for name in services if name in members or name in self._needed]
-        made = assignments(chain.from_iterable(members.get(name, ()) for name in there), there)
+        services = {*services, *(name for name, behind in self._laned.items() if behind in services)}
+        there = [name for name in services if self._is_assigned(name)]
+        made = assignments(members, there, self._laned)
         changed = {each.name: each for each in made if each != served.resources.get(each.name)}
         removed = [name for name in services if name in served.resources and name not in there]
         if changed or removed:
@@ -132,15 +158,17 @@ class Feed:
         """Make everything anew."""
         if self._bundle is None or self._members is None:
             return True
-        needed = assigned_clusters(self._bundle)
+        served = self._served_lanes()
+        before, self._needed = self._needed, assigned_clusters(self._bundle) | laned.clusters(served).keys()
         try:
-            assigned = assignments(chain.from_iterable(self._members.values()), needed)
-            new = snapshots(self._bundle, assigned, self._keys)
+            there = {name for name in (*self._members, *self._needed) if self._is_assigned(name)}
+            assigned = assignments(self._members, there, self._laned)
+            new = snapshots(self._bundle, assigned, self._keys, served)
         except SnapshotRefusedError as error:
             log.error("snapshot_refused", problems=list(error.problems)[:10])
             metrics.REFUSED.labels(source="snapshot").inc()
+            self._needed = before
             return False
-        self._needed = needed
         self._seen.clear()
         # One object for all kinds: whoever changes it later changes it once.
         endpoints = new[Kind.GRPC].of(EDS)
@@ -149,6 +177,17 @@ class Feed:
         if not self.loaded or any(changes.values()):
             self._serve(new, changes)
         return True
+
+    def _is_assigned(self, name: str) -> bool:
+        """Whether there are endpoints of that name; those in a lane that nobody has declared are told to nobody."""
+        return name in self._needed or (name in (self._members or {}) and "@" not in name)
+
+    def _served_lanes(self) -> tuple[Lane, ...]:
+        """The lanes, without services that no contract has."""
+        assert self._bundle is not None
+        known = self._bundle.clusters.keys()
+        kept = [(lane, tuple(service for service in lane.services if service in known)) for lane in self._lanes]
+        return tuple(replace(lane, services=services) for lane, services in kept if services)
 
     def _serve(self, new: Mapping[Kind, Snapshot], changes: Mapping[Kind, Changes]) -> None:
         first = not self.loaded

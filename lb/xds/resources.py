@@ -8,12 +8,15 @@ for every kind of client, so they are made once, and only those of services that
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from lb.endpoint import Endpoint
+from lb.xds import laned
 from lb.xds.bundle import Bundle, audience
 from lb.xds.snapshot import Resource, Snapshot, build
 from lb.xds.types import ECDS, EDS, Kind
+from weft_protos.lanes import Lane
 from weft_protos.xds import envoy, message_class
 
 #: The filter whose configuration is completed here. Also its name in the chain and of its per-route configuration.
@@ -28,7 +31,9 @@ _LOCALITY: Final = {"region": "local"}
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
-def snapshots(bundle: Bundle, assigned: Iterable[Resource], keys: str | None) -> dict[Kind, Snapshot]:
+def snapshots(
+    bundle: Bundle, assigned: Iterable[Resource], keys: str | None, lanes: Sequence[Lane] = ()
+) -> dict[Kind, Snapshot]:
     """Everything each kind of client is served. `keys`: a checked JWK set. Raises SnapshotRefusedError."""
     withheld = frozenset({(ECDS, JWT_FILTER)}) if keys is None else frozenset()
     shared = tuple(assigned)
@@ -39,9 +44,9 @@ def snapshots(bundle: Bundle, assigned: Iterable[Resource], keys: str | None) ->
         content = entry.content
         if keys is not None and (entry.type_url, entry.name) == (ECDS, JWT_FILTER):
             content = with_keys(content, keys)
-        resource = Resource.of(entry.type_url, entry.name, content)
+        made = laned.resources(entry, content, lanes)
         for kind in audience(entry):
-            of_kind[kind].append(resource)
+            of_kind[kind] += made
     return {kind: build(of_kind[kind], bundle.references[kind], withheld=withheld) for kind in Kind}
 
 
@@ -50,22 +55,30 @@ def assigned_clusters(bundle: Bundle) -> frozenset[str]:
     return frozenset({each.name for kind in Kind for each in bundle.references[kind] if each.type_url == EDS} | {EDGE})
 
 
-def by_service(endpoints: Iterable[Endpoint]) -> dict[str, list[Endpoint]]:
-    """The endpoints of each service that has any."""
+def by_cluster(endpoints: Iterable[Endpoint]) -> dict[str, list[Endpoint]]:
+    """The endpoints of each service, and of each lane of one, that has any."""
     found: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         # Ten thousand of these are gone through at each change of one: no call, and no list made in vain.
-        if endpoint.service in found:
-            found[endpoint.service].append(endpoint)
+        if endpoint.cluster in found:
+            found[endpoint.cluster].append(endpoint)
         else:
-            found[endpoint.service] = [endpoint]
+            found[endpoint.cluster] = [endpoint]
     return found
 
 
-def assignments(endpoints: Iterable[Endpoint], clusters: Iterable[str]) -> list[Resource]:
-    """One ClusterLoadAssignment for each cluster that is named or has endpoints."""
-    members: dict[str, list[Endpoint]] = {name: [] for name in clusters} | by_service(endpoints)
-    return [_assignment(name, found) for name, found in sorted(members.items())]
+def assignments(
+    members: Mapping[str, Sequence[Endpoint]], clusters: Iterable[str], laned: Mapping[str, str] = MappingProxyType({})
+) -> list[Resource]:
+    """One ClusterLoadAssignment for each of the clusters. `laned`: the service behind each cluster of a lane.
+
+    Stable instances stand behind those of a lane, and in their place where there are none.
+    """
+    made = []
+    for name in sorted(clusters):
+        own, behind = members.get(name, ()), members.get(laned.get(name, ""), ())
+        made.append(_assignment(name, own or behind, behind=behind if own else ()))
+    return made
 
 
 def seen_from(zone: str, members: Mapping[str, Sequence[Endpoint]]) -> dict[str, Resource]:
@@ -76,6 +89,8 @@ def seen_from(zone: str, members: Mapping[str, Sequence[Endpoint]]) -> dict[str,
     """
     changed: dict[str, Resource] = {}
     for service, found in members.items():
+        if found[0].lane:
+            continue  # a few instances for a while: all of them, wherever they are
         own, zones = sum(member.zone == zone for member in found), len({member.zone for member in found})
         if service != EDGE and 0 < own < len(found) and _bears_its_callers(own, zones, len(found)):
             changed[service] = _assignment(service, found, near=zone)
@@ -110,15 +125,23 @@ def checked_keys(document: bytes) -> str:
     return text
 
 
-def _assignment(cluster: str, members: Iterable[Endpoint], *, near: str = "") -> Resource:
-    """One cluster's endpoints, by zone. From a zone `near`, its own come first and all others take over for them."""
-    zones: dict[str, set[tuple[str, int]]] = {}
+def _assignment(
+    cluster: str, members: Iterable[Endpoint], *, near: str = "", behind: Iterable[Endpoint] = ()
+) -> Resource:
+    """One cluster's endpoints, by zone. From a zone `near`, its own come first and all others take over for them.
+
+    `behind`: those that take over for all of these.
+    """
+    zones: dict[tuple[int, str], set[tuple[str, int]]] = {}
     for member in members:
-        zones.setdefault(member.zone, set()).add((member.address, member.port))
+        rank = 1 if near and member.zone != near else 0
+        zones.setdefault((rank, member.zone), set()).add((member.address, member.port))
+    for member in behind:
+        zones.setdefault((1, member.zone), set()).add((member.address, member.port))
     localities = [
         {
             "locality": _LOCALITY | ({"zone": zone} if zone else {}),
-            "priority": 1 if near and zone != near else 0,
+            "priority": rank,
             # Among the zones of one priority, shares go by instances; what each one bears, it says itself.
             "load_balancing_weight": len(sockets),
             "lb_endpoints": [
@@ -126,7 +149,7 @@ def _assignment(cluster: str, members: Iterable[Endpoint], *, near: str = "") ->
                 for address, port in sorted(sockets)
             ],
         }
-        for zone, sockets in sorted(zones.items())
+        for (rank, zone), sockets in sorted(zones.items())
     ]
     message = envoy("config.endpoint.v3.ClusterLoadAssignment", cluster_name=cluster, endpoints=localities)
     return Resource.of(EDS, cluster, message.SerializeToString(deterministic=True))

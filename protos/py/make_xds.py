@@ -57,6 +57,7 @@ ROOTS = (
     "envoy.extensions.resource_monitors.downstream_connections.v3.downstream_connections",
     "envoy.extensions.resource_monitors.fixed_heap.v3.fixed_heap",
     "envoy.extensions.retry.host.previous_hosts.v3.previous_hosts",
+    "envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_config",
     "envoy.extensions.tracers.opentelemetry.resource_detectors.v3.static_config_resource_detector",
     "envoy.extensions.transport_sockets.tls.v3.tls",
     "envoy.extensions.upstreams.http.v3.http_protocol_options",

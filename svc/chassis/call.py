@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from svc.chassis.context import Deadline, Principal
 from svc.chassis.criticality import Criticality
 from svc.chassis.grounds import Grounds, Progress
-from weft_protos import policy
+from weft_protos import lanes, policy
 
 # Time limit of a call whose contract states none: of unary calls, and of streams that may stay open. Finite, so
 # that whatever is computed from a deadline is finite too.
@@ -118,6 +118,12 @@ class Call:
     """The parsed request; filled in by `validation`."""
     body_hash: bytes = field(default=b"", repr=False)
     """SHA-256 of the request's deterministic serialisation; filled in by `validation`."""
+
+    @property
+    def lane(self) -> str:
+        """The lane it goes by, as the gateway or a peer says; empty: none."""
+        said = self.header(lanes.HEADER)
+        return said if said and lanes.is_name(said) else ""
 
     @property
     def progress(self) -> Progress:

@@ -1,6 +1,6 @@
 """Calls to other services of the mesh.
 
-A peer call gives what is left of the caller's deadline, the caller's token and the trace to the next hop, and
+A peer call gives what is left of the caller's deadline, the caller's token, lane and trace to the next hop, and
 turns its status back into an AppError. Retries of this hop are made here and nowhere else: as often as the contract's
 `retry` says, within the deadline, and no more than `throttle` allows. A peer that is still unavailable after them
 becomes ABORTED, which the gateway does not repeat.
@@ -35,7 +35,7 @@ from svc.chassis.errors import (
     ResourceExhausted,
     Unauthenticated,
 )
-from weft_protos import consumer, policy
+from weft_protos import consumer, lanes, policy
 
 # What a caller keeps of its deadline to answer in after the peer has failed.
 RESERVE_S: Final = 0.05
@@ -215,6 +215,8 @@ class Peer:
             call.criticality, method=method.path, own=method.criticality, authorization=authorization
         )
         metadata.extend(self._named)
+        if call.lane:
+            metadata.append((lanes.HEADER, call.lane))
         if telemetry.current_traceparent():
             metadata.append(("traceparent", telemetry.current_traceparent()))
         if authorization:

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lb import bootstrap
 from lb.endpoint import zone_name
+from weft_protos import lanes
 
 # Size of every symmetric key that lies in a secret file, as hexadecimal text.
 KEY_BYTES = 32
@@ -68,6 +69,12 @@ def _collector(value: str) -> str:
     return value
 
 
+def _lane(value: str) -> str:
+    if value and not lanes.is_name(value):
+        raise ValueError(f"{value!r} is not a lane (a-z, 0-9 and -, beginning with a letter, 31 at most)")
+    return value
+
+
 OneAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_addresses)]
 
@@ -87,6 +94,8 @@ class Process(_Concern):
     """Port of the Prometheus exposition on 127.0.0.1; 0 lets the system choose."""
     zone: Annotated[str, AfterValidator(zone_name)] = ""
     """Where it runs: peers and gateways of the same zone prefer it, and it prefers them. Empty: not said."""
+    lane: Annotated[str, AfterValidator(_lane)] = ""
+    """The lane it is in: only calls that go by that lane come here. Empty: it is a stable one."""
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
     """Least severe level that is logged."""
     consumer_sample: Annotated[int, Field(ge=0, le=1_000_000)] = 20

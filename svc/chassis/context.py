@@ -77,6 +77,8 @@ class CallContext:
     """Whether the client still waits. Asked before side effects, and by streams in their loop."""
     criticality: Criticality = Criticality.DEFAULT
     """How much it matters that it is served; calls to peers for its sake matter as much."""
+    lane: str = ""
+    """The lane that it goes by; calls to peers for its sake and events that it causes go by the same. Empty: none."""
 
     @property
     def caller(self) -> Principal:

@@ -264,6 +264,7 @@ def _join(life: _Life, server: Server, port: int) -> None:
         version=importlib.metadata.version("weft"),
         start_time=SystemClock().now(),
         zone=process.zone,
+        lane=process.lane,
     )
 
     def leave() -> None:

@@ -64,6 +64,7 @@ def event(payload: Message, *, source: str, call: CallContext | None, clock: Clo
         traceparent=telemetry.current_traceparent(),
         subject=principal.subject if principal is not None else "",
         actor=(principal.actor or "") if principal is not None else "",
+        lane=call.lane if call is not None else "",
     )
     envelope.occur_time.FromDatetime(clock.now())
     envelope.payload.Pack(payload, deterministic=True)

@@ -190,7 +190,7 @@ class _Route:
         assert call.message is not None
         assert call.deadline is not None
         context = CallContext(
-            call.method.name, call.principal, call.deadline, call.body_hash, is_active, call.criticality
+            call.method.name, call.principal, call.deadline, call.body_hash, is_active, call.criticality, call.lane
         )
         return self._handler(call.message, context)
 

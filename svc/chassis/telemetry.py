@@ -51,6 +51,9 @@ EXPORT_TIMEOUT_S: Final = 2
 # The last spans at the end of a process may take this long; the supervisor waits longer before it kills.
 FLUSH_MS: Final = 2000
 
+#: The attribute that names the lane of a call, or of the call that caused an event.
+LANE: Final = "weft.lane"
+
 _log: Final = structlog.get_logger(__name__)
 
 _TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")

@@ -75,7 +75,21 @@ async def ask(admin: Path, verb: str, path: str) -> bytes:
     status = head.partition(b"\r\n")[0]
     if b" 200 " not in status:
         raise OSError(f"{verb} {path}: {status.decode(errors='replace') or 'no answer'}")
-    return body
+    return _unchunked(body) if b"transfer-encoding: chunked" in head.lower() else body
+
+
+def _unchunked(body: bytes) -> bytes:
+    """What was sent in chunks (RFC 9112, section 7.1). Raises OSError where its end is missing."""
+    found = b""
+    while True:
+        size, _, rest = body.partition(b"\r\n")
+        try:
+            length = int(size, 16)
+        except ValueError as error:
+            raise OSError("the answer ended early") from error
+        if not length:
+            return found
+        found, body = found + rest[:length], rest[length:].removeprefix(b"\r\n")
 
 
 def server(

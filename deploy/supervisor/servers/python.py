@@ -5,7 +5,7 @@ Secrets are not among them: each process gets the directory they lie in (`WEFT_S
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.supervisor.config import PROJECT, child_environ
@@ -61,6 +61,10 @@ class Instance:
     kind: Kind
     port: int
     metrics_port: int
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What it has in its environment beside what all have."""
+    checkout: Path | None = None
+    """The clone whose code it runs; None: this one."""
 
 
 def argv(*arguments: str) -> tuple[str, ...]:
@@ -79,6 +83,7 @@ def server(
     """A process that answers grpc.health.v1 on its address."""
     address = f"{HOST}:{instance.port}"
     environ = {
+        **instance.environ,
         **surroundings.environ(),
         "WEFT_INSTANCE": instance.name,
         "WEFT_LISTEN": address,
@@ -88,13 +93,24 @@ def server(
         name=instance.name,
         kind=instance.kind,
         service=instance.service,
-        command=command(arguments, environ),
+        command=command(arguments, environ)
+        if instance.checkout is None
+        else _of(instance.checkout, arguments, environ),
         probe=GrpcHealth(address),
         ports=(instance.port, instance.metrics_port),
         after=after,
         watched=True,
         heavy=True,
     )
+
+
+def _of(checkout: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> Command:
+    """The same of another clone, with its own environment where it has one."""
+    own = checkout / ".venv" / "bin" / "python"
+    # Before what is installed, which are the packages of this clone.
+    path = ":".join(str(checkout / folder) for folder in ("", "protos/gen", "protos/py"))
+    interpreter = str(own) if own.exists() else sys.executable
+    return Command(argv=(interpreter, "-m", *arguments), env={**environ, "PYTHONPATH": path}, cwd=checkout)
 
 
 def task(name: str, arguments: Sequence[str], surroundings: Surroundings, *, after: tuple[str, ...] = ()) -> Task:

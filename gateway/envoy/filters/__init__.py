@@ -16,6 +16,7 @@ from gateway.envoy.filters import (
     guard,
     header_strip,
     jwt,
+    lane,
     rbac,
     refusal,
     router,
@@ -37,6 +38,8 @@ class Link:
     """Why it stands where it stands."""
     discovered: bool = False
     """Delivered by ECDS: changes with the contracts or the keys, and must not drain connections or refill buckets."""
+    off: bool = False
+    """Does nothing, and costs nothing, where no route turns it on."""
 
 
 CHAIN: Final = (
@@ -105,6 +108,12 @@ CHAIN: Final = (
         subject_limit.build,
         "after rbac, so that refused calls do not use up the caller's bucket",
         discovered=True,
+    ),
+    Link(
+        names.LANE,
+        lane.build,
+        "after all that refuse or read the token: only what will be sent is given a lane, and then another route",
+        off=True,
     ),
     Link(
         names.ROUTER,

@@ -4,11 +4,13 @@ import re
 from typing import Any, Final
 
 from gateway.policy import PolicySet
+from weft_protos import lanes
 from weft_protos.xds import envoy
 
 _ANY_PORT: Final = ":*"
 REQUEST_HEADERS: Final = (
-    "authorization,content-type,grpc-timeout,x-grpc-web,x-user-agent,traceparent,tracestate,x-weft-client"
+    "authorization,content-type,grpc-timeout,x-grpc-web,x-user-agent,traceparent,tracestate,x-weft-client,"
+    f"{lanes.ASKED}"
 )
 #: What a page may read; without these a browser hides code, details and the time to wait.
 RESPONSE_HEADERS: Final = (

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from gateway.envoy import names
 from gateway.policy import PolicySet
+from weft_protos import lanes
 from weft_protos.xds import envoy
 
 _MUTATION: Final = "extensions.filters.http.header_mutation.v3.HeaderMutation"
 
-#: Identity, which only the gateway and identity give; and how much a call matters, which the contract says.
-_IDENTITY: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "x-weft-criticality")
+#: Identity, which only the gateway and identity give; how much a call matters, which the contract says; and its lane,
+#: which the gateway gives (`lane`), though a client may ask for one by another name.
+_IDENTITY: Final = ("x-user", "x-scopes", "x-subject", "x-actor", "x-weft-criticality", lanes.HEADER)
 #: Identity, and what nothing in the mesh reads.
 _INBOUND: Final = (*_IDENTITY, "baggage", *names.MARKS)
 #: What proxies tell each other of a request's way. Envoy reads some of it before any filter runs: retries, timeouts and

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.envoy import names
 from gateway.envoy.script import Module
 from gateway.policy import Rpc
-from weft_protos import grounds
+from weft_protos import grounds, lanes
 
 #: What one refusal of an instance adds. At the half-life below some fifty a second hold nine tenths of the calls off.
 STEP_PERCENT: Final = 2
@@ -17,7 +17,7 @@ STEP_PERCENT: Final = 2
 MOST_PERCENT: Final = 98
 HALF_LIFE_MS: Final = 500
 
-_CLASS: Final = "overload_class"
+_CLASS: Final = lanes.OVERLOADED
 
 MODULE: Final = Module(
     "overload",

@@ -11,6 +11,7 @@ from typing import Final
 from gateway.envoy import names
 from gateway.envoy.script import Module
 from gateway.policy import Rpc
+from weft_protos import lanes
 
 #: In tenths: ten failed calls in a row empty it, and five stop the retries (maxTokens 10 and tokenRatio 0.1 of A6).
 TOKENS_MAX: Final = 100
@@ -20,8 +21,9 @@ HEDGES_MAX: Final = 1000
 COST: Final = 10
 REFUND: Final = 1
 
-_SERVICE: Final = "retried_service"
-_HEDGED: Final = "hedged_service"
+#: A lane has buckets of its own: the control plane writes another target under these keys into its routes.
+_SERVICE: Final = lanes.RETRIED
+_HEDGED: Final = lanes.HEDGED
 
 MODULE: Final = Module(
     "throttle",

@@ -70,6 +70,8 @@ def build(method: Method, _verifier: Verifier) -> Interceptor:
                     code = outcome(call)
                     if current.is_recording():
                         current.set_attribute("rpc.response.status_code", code)
+                        if call.lane:
+                            current.set_attribute(telemetry.LANE, call.lane)
                         if call.principal is not None:
                             current.set_attribute("enduser.id", call.principal.subject)
                         if call.refusal is not None:

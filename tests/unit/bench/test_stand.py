@@ -9,8 +9,9 @@ from gateway.envoy import names
 from gateway.envoy.edge import Edge
 from gateway.envoy.filters import CHAIN
 
-#: Links of the chain that the Envoy written by hand does without: its routes take headers off, and it takes any JSON.
-OWN = {names.HEADERS, names.STRICT_JSON}
+#: Links of the chain that the Envoy written by hand does without: its routes take headers off, it takes any JSON, and
+#: it knows no lanes, which are off in the other one as well.
+OWN = {names.HEADERS, names.STRICT_JSON, names.LANE}
 
 
 def test_the_gateway_written_by_hand_has_the_filters_of_the_compiled_one_in_their_order() -> None:

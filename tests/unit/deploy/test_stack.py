@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import json
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from deploy.supervisor import certificate, messages
 from deploy.supervisor.config import Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError
+from deploy.supervisor.lane import LaneSpec
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Kind, Part, Server, Task
 from deploy.supervisor.ports import Ports
@@ -285,3 +287,44 @@ def test_a_resized_mesh_differs_only_in_the_parts_that_come_or_go(folder: Path) 
 def test_what_others_know_by_a_list_keeps_its_size(folder: Path, service: str, size: int) -> None:
     with pytest.raises(ConfigError, match=service):
         Desired.of(Settings(data=folder)).resized(service, size)
+
+
+def test_a_lane_is_instances_beside_the_others(folder: Path) -> None:
+    before = build(folder)
+    spec = LaneSpec(("orders", "catalog"), instances=2, env={"FEATURE": "on", "WEFT_LISTEN": "ignored"})
+    after = before.resized(replace(Desired.of(Settings(data=folder)), lanes={"canary": spec})).parts()
+
+    new = {part.name: part for part in after if part.name not in {part.name for part in before.parts()}}
+    assert {f"{service}-canary-{number}" for service in ("orders", "catalog") for number in (1, 2)} == set(new)
+    canary, stable = new["orders-canary-1"], named(after, "orders-1")
+    assert isinstance(canary, Server)
+    assert ("orders@canary", Kind.SERVICE) == (canary.service, canary.kind)
+    told, others = environ(canary), environ(stable)
+    assert {"FEATURE": "on", "WEFT_LANE": "canary"} == {name: told[name] for name in told.keys() - others.keys()}
+    assert f"127.0.0.1:{canary.ports[0]}" == told["WEFT_LISTEN"] != others["WEFT_LISTEN"]
+    assert stable == named(before.parts(), "orders-1")
+
+
+def test_a_lane_that_was_rolled_back_has_no_instances(folder: Path) -> None:
+    spec = LaneSpec(("orders",), rolled_back="it failed")
+    stack = build(folder).resized(replace(Desired.of(Settings(data=folder)), lanes={"canary": spec}))
+
+    assert not [part for part in stack.parts() if "canary" in part.name]
+
+
+def test_a_lane_runs_the_code_of_its_clone_by_the_interpreter_of_that(folder: Path, tmp_path: Path) -> None:
+    def command(clone: Path) -> Command:
+        spec = LaneSpec(("orders",), checkout=str(clone))
+        stack = build(folder).resized(replace(Desired.of(Settings(data=folder)), lanes={"canary": spec}))
+        part = named(stack.parts(), "orders-canary-1")
+        assert isinstance(part, Server)
+        return part.command
+
+    plain = command(tmp_path)
+    assert (tmp_path, sys.executable) == (plain.cwd, plain.argv[0])
+    assert f"{tmp_path}:{tmp_path}/protos/gen:{tmp_path}/protos/py" == plain.env["PYTHONPATH"]
+
+    interpreter = tmp_path / ".venv" / "bin" / "python"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.touch()
+    assert str(interpreter) == command(tmp_path).argv[0]

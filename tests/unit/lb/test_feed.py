@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from lb.errors import BundleRefusedError, SnapshotRefusedError
 from lb.xds.bundle import Reference, parse, pieces_of
 from lb.xds.feed import Feed
-from lb.xds.resources import JWT_FILTER, assignments, checked_keys
+from lb.xds.resources import JWT_FILTER, assignments, by_cluster, checked_keys
 from lb.xds.snapshot import Resource, Snapshot, build
 from lb.xds.stream import Response
 from lb.xds.types import CDS, ECDS, EDS, LDS, RDS, Kind
@@ -146,7 +146,7 @@ def test_a_snapshot_that_names_what_it_does_not_hold_is_refused() -> None:
 
 def test_versions_follow_the_content_and_nothing_else() -> None:
     def version(*endpoints: Any) -> str:
-        return build(assignments(endpoints, ["orders"]), [], withheld=frozenset()).of(EDS).version
+        return build(assignments(by_cluster(endpoints), ["orders"]), [], withheld=frozenset()).of(EDS).version
 
     one, two = sample.endpoint("orders-1", 1), sample.endpoint("orders-2", 2)
 
@@ -156,7 +156,8 @@ def test_versions_follow_the_content_and_nothing_else() -> None:
 
 def test_endpoints_have_what_grpc_asks_for() -> None:
     resources = {
-        each.name: each for each in assignments([sample.endpoint("orders-1", 4711)], ["orders", "catalog", "edge"])
+        each.name: each
+        for each in assignments(by_cluster([sample.endpoint("orders-1", 4711)]), ["orders", "catalog", "edge"])
     }
     message: Any = message_class("envoy.config.endpoint.v3.ClusterLoadAssignment")
     orders = message.FromString(resources["orders"].content)

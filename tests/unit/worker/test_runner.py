@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -288,3 +289,19 @@ def test_a_loop_turns_for_as_long_as_it_begins_something(scene: Scene, monkeypat
     assert not scene.runner.turns()
     leave.set()
     handling.join(30)
+
+
+def test_the_span_of_an_event_names_the_lane_of_the_call_that_caused_it(
+    scene: Scene, spans: InMemorySpanExporter
+) -> None:
+    laned, plain, forged = (envelope(order_placed()) for _ in range(3))
+    laned.lane, forged.lane = "canary", "not a lane"
+    batch = [
+        replace(delivery(order_placed(), tag=tag), body=each.SerializeToString(), message_id=each.id)
+        for tag, each in enumerate((laned, plain, forged), start=1)
+    ]
+
+    scene.runner.settle(batch)
+
+    attributes = [span.attributes or {} for span in spans.get_finished_spans()]
+    assert ["canary", None, None] == [each.get(telemetry.LANE) for each in attributes]

@@ -1,6 +1,7 @@
 """Calls to peers: deadline, token and trace go along, and a peer's status comes back as an AppError."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -14,8 +15,9 @@ from svc.chassis.client import RESERVE_S, Peer
 from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.errors import AppError
 from tests.unit.svc.chassis.conftest import Spans
-from tests.unit.svc.chassis.instance import INVENTORY, Instance
+from tests.unit.svc.chassis.instance import GET_STOCK, INVENTORY, Instance
 from weft.orders.v1 import inventory_pb2
+from weft_protos import lanes
 
 REQUEST = inventory_pb2.GetStockRequest(name="stock/a")
 
@@ -193,3 +195,24 @@ def test_a_failed_peer_call_is_a_failed_span(peer: Peer, instance: Instance, spa
         client.status.status_code,
         (client.attributes or {})["rpc.response.status_code"],
     )
+
+
+def test_a_peer_is_called_by_the_same_lane(peer: Peer, instance: Instance) -> None:
+    for lane in ("canary", ""):
+        peer.call("GetStock", REQUEST, call=replace(context(instance), lane=lane))
+
+    assert ["canary", ""] == [call.lane for call in instance.behaviour.calls]
+
+
+@pytest.mark.parametrize("said", ["Canary", "a b", "x" * 40, ""])
+def test_what_cannot_be_a_lane_is_none(instance: Instance, said: str) -> None:
+    instance.call(GET_STOCK, REQUEST, metadata=((lanes.HEADER, said),))
+
+    assert [""] == [call.lane for call in instance.behaviour.calls]
+
+
+def test_the_span_of_a_call_names_its_lane(instance: Instance, spans: Spans) -> None:
+    instance.call(GET_STOCK, REQUEST, metadata=((lanes.HEADER, "canary"),))
+
+    span = spans.one(GET_STOCK.removeprefix("/"))
+    assert "canary" == (span.attributes or {})[telemetry.LANE]

@@ -1,5 +1,6 @@
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -47,6 +48,13 @@ def test_an_event_without_a_caller_names_nobody() -> None:
     envelope = Envelope.FromString(event(StockDepleted(product_id="22423"), source="orders", call=None).envelope)
 
     assert ("", "") == (envelope.subject, envelope.actor)
+
+
+def test_an_event_goes_by_the_lane_of_the_call_that_caused_it() -> None:
+    call = replace(call_of(), lane="canary")
+    rows = [event(StockDepleted(product_id="22423"), source="orders", call=each) for each in (call, call_of(), None)]
+
+    assert ["canary", "", ""] == [Envelope.FromString(row.envelope).lane for row in rows]
 
 
 def test_two_events_are_never_the_same() -> None:

@@ -26,7 +26,7 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dweft/events/v1/envelope.proto\x12\x0eweft.events.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\x08\x45nvelope\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n\x06source\x18\x03 \x01(\tR\x06source\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12!\n\x0cordering_key\x18\x05 \x01(\tR\x0borderingKey\x12 \n\x0btraceparent\x18\x06 \x01(\tR\x0btraceparent\x12\x18\n\x07subject\x18\x07 \x01(\tR\x07subject\x12\x14\n\x05\x61\x63tor\x18\x08 \x01(\tR\x05\x61\x63tor\x12.\n\x07payload\x18\t \x01(\x0b\x32\x14.google.protobuf.AnyR\x07payloadb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dweft/events/v1/envelope.proto\x12\x0eweft.events.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x02\n\x08\x45nvelope\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n\x06source\x18\x03 \x01(\tR\x06source\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12!\n\x0cordering_key\x18\x05 \x01(\tR\x0borderingKey\x12 \n\x0btraceparent\x18\x06 \x01(\tR\x0btraceparent\x12\x18\n\x07subject\x18\x07 \x01(\tR\x07subject\x12\x14\n\x05\x61\x63tor\x18\x08 \x01(\tR\x05\x61\x63tor\x12.\n\x07payload\x18\t \x01(\x0b\x32\x14.google.protobuf.AnyR\x07payload\x12\x12\n\x04lane\x18\n \x01(\tR\x04laneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weft.events.v1.envelope_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENVELOPE']._serialized_start=110
-  _globals['_ENVELOPE']._serialized_end=404
+  _globals['_ENVELOPE']._serialized_end=424
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class Envelope(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Random UUID of the event; the AMQP message id, the inbox key and the root of the e-mail's Message-ID."""
     type: _builtins.str
@@ -47,6 +48,8 @@ class Envelope(_message.Message):
     """Subject whose call caused it; empty where nobody was signed in."""
     actor: _builtins.str
     """Operator who acted for the subject; empty in the usual case."""
+    lane: _builtins.str
+    """The lane of the call that caused it; what is done because of the event goes by the same one. Empty: none."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When the transaction that wrote it ran."""
@@ -67,10 +70,11 @@ class Envelope(_message.Message):
         subject: _builtins.str = ...,
         actor: _builtins.str = ...,
         payload: _any_pb2.Any | None = ...,
+        lane: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "id", b"id", "occur_time", b"occur_time", "ordering_key", b"ordering_key", "payload", b"payload", "source", b"source", "subject", b"subject", "traceparent", b"traceparent", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "id", b"id", "lane", b"lane", "occur_time", b"occur_time", "ordering_key", b"ordering_key", "payload", b"payload", "source", b"source", "subject", b"subject", "traceparent", b"traceparent", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweft/mesh/v1/registry.proto\x12\x0cweft.mesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x02\n\x08\x45ndpoint\x12\x37\n\x07service\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,62}$R\x07service\x12\x39\n\x08instance\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,62}$R\x08instance\x12!\n\x07\x61\x64\x64ress\x18\x03 \x01(\tB\x07\xbaH\x04r\x02p\x01R\x07\x61\x64\x64ress\x12\x1f\n\x04port\x18\x04 \x01(\rB\x0b\xbaH\x08*\x06\x18\xff\xff\x03(\x01R\x04port\x12!\n\x07version\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07version\x12\x39\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x37\n\x04zone\x18\t \x01(\tB#\xbaH r\x1e\x32\x1c^([a-z0-9][a-z0-9-]{0,62})?$R\x04zone\x12\x18\n\x07leaving\x18\x0f \x01(\x08R\x07leavingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweft/mesh/v1/registry.proto\x12\x0cweft.mesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x03\n\x08\x45ndpoint\x12\x37\n\x07service\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,62}$R\x07service\x12\x39\n\x08instance\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,62}$R\x08instance\x12!\n\x07\x61\x64\x64ress\x18\x03 \x01(\tB\x07\xbaH\x04r\x02p\x01R\x07\x61\x64\x64ress\x12\x1f\n\x04port\x18\x04 \x01(\rB\x0b\xbaH\x08*\x06\x18\xff\xff\x03(\x01R\x04port\x12!\n\x07version\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07version\x12\x39\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x37\n\x04zone\x18\t \x01(\tB#\xbaH r\x1e\x32\x1c^([a-z0-9][a-z0-9-]{0,62})?$R\x04zone\x12\x34\n\x04lane\x18\n \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9-]{0,30})?$R\x04lane\x12\x18\n\x07leaving\x18\x0f \x01(\x08R\x07leavingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINT'].fields_by_name['version']._serialized_options = b'\272H\004r\002\030@'
   _globals['_ENDPOINT'].fields_by_name['zone']._loaded_options = None
   _globals['_ENDPOINT'].fields_by_name['zone']._serialized_options = b'\272H r\0362\034^([a-z0-9][a-z0-9-]{0,62})?$'
+  _globals['_ENDPOINT'].fields_by_name['lane']._loaded_options = None
+  _globals['_ENDPOINT'].fields_by_name['lane']._serialized_options = b'\272H\035r\0332\031^([a-z][a-z0-9-]{0,30})?$'
   _globals['_ENDPOINT']._serialized_start=108
-  _globals['_ENDPOINT']._serialized_end=479
+  _globals['_ENDPOINT']._serialized_end=533
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class Endpoint(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     ZONE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """The service it belongs to: `orders`."""
@@ -43,6 +44,8 @@ class Endpoint(_message.Message):
     """The version of the software that runs."""
     zone: _builtins.str
     """The zone it runs in: callers of the same zone prefer it. Empty: not said."""
+    lane: _builtins.str
+    """The lane it is in: only calls that go by that lane are sent there. Empty: it is a stable one."""
     leaving: _builtins.bool
     """It is about to end and wants no new calls. Said before the entry goes, so that an instance that leaves can be told
     from one whose lease was lost.
@@ -61,11 +64,12 @@ class Endpoint(_message.Message):
         version: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         zone: _builtins.str = ...,
+        lane: _builtins.str = ...,
         leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "instance", b"instance", "leaving", b"leaving", "port", b"port", "service", b"service", "start_time", b"start_time", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "instance", b"instance", "lane", b"lane", "leaving", b"leaving", "port", b"port", "service", b"service", "start_time", b"start_time", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
