@@ -7,7 +7,7 @@ untrusted traffic because labels may be taken from requests; none is here.
 
 from typing import Any, Final
 
-from gateway.envoy import names
+from gateway.envoy import access_log, names
 from weft_protos.xds import envoy
 
 #: Envoy puts its own name in front. It would rather be told by `stats_scope`, which the descriptors do not have yet,
@@ -17,7 +17,7 @@ COUNTER: Final = "refusals_total"
 
 
 def build() -> dict[str, Any]:
-    """The access logger. A call that was not refused costs it one look for the refusal's reason."""
+    """The access logger. Of a call that went well it looks at the status alone."""
     labels = {
         "reason": f"%DYNAMIC_METADATA({names.REFUSAL}:reason)%",
         # Empty on a path that no contract knows.
@@ -29,9 +29,10 @@ def build() -> dict[str, Any]:
         stat_prefix=PREFIX,
         counters=[{"stat": {"name": COUNTER, "tags": tags}, "value_fixed": 1}],
     )
-    return {"name": "envoy.access_loggers.stats", "filter": {"metadata_filter": _refused()}, "typed_config": config}
+    return {"name": "envoy.access_loggers.stats", "filter": _refused(), "typed_config": config}
 
 
 def _refused() -> dict[str, Any]:
     reason = {"filter": names.REFUSAL, "path": [{"key": "reason"}], "value": {"present_match": True}}
-    return {"matcher": reason, "match_if_key_not_found": False}
+    noted = {"metadata_filter": {"matcher": reason, "match_if_key_not_found": False}}
+    return {"and_filter": {"filters": [access_log.went_wrong(), noted]}}
