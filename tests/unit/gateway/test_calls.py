@@ -38,13 +38,14 @@ class Admin(http.client.HTTPConnection):
 
 
 def exposed(door: Door, metric: str, method: str = NAME) -> Counter[tuple[str, ...]]:
-    """The series of a metric of one method: values by the values of their other labels, whatever the reason."""
+    """The series of a metric of one method: values by the values of their other labels, whatever reason and lane."""
     admin = Admin(str(settings_in(door.log.parent).admin_socket))
     admin.request("GET", "/stats/prometheus")
     found = Counter[tuple[str, ...]]()
     for sample in map(_SAMPLE.fullmatch, admin.getresponse().read().decode().splitlines()):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', sample["labels"])) if sample else {}
-        labels.pop("reason", None)
+        for other in ("reason", "lane"):
+            labels.pop(other, None)
         if sample and sample["name"] == metric and labels.pop("method", "") == method:
             found[tuple(labels[name] for name in sorted(labels))] += int(sample["value"])
     admin.close()
