@@ -16,7 +16,7 @@ import structlog
 from lb import bootstrap, config
 from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
 from lb.control_plane import control_plane
-from lb.endpoint import service_name
+from lb.endpoint import service_name, zone_name
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
 from lb.registry.backoff import Backoff
 from lb.registry.documents import documents, replace
@@ -158,6 +158,7 @@ def _add_bootstrap(commands: Any) -> None:
     joining.add_argument(
         "--xds", action="append", default=[], metavar="HOST:PORT", help="a control plane; else those of WEFT_XDS"
     )
+    joining.add_argument("--zone", default="", help="where it runs; instances whose WEFT_ZONE is the same come first")
     joining.add_argument("--out", type=Path, metavar="FILE", help="write it there, not to standard output")
     joining.set_defaults(run=_bootstrap)
 
@@ -321,9 +322,10 @@ def _bootstrap(options: argparse.Namespace) -> int:
     control_planes = config.control_planes(options.xds)
     try:
         service, instance = service_name(options.service), service_name(options.instance)
+        zone = zone_name(options.zone)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    text = bootstrap.document(control_planes, instance=instance, service=service)
+    text = bootstrap.document(control_planes, instance=instance, service=service, zone=zone)
     path: Path | None = options.out
     if path is None:
         print(text)

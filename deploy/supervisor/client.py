@@ -114,7 +114,7 @@ class Client:
     def _stream(self, request: Mapping[str, object], timeout_s: float | None) -> Iterator[Event]:
         # A connection that is reset belongs to a supervisor that was killed just now: nothing more will be said.
         ended = contextlib.suppress(ConnectionError)
-        with self._connect(timeout_s) as connection, connection.makefile("rwb") as stream, ended:
+        with ended, self._connect(timeout_s) as connection, connection.makefile("rwb") as stream:
             stream.write(messages.encode(request))
             stream.flush()
             for line in stream:

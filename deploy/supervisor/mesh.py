@@ -260,6 +260,11 @@ class Mesh:
             threading.Event().wait(POLL_S)
         return continued
 
+    def _is_unsupervised(self) -> bool:
+        """Whether no daemon is there, and no stand-by that is about to be one."""
+        with lock.held(self._layout.lock) as free:
+            return free
+
     def _follow(self, progress: Progress | None, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         try:
@@ -267,6 +272,10 @@ class Mesh:
                 # It was killed. A stand-by finishes what it began; a test's mesh has none.
                 silent = time.monotonic() + (0.0 if self._ephemeral else DAEMON_TIMEOUT_S)
                 while not self.running():
+                    if self._daemon is None and self._is_unsupervised():
+                        # Whoever seemed to run was dying: its socket takes connections until its very end.
+                        self._spawn()
+                        break
                     if time.monotonic() > silent:
                         raise StartError("supervisor", "ended unexpectedly", log=self.log_tail("supervisor"))
                     threading.Event().wait(POLL_S)

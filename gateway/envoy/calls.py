@@ -10,7 +10,7 @@ none is here. They cost a call one to two microseconds of CPU.
 
 from typing import Any, Final
 
-from gateway.envoy import names
+from gateway.envoy import access_log, names
 from weft_protos import lanes
 from weft_protos.xds import envoy
 
@@ -21,7 +21,7 @@ _COUNTER: Final = "calls_total"
 _HISTOGRAM: Final = "call_duration_ms"
 #: Series as Prometheus has them. Labels: `method` (`weft.orders.v1.OrderService/PlaceOrder`, empty where no contract
 #: has one), `lane` (empty for a call of none), and of the counter `http_status` and `grpc_status`, both as numbers, and
-#: `reason`, empty unless the gateway itself refused the call. JSON has its own HTTP status, the others have 200
+#: `reason`, absent unless the gateway itself refused the call. JSON has its own HTTP status, the others have 200
 #: whatever gRPC says. Without an answer, as when the caller left, `http_status` is 0. On gRPC-web a status that comes
 #: in trailers is part of the body and shows as 2 (UNKNOWN): so it is with calls that succeed.
 CALLS: Final = f"envoy_{_PREFIX}_{_COUNTER}"
@@ -38,22 +38,30 @@ _REASON: Final = {"name": "reason", "value_format": f"%DYNAMIC_METADATA({names.R
 
 
 def loggers() -> list[dict[str, Any]]:
-    """The access loggers that count."""
-    count = {"stat": {"name": _COUNTER, "tags": [_METHOD, _HTTP, _GRPC, _REASON, _LANE]}, "value_fixed": 1}
+    """The access loggers that count. Why a call was refused is asked of none that went well, see `access_log`."""
     time = {
         "stat": {"name": _HISTOGRAM, "tags": [_METHOD, _LANE]},
         "unit": "Milliseconds",
         "value_format": "%DURATION%",
     }
-    return [_logger(counters=[count]), {**_logger(histograms=[time]), "filter": _succeeded()}]
+    return [
+        _logger(access_log.went_well(), counters=[_count()], histograms=[time]),
+        _logger(access_log.went_wrong(), counters=[_count(_REASON)]),
+        _logger(_succeeded_in_trailers(), histograms=[time]),
+    ]
 
 
-def _logger(**stats: Any) -> dict[str, Any]:
+def _count(*more: dict[str, str]) -> dict[str, Any]:
+    return {"stat": {"name": _COUNTER, "tags": [_METHOD, _HTTP, _GRPC, _LANE, *more]}, "value_fixed": 1}
+
+
+def _logger(which: dict[str, Any], **stats: Any) -> dict[str, Any]:
     config = envoy("extensions.access_loggers.stats.v3.Config", stat_prefix=_PREFIX, **stats)
-    return {"name": "envoy.access_loggers.stats", "typed_config": config}
+    return {"name": "envoy.access_loggers.stats", "filter": which, "typed_config": config}
 
 
-def _succeeded() -> dict[str, Any]:
+def _succeeded_in_trailers() -> dict[str, Any]:
+    """Calls on gRPC-web whose status Envoy does not know."""
     status = {"op": "EQ", "value": {"default_value": 200, "runtime_key": "weft.calls.succeeded"}}
-    both = [{"status_code_filter": {"comparison": status}}, {"grpc_status_filter": {"statuses": ["OK", "UNKNOWN"]}}]
+    both = [{"status_code_filter": {"comparison": status}}, {"grpc_status_filter": {"statuses": ["UNKNOWN"]}}]
     return {"and_filter": {"filters": both}}

@@ -6,12 +6,11 @@ counterparts for the whole process.
 
 from typing import Any, Final
 
-from gateway.envoy import calls, names, route, tls
+from gateway.envoy import access_log, calls, names, route, tls
 from gateway.envoy.edge import Edge
 from gateway.envoy.filters import CHAIN, Link, header_strip
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet
-from weft_protos import lanes
 from weft_protos.xds import envoy, type_url
 
 #: Where Envoy stops reading headers. What is below, but above the limit, is refused by a route, on every wire.
@@ -37,36 +36,6 @@ _HTTP2: Final = {
     "max_inbound_window_update_frames_per_data_frame_sent": 10,
     "override_stream_error_on_invalid_http_message": True,
     "connection_keepalive": {"interval": "30s", "timeout": "5s"},
-}
-
-#: No token, no body, no query, and of headers none that a caller writes: what a log keeps must not be worth stealing.
-#: The path is that of a method which the contracts know: it holds names of resources, and never a marked field.
-_ACCESS_LOG: Final = {
-    "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
-    "event": "request",
-    "trace_id": "%TRACE_ID%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "route": "%ROUTE_NAME%",
-    "http_method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
-    "path": "%PATH(NQ:ORIG)%",
-    "protocol": "%PROTOCOL%",
-    "http_status": "%RESPONSE_CODE%",
-    "grpc_status": "%GRPC_STATUS(CAMEL_STRING)%",
-    "details": "%RESPONSE_CODE_DETAILS%",
-    "flags": "%RESPONSE_FLAGS%",
-    "refusal": f"%DYNAMIC_METADATA({names.REFUSAL}:reason)%",
-    "rule": f"%DYNAMIC_METADATA({names.REFUSAL}:rule)%",
-    "contract": f"%DYNAMIC_METADATA({names.REFUSAL}:contract)%",
-    "subject": f"%DYNAMIC_METADATA({names.JWT}:{names.JWT_PAYLOAD}:sub)%",
-    "duration_ms": "%DURATION%",
-    "upstream_ms": "%RESPONSE_DURATION%",
-    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-    "received_bytes": "%BYTES_RECEIVED%",
-    "sent_bytes": "%BYTES_SENT%",
-    "upstream": "%UPSTREAM_HOST%",
-    "cluster": "%UPSTREAM_CLUSTER%",
-    "lane": f"%REQ({lanes.HEADER})%",
-    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
 }
 
 #: What Envoy puts on every span by itself, in the caller's words: the query too, and paths that no contract knows.
@@ -147,7 +116,7 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
         path_with_escaped_slashes_action="REJECT_REQUEST",
         local_reply_config={"mappers": [_mark()]},
         tracing=_tracing(edge),
-        access_log=[_access_log(), *calls.loggers()],
+        access_log=[*access_log.build(), *calls.loggers()],
     )
 
 
@@ -190,8 +159,3 @@ def _tracing(edge: Edge) -> dict[str, Any]:
         "spawn_upstream_span": True,
         "custom_tags": list(_SPAN_TAGS),
     }
-
-
-def _access_log() -> dict[str, Any]:
-    log = envoy("extensions.access_loggers.stream.v3.StdoutAccessLog", log_format={"json_format": _ACCESS_LOG})
-    return {"name": "envoy.access_loggers.stdout", "typed_config": log}

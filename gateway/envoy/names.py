@@ -26,7 +26,7 @@ ROUTER: Final = "envoy.filters.http.router"
 
 # Metadata.
 LUA_METADATA: Final = "envoy.filters.http.lua"
-"""Namespace of route metadata that every Lua filter reads, whatever its own name."""
+"""Namespace of route metadata that a Lua filter reads where the route has none under the filter's own name."""
 LIMIT_METADATA: Final = "weft.limit"
 """Namespace of route metadata that the rate limiters read."""
 SUBJECT_CLASS: Final = "subject_class"
@@ -36,9 +36,9 @@ JWT_PAYLOAD: Final = "jwt"
 JWT_HEADER: Final = "hdr"
 """Key below JWT's dynamic metadata that holds the token's header."""
 FRAME_MOST: Final = "frame_bytes"
-"""Key of the scripts' route metadata: the most bytes of a gRPC frame, FRAME_BYTES among them."""
+"""Key of GUARD's route metadata: the most bytes of a gRPC frame, FRAME_BYTES among them."""
 JSON_MOST: Final = "json_bytes"
-"""Likewise: the most bytes of a JSON request, path and query among them."""
+"""Key of STRICT_JSON's: the most bytes of a JSON request, path and query among them."""
 
 # Headers by which filters tell the refusal filter what happened. Clients and services cannot set them.
 WHY: Final = "x-gw-why"

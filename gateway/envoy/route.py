@@ -101,7 +101,7 @@ def _by_specificity(rpcs: Iterable[Rpc]) -> list[tuple[Rpc, Binding]]:
 def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
     streams = rpc.method.streaming
     timeout = rpc.policy.timeout
-    words = _words(rpc, size.for_grpc(rpc), {**guard, **frame.for_route(rpc)})
+    words = _words(rpc, size.for_grpc(rpc), guard, {names.GUARD: frame.for_route(rpc)})
     words["typed_per_filter_config"] |= {
         names.STRICT_JSON: strict_json.unneeded(),
         names.TRANSCODER: transcoder.untouched(),
@@ -128,7 +128,7 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
 
 
 def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
-    words = _words(rpc, size.for_json(rpc), {**guard, **strict_json.for_route(rpc, binding)})
+    words = _words(rpc, size.for_json(rpc), guard, {names.STRICT_JSON: strict_json.for_route(rpc, binding)})
     words["typed_per_filter_config"][names.HEADERS] = header_strip.without_grpc()
     return envoy(
         "config.route.v3.Route",
@@ -139,16 +139,23 @@ def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
     )
 
 
-def _words(rpc: Rpc, largest: Any, more: Mapping[str, str | float]) -> dict[str, Any]:
-    """What filters read on a method's routes: access, limits, and where the contract says so."""
+def _words(
+    rpc: Rpc, largest: Any, guard: Mapping[str, str], own: Mapping[str, Mapping[str, str | float]]
+) -> dict[str, Any]:
+    """What filters read on a method's routes: access, limits, and where the contract says so.
+
+    A script gets a copy of all that stands under its filter's name or, where that is not there, under LUA_METADATA; so
+    what is read for every call, `own`, stands apart from what is read for those that are refused.
+    """
     limit = rpc.policy.rate_limit
     metadata: dict[str, Any] = {
         names.LUA_METADATA: {
             **refusal.for_route(rpc),
             **retry_throttle.for_route(rpc),
             **overload.for_route(rpc),
-            **more,
-        }
+            **guard,
+        },
+        **own,
     }
     if limit is not None:
         key = names.SUBJECT_CLASS if limit.key == "subject" else names.ADDRESS_CLASS

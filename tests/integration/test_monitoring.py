@@ -48,7 +48,8 @@ def targets(shop: Shop) -> dict[str, str]:
 def subjects(shop: Shop) -> dict[int, str]:
     """Subjects of the operator's newest mail, by number."""
     to = (shop.mesh.secrets / "operator.email").read_text().strip()
-    return {mail["id"]: mail["subject"] for mail in shop.fetch("mail", f"/messages?to={quote(to)}&limit=200")}
+    found = shop.fetch("mail", f"/messages?to={quote(to)}&limit=200")["messages"]
+    return {mail["id"]: mail["subject"] for mail in found}
 
 
 def fire(shop: Shop, **labels: str) -> None:
@@ -212,7 +213,8 @@ def test_the_door_of_the_supervisor_is_shut_without_its_token(shop: Shop) -> Non
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(url.replace("/metrics", "/recovery"), body), timeout=10)
 
-    assert 401 == refused.value.code
+    with refused.value as answer:
+        assert 401 == answer.code
     token = (shop.mesh.secrets / "recovery.password").read_text().strip()
     for log in Path(shop.mesh.logs).glob("*.log"):
         assert token not in log.read_text(errors="replace"), log.name

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from deploy.supervisor import process
+from deploy.supervisor import process, procfs
 from deploy.supervisor.account import Account
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.errors import ConfigError, StartError
@@ -24,6 +24,9 @@ BINARIES = Path("/usr/lib/postgresql")
 CONNECTIONS_MAX = 400
 """Thirty-two instances of one service with pools of eight, the rest of the mesh, and room for what restarts."""
 INITDB_TIMEOUT_S = 120.0
+BURIAL_TIMEOUT_S = 10.0
+"""How long the machine's first process may take to notice that a child it has inherited is dead."""
+BURIAL_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ def server(
         layout.private(home / "socket", account)
         if not (data / "PG_VERSION").exists():
             await _initialise(name, layout, account, password=password)
+        await _until_buried(data / "postmaster.pid")
 
     return Server(
         name=name,
@@ -79,6 +83,22 @@ def server(
         grace_s=30.0,
         start_timeout_s=90.0,  # crash recovery comes first
     )
+
+
+async def _until_buried(lock: Path) -> None:
+    """Wait until a server that was killed has no process left, not even a zombie: a start beside it is refused.
+
+    The file is not removed instead: by it the server also finds sessions of the killed one that still write.
+    """
+    deadline = asyncio.get_running_loop().time() + BURIAL_TIMEOUT_S
+    while asyncio.get_running_loop().time() < deadline:
+        try:
+            pid = int(lock.read_text().split(maxsplit=1)[0])
+        except (FileNotFoundError, IndexError, ValueError):
+            return
+        if procfs.start_time(pid) is not None or not Path(f"/proc/{pid}").exists():
+            return
+        await asyncio.sleep(BURIAL_POLL_S)
 
 
 def _settings(port: int, socket: Path, *, durable: bool) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def server(
         if instance.checkout is None
         else _of(instance.checkout, arguments, environ),
         probe=GrpcHealth(address),
-        ports=(instance.port,),
+        ports=(instance.port, instance.metrics_port),
         after=after,
         watched=True,
         heavy=True,

@@ -20,10 +20,10 @@ def build(policies: PolicySet) -> Any:
         limit = rpc.policy.rate_limit
         if limit is not None and limit.key == "address":
             own = {"key": names.ADDRESS_CLASS, "value": rpc.name}
-            descriptors.append(buckets.descriptor(limit, {"key": _ADDRESS}, own))
+            descriptors.append(buckets.descriptor(limit, own, {"key": _ADDRESS}))
     return buckets.limiter(
         names.ADDRESS_LIMIT,
-        rules=[[address], [address, buckets.class_action(names.ADDRESS_CLASS)]],
+        rules=[[address], [buckets.class_action(names.ADDRESS_CLASS), address]],
         descriptors=descriptors,
         headers=False,
     )

@@ -21,6 +21,9 @@ def build(method: Method, _verifier: Verifier) -> Interceptor:
 
     @contextmanager
     def refuse_shed(call: Call) -> Iterator[None]:
+        if call.time_left_s is not None and call.time_left_s <= 0:
+            # Whatever it was turned away for, nobody waits for it any more; `deadline` says so.
+            call.shed = False
         if call.shed:
             counters[call.criticality].inc()
             # Not UNAVAILABLE: gateway and peers would repeat that at once, and take the instance for broken.

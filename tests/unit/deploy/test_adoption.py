@@ -6,6 +6,7 @@ The servers are memcacheds, which cost nothing to start.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -202,6 +203,26 @@ def test_everything_killed_at_once_comes_back(mesh: Mesh, folder: Path) -> None:
         assert after.ready
         assert set() == {*pids(before).values()} & {*pids(after).values()}
         assert [process.address for process in before.processes] == [process.address for process in after.processes]
+
+
+def test_a_start_that_met_a_dying_supervisor_begins_again(folder: Path) -> None:
+    layout = Layout(folder)
+    layout.prepare(None)
+    dying = socket.socket(socket.AF_UNIX)
+    dying.bind(str(layout.socket))
+    dying.listen()
+
+    def die() -> None:
+        # The first caller asks whether somebody runs, the second one for what happens.
+        for _ in range(2):
+            dying.accept()[0].close()
+        dying.close()
+
+    thread = threading.Thread(target=die)
+    thread.start()
+    with Mesh(folder, ports="free", only=NAMES) as mesh:
+        assert mesh.start().ready
+    thread.join()
 
 
 def test_stopping_while_nobody_supervises_leaves_nothing(mesh: Mesh, folder: Path) -> None:

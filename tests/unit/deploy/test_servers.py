@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.supervisor import procfs
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Server
 from deploy.supervisor.servers import (
@@ -23,6 +24,7 @@ from deploy.supervisor.servers import (
     rabbitmq,
 )
 from deploy.supervisor.servers.etcd_cluster import Found, source
+from tests.waiting import eventually
 
 NODE = rabbitmq.Node("rabbitmq-1", "weft-1@localhost", 7, 8, 6)
 OTHER = rabbitmq.Node("rabbitmq-2", "weft-2@localhost", 5, 4, 3)
@@ -101,6 +103,29 @@ def test_postgres_is_stopped_by_sigint_and_keeps_its_socket_at_home(tmp_path: Pa
     assert "SIGINT" == server.stop_signal.name
     assert f"unix_socket_directories={tmp_path}" in argv(server)
     assert "hunter2" not in argv(server)
+
+
+def test_postgres_is_not_started_beside_what_a_killed_one_has_left_of_its_process(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.prepare(None)
+    server = postgres.server("postgres-1", layout, None, port=21003, password="p")
+    cluster = layout.home("postgres-1") / "cluster"
+    cluster.mkdir(parents=True)
+    (cluster / "PG_VERSION").write_text("15")
+    dead = subprocess.Popen(["true"])
+    (cluster / "postmaster.pid").write_text(f"{dead.pid}\n{cluster}\n")
+    eventually(lambda: procfs.start_time(dead.pid) is None)
+
+    async def prepared() -> tuple[bool, bool]:
+        assert server.prepare is not None
+        preparing = asyncio.ensure_future(server.prepare())
+        early, _ = await asyncio.wait({preparing}, timeout=0.2)
+        dead.wait()
+        await preparing
+        return bool(early), (cluster / "postmaster.pid").exists()
+
+    # By that file it finds what else the killed one has left, so it stays.
+    assert (False, True) == asyncio.run(prepared())
 
 
 def test_only_an_ephemeral_postgres_gives_up_durability(tmp_path: Path) -> None:

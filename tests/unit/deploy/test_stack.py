@@ -23,12 +23,17 @@ from deploy.supervisor.stack import Stack
 
 
 def build(
-    folder: Path, *, sizes: dict[str, int] | None = None, only: tuple[str, ...] = (), settings: Settings | None = None
+    folder: Path,
+    *,
+    sizes: dict[str, int] | None = None,
+    only: tuple[str, ...] = (),
+    settings: Settings | None = None,
+    ports: Ports | None = None,
 ) -> Stack:
     layout = Layout(folder)
     layout.prepare(None)
     desired = Desired.of(settings or Settings(data=folder), sizes=sizes, only=only)
-    ports = Ports(layout.ports, base=21000, is_free=lambda _: True)
+    ports = ports or Ports(layout.ports, base=21000, is_free=lambda _: True)
     return Stack(desired, layout, ports=ports, secrets=Secrets(layout.secrets), account=None)
 
 
@@ -56,6 +61,19 @@ def environ(part: Part) -> dict[str, str]:
     command = part.command if isinstance(part, Server) else part.run
     assert isinstance(command, Command)
     return dict(command.env)
+
+
+def test_a_supervisor_that_finds_every_process_running_would_start_the_very_same(folder: Path) -> None:
+    first = {part.name: part for part in build(folder).parts() if isinstance(part, Server)}
+    known = {port for part in first.values() for port in part.ports}
+    taken = set(json.loads(Layout(folder).ports.read_text()).values())
+
+    ports = Ports(Layout(folder).ports, base=21000, is_free=lambda port: port not in taken, kept=known)
+    again = {part.name: part for part in build(folder, ports=ports).parts() if isinstance(part, Server)}
+
+    assert {name: part.command.digest() for name, part in first.items()} == {
+        name: part.command.digest() for name, part in again.items()
+    }
 
 
 def test_the_default_mesh_is_the_documented_one(parts: tuple[Part, ...]) -> None:

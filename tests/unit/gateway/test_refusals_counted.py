@@ -32,7 +32,7 @@ def _refusals(envoy: BareEnvoy) -> Counter[tuple[str, str]]:
     found = Counter[tuple[str, str]]()
     for text, count in series:
         labels = dict(re.findall(r'(\w+)="([^"]*)"', text))
-        if labels["reason"]:
+        if labels.get("reason"):
             found[labels["reason"], labels["method"]] += int(count)
     return found
 

@@ -355,6 +355,21 @@ def test_a_refusal_of_the_gateway_is_one_line_of_its_log(door: Door, refused: st
         assert answer.detail(error_details_pb2.ErrorInfo).metadata["rule"] == line["rule"]
 
 
+def test_a_call_that_went_well_is_one_line_that_says_who_called_and_nothing_of_refusals(door: Door) -> None:
+    for wire in door.wires:
+        trace_id = uuid.uuid4().hex
+        headers = {"traceparent": f"00-{trace_id}-{uuid.uuid4().hex[:16]}-01"}
+
+        assert OK == wire.call(GET, door.token(sub="00000000-0000-4000-8000-00000000ab1e"), headers).code
+
+        eventually(lambda trace_id=trace_id: door.logged(trace_id))
+        (line,) = door.logged(trace_id)
+        assert "00000000-0000-4000-8000-00000000ab1e" == line["subject"]
+        assert [None] * 3 == [line.get(key) for key in ("refusal", "rule", "contract")]
+        # What every gRPC call would pay for.
+        assert wire is not door.wires[0] or "refusal" not in line
+
+
 def test_what_an_instance_refused_is_no_refusal_of_the_gateway(door: Door) -> None:
     trace_id = uuid.uuid4().hex
     headers = {"traceparent": f"00-{trace_id}-{uuid.uuid4().hex[:16]}-01"}

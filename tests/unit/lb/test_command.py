@@ -154,9 +154,11 @@ def test_a_bootstrap_names_the_control_planes_that_are_given_or_those_of_the_env
         return [server["server_uri"] for server in json.loads(text)["xds_servers"]]
 
     assert (0, ["127.0.0.1:1", "127.0.0.1:2"]) == (code, servers(out))
-    assert {"id": "shop-1", "cluster": "shop", "metadata": {"kind": "grpc"}} == json.loads(out)["node"]
-    assert (0, "", "") == lb("bootstrap", *own, "--xds", "127.0.0.1:3", "--out", str(path))
+    node = {"id": "shop-1", "cluster": "shop", "locality": {"zone": ""}, "metadata": {"kind": "grpc"}}
+    assert node == json.loads(out)["node"]
+    assert (0, "", "") == lb("bootstrap", *own, "--xds", "127.0.0.1:3", "--zone", "north", "--out", str(path))
     assert ["127.0.0.1:3"] == servers(path.read_text())
+    assert node | {"locality": {"zone": "north"}} == json.loads(path.read_text())["node"]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,7 @@ def test_a_bootstrap_names_the_control_planes_that_are_given_or_those_of_the_env
         (("--service", "Shop", "--instance", "shop-1", "--xds", "127.0.0.1:1"), "'Shop' is not a service name"),
         (("--service", "shop", "--instance", "", "--xds", "127.0.0.1:1"), "'' is not a service name"),
         (("--service", "shop", "--instance", "shop-1"), "WEFT_XDS is not set"),
+        (("--service", "shop", "--instance", "s", "--xds", "h:1", "--zone", "A b"), "'A b' is not a zone"),
         (("--service", "shop", "--instance", "shop-1", "--xds", "nowhere"), "--xds: 'nowhere' is not host:port"),
         (
             ("--service", "shop", "--instance", "s", "--xds", "h:1", "--out", "/nonexistent/x"),
