@@ -24,7 +24,7 @@ demo: up ## Start the mesh, send it a synthetic day of orders, print the balance
 	@$(WEFT) demo
 
 test: setup ## Run the whole suite on a mesh of its own, beside a running one or without
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 bench: ## Measure what Weft claims of its cost; results in bench/results, one file for each claim
 	@deploy/setup.sh bench
