@@ -17,6 +17,7 @@ from gateway.envoy.filters import cors, header_strip, jwt, rbac, refusal, size, 
 from gateway.envoy.scripts import frame, overload, retry_throttle
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
+from weft_protos import lanes
 from weft_protos.xds import envoy
 
 #: Which failures Envoy repeats, where the contract allows it: those of an attempt that left no trace, and those that
@@ -115,7 +116,7 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
         name=rpc.name,
         match={"path": f"/{rpc.name}", "headers": [_verb("POST")]},
         route={
-            "cluster": rpc.owner,
+            "cluster": lanes.streams(rpc.owner) if streams else rpc.owner,
             "timeout": "0s" if timeout is None else timeout,
             "idle_timeout": STREAM_IDLE if streams else None,
             "retry_policy": _retry(rpc),

@@ -44,8 +44,8 @@ MESSAGE_BYTES: Final = policy.REQUEST_BYTES_MAX + (32 << 10)
 METADATA_BYTES: Final = 20 << 10
 # Calls that may wait for a thread, for each thread, whatever their class: the bound of memory, not of time.
 QUEUE_PER_THREAD: Final = 16
-#: A gateway has one connection to each instance for critical calls and one for the others: what does not fit waits
-#: there, where refusing costs next to nothing. Streams have places of their own.
+#: Gateways bound their calls themselves (`gateway/envoy/cluster.py`); what others have beyond waits with them, where
+#: refusing costs next to nothing. Streams have places of their own.
 CALLS_PER_CONNECTION: Final = 100
 # Refused calls that may wait to be told so. Beyond that gRPC refuses by itself, without a reason.
 REFUSALS: Final = 512
