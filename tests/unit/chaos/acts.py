@@ -181,8 +181,8 @@ def cancel_order(process: Process, user: str, key: str, items: dict[str, int]) -
     pending.ok()
 
 
-def open_shop(process: Process, stock: dict[str, int], user: str) -> None:
-    """Stock, a product with a price, and the customer's address."""
+def open_shop(process: Process, stock: dict[str, int], users: Sequence[str]) -> None:
+    """Stock, a product with a price, and the customers' addresses."""
     for number, (product, quantity) in enumerate(stock.items()):
         pending = process.recorder.begin("open", product=product, quantity=quantity)
         key = f"00000000-0000-4000-8000-{number:012}"
@@ -192,8 +192,9 @@ def open_shop(process: Process, stock: dict[str, int], user: str) -> None:
     product = catalog_pb2.Product(display_name="Lamp", price=money.from_minor("GBP", 100))
     process.serve(_CATALOG, "CreateProduct", catalog_pb2.CreateProductRequest(product_id=PRICED, product=product))
     address = "INSERT INTO recipients (user_name, display_name, address) VALUES (%s, 'Ann', 'ann@example.org')"
+    rows = [(f"users/{user}",) for user in users]
     process.database("email").serializable(
-        lambda tx: tx.exec_driver_sql(address, (f"users/{user}",)), deadline=Deadline.after(CALL_S)
+        lambda tx: tx.exec_driver_sql(address, rows), deadline=Deadline.after(CALL_S)
     )
 
 
@@ -250,11 +251,11 @@ Act = tuple[Callable[..., None], Sequence[Any]]
 def live(place: Place, operations: int, acts: Sequence[Act], plant: Callable[[], None]) -> None:
     """The life of a process: a bug is planted in it, then it does its acts until it has done them all, or dies."""
     plant()
-    if place.folder.exists():
-        crash.arm_by_files(place.folder, "small")
     with _recorder(place, operations) as recorder:
         process = Process(place, recorder)
         for act, arguments in acts:
+            # Each act has points of its own, as if it were a process of its own.
+            crash.arm_by_files(place.folder, act.__name__)
             act(process, *arguments)
 
 

@@ -71,7 +71,7 @@ class SmallMesh:
             client.flush_all(noreply=False)
         self._runs += 1
         folder = self._folder / str(self._runs)
-        folder.mkdir()
+        (folder / "points").mkdir(parents=True)
         url, history = self._server.url(database="{}"), folder / "history"
         self.place = Place(url, self._memcached.address, folder / "points", history, time.monotonic())
         self.place.history.touch()
@@ -86,11 +86,11 @@ class SmallMesh:
         return process.exitcode
 
     def dies(self, point: Point, *done: Act, plant: Callable[[], None] = sound) -> None:
-        """A process comes by a crash point while it does this, and is gone."""
-        self.place.folder.mkdir(exist_ok=True)
-        (self.place.folder / f"small.{point}").touch()
+        """A process does this, comes by a crash point in the last act, and is gone."""
+        file = self.place.folder / f"{done[-1][0].__name__}.{point}"
+        file.touch()
         assert -signal.SIGKILL == self.run(*done, plant=plant), f"nobody has come by {point}"
-        assert not (self.place.folder / f"small.{point}").exists()
+        assert not file.exists()
 
     def broken(self) -> Mapping[str, Sequence[str]]:
         """What the checks find when nothing moves any more."""
