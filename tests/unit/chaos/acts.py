@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -25,8 +26,9 @@ from svc.chassis.cache.store import Cache
 from svc.chassis.call import Call, Method
 from svc.chassis.clock import SystemClock
 from svc.chassis.context import Deadline, Principal
+from svc.chassis.crash import Point
 from svc.chassis.database import Database
-from svc.chassis.errors import AppError
+from svc.chassis.errors import AppError, FailedPrecondition, InvalidArgument, NotFound
 from svc.chassis.pages import PageTokens
 from svc.chassis.server import _Route
 from svc.chassis.sessions import Sessions
@@ -56,7 +58,6 @@ KEY = b"k" * 32
 PRODUCTS = ("mug", "tea")
 PRICED = "lamp"
 CALL_S = 20.0
-REFUSED = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "ALREADY_EXISTS"})
 
 _CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
 _ORDERS = orders_pb2.DESCRIPTOR.services_by_name["OrderService"]
@@ -159,7 +160,8 @@ def place_order(process: Process, user: str, key: str, items: dict[str, int]) ->
     try:
         order = process.serve(_ORDERS, "PlaceOrder", request, user=user)
     except AppError as error:
-        (pending.fail if error.code in REFUSED else pending.info)(code=error.code)
+        refused = isinstance(error, FailedPrecondition | InvalidArgument | NotFound)
+        (pending.fail if refused else pending.info)(code=type(error).__name__)
         return
     pending.ok(order=order.name)
     reading = process.recorder.begin("read", customer=user, order=order.name)
@@ -167,7 +169,7 @@ def place_order(process: Process, user: str, key: str, items: dict[str, int]) ->
         process.serve(_ORDERS, "GetOrder", orders_pb2.GetOrderRequest(name=order.name), user=user)
         reading.ok()
     except AppError as error:
-        reading.fail(code=error.code)
+        reading.fail(code=type(error).__name__)
 
 
 def cancel_order(process: Process, user: str, key: str, items: dict[str, int]) -> None:
@@ -242,6 +244,34 @@ def work(process: Process, worker: str) -> None:
     runner = Runner(source, Ladder(Broker(process.broker), queue), handler, queue=queue.name, batch_max=batch_max)  # type: ignore[arg-type]
     while batch := source.take(batch_max, timeout_s=0):
         assert runner.settle(batch)
+
+
+def meanwhile(process: Process, point: Point, first: "Act", *others: "Act") -> None:
+    """Do the first, and when it comes by a point for the first time, have others do theirs before it goes on."""
+    waiting = list(others)
+
+    def strike(passed: Point) -> None:
+        if passed is not point or not waiting:
+            return
+        done = waiting.copy()
+        waiting.clear()
+        other = Process(process.place, process.recorder)
+        # In a thread of its own: the first may be in the middle of a transaction.
+        thread = Thread(target=lambda: [act(other, *arguments) for act, arguments in done])
+        thread.start()
+        thread.join(CALL_S)
+
+    crash.arm(strike)
+    first[0](process, *first[1])
+    assert not waiting, f"nobody has come by {point}"
+
+
+def relay_one(process: Process) -> None:
+    """Publish one row of the outbox of orders, and no more."""
+    publisher = Forgetting(Broker(process.broker), process.cache, outdated_by={})
+    working = Relay(process.database("orders"), publisher, name="orders", routing_keys=topology.routing_keys())
+    working._most = 1
+    assert 1 == working.drain_once().published
 
 
 Act = tuple[Callable[..., None], Sequence[Any]]

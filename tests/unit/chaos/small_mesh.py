@@ -100,7 +100,6 @@ class SmallMesh:
         events = [(str(row[0]), *row[1:]) for row in self._rows("orders", "SELECT id, type, ordering_key FROM outbox")]
         audited = self._rows("audit", "SELECT event_id FROM audit_log WHERE source = 'orders'")
         mails = self._rows("broker", "SELECT message_id FROM mail WHERE kind = %s ORDER BY sent", ORDER_PLACED)
-        counted = self._rows("analytics", "SELECT coalesce(sum(orders), 0)::bigint FROM sales_daily")
         version = "(extract(epoch FROM update_time) * 1000000)::bigint"
         rows = {f"products/{name}": at for name, at in self._rows("catalog", f"SELECT id, {version} FROM products")}
         return Books(
@@ -109,7 +108,7 @@ class SmallMesh:
             placed=[(event, key) for event, kind, key in events if kind == PLACED],
             events=[event for event, _, _ in events],
             audited=[str(event) for (event,) in audited],
-            counted=counted[0][0],
+            counted=self.number("analytics", "SELECT coalesce(sum(orders), 0)::bigint FROM sales_daily"),
             mailed=[row[0].strip("<>").partition("@")[0] for row in mails],
             versions=rows,
             cached=Observer([self.place.memcached], lambda: rows, secret=KEY).entries(list(rows)),
@@ -118,13 +117,14 @@ class SmallMesh:
 
     def dead(self, queue: str) -> int:
         """Dead letters of a queue."""
-        return int(self._rows("broker", "SELECT count(*) FROM message WHERE queue = %s", f"{queue}.dead")[0][0])
+        return self.number("broker", "SELECT count(*) FROM message WHERE queue = %s", f"{queue}.dead")
 
-    def database(self, name: str) -> str:
-        """URL of one of its databases."""
-        return self.place.url.format(name)
+    def number(self, name: str, statement: str, *values: object) -> int:
+        """What a query for one number says."""
+        return int(self._rows(name, statement, *values)[0][0])
 
     def execute(self, name: str, statement: str) -> None:
+        """Change one of its databases."""
         self._server.execute(statement, database=name)
 
     def _orders(self) -> dict[str, Order]:

@@ -1,11 +1,10 @@
 """A process dies between two steps of the request or the event path, and everything is as if it had not, or had."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from svc.chassis.crash import Point
-from tests.unit.chaos import small_mesh
 from tests.unit.chaos.acts import (
     Act,
     cancel_order,
@@ -74,17 +73,11 @@ ELSEWHERE = frozenset(
 )
 
 
-@pytest.fixture(scope="module")
-def started() -> Iterator[SmallMesh]:
-    with small_mesh.started() as running:
-        yield running
-
-
 @pytest.fixture
-def mesh(started: SmallMesh) -> SmallMesh:
-    started.fresh()
-    assert 0 == started.run(OPEN)
-    return started
+def mesh(small: SmallMesh) -> SmallMesh:
+    small.fresh()
+    assert 0 == small.run(OPEN)
+    return small
 
 
 def test_without_a_death_nothing_is_wrong(mesh: SmallMesh) -> None:
