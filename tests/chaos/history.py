@@ -84,9 +84,9 @@ def operations(events: Iterable[Event], *names: str) -> list[Operation]:
 
 
 def read(path: Path) -> Sequence[Event]:
-    """The events of a file. Raises HistoryError and OSError."""
+    """The events of a file, of one that is being written those whose line is whole. Raises HistoryError and OSError."""
     events = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text().split("\n")[:-1], 1):
         try:
             event = Event(**json.loads(line))
         except (ValueError, TypeError) as error:
@@ -177,11 +177,11 @@ class Books:
     """Ids of the events that confirmations name, as often as one was sent."""
     versions: Mapping[str, int] = field(default_factory=dict)
     """Version of each product's row."""
-    cached: Sequence[tuple[str, str, str]] = ()
+    cached: Sequence[tuple[str, str, str]] = field(default_factory=list)
     """Node, key and what lies there, of every entry of these products."""
     lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """The lists that transactions have appended to."""
-    left: Sequence[tuple[str, int]] = ()
+    left: Sequence[tuple[str, int]] = field(default_factory=list)
     """Ordering key and number of each event in the order in which the broker got them, where somebody noted it."""
 
     def write(self, path: Path) -> None:
