@@ -39,18 +39,26 @@ _GET: Final = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].methods_
 BOUND_S: Final = policy.consistency(policy.effective(_GET))[1]
 
 _OFF: Final = sa.text(
-    "SELECT s.product_id, s.quantity "
-    "+ (SELECT coalesce(sum(i.quantity - i.cancelled_quantity), 0) FROM order_items i WHERE i.product_id = s.product_id) "
-    "- (SELECT coalesce(sum(m.difference), 0) FROM stock_movement m WHERE m.product_id = s.product_id) AS off "
-    "FROM stock s WHERE s.product_id = ANY(:products)"
+    """
+    SELECT s.product_id, s.quantity
+        + (SELECT coalesce(sum(i.quantity - i.cancelled_quantity), 0) FROM order_items i
+           WHERE i.product_id = s.product_id)
+        - (SELECT coalesce(sum(m.difference), 0) FROM stock_movement m WHERE m.product_id = s.product_id) AS pieces
+    FROM stock s WHERE s.product_id = ANY(:products)
+    """
 )
 _THERE: Final = sa.text(
-    "SELECT 'orders/' || o.id AS name, e.id IS NOT NULL AS told FROM orders o "
-    "LEFT JOIN outbox e ON e.ordering_key = 'orders/' || o.id AND e.type = :type WHERE o.user_id = ANY(:users)"
+    """
+    SELECT 'orders/' || CAST(o.id AS text) AS name, e.id IS NOT NULL AS told
+    FROM orders o LEFT JOIN outbox e ON e.ordering_key = 'orders/' || CAST(o.id AS text) AND e.type = :type
+    WHERE o.user_id = ANY(:users)
+    """
 )
 _ORDERLESS: Final = sa.text(
-    "SELECT e.ordering_key FROM outbox e LEFT JOIN orders o ON e.ordering_key = 'orders/' || o.id "
-    "WHERE e.type = :type AND o.id IS NULL"
+    """
+    SELECT e.ordering_key FROM outbox e LEFT JOIN orders o ON e.ordering_key = 'orders/' || CAST(o.id AS text)
+    WHERE e.type = :type AND o.id IS NULL
+    """
 )
 _VERSIONS: Final = sa.text(
     "SELECT id, (extract(epoch FROM update_time) * 1000000)::bigint AS version FROM products WHERE id = ANY(:ids)"
@@ -92,7 +100,7 @@ class Bookkeeper:
         off = tx.execute(_OFF, {"products": list(self._products)})
         orders = tx.execute(_THERE, {"type": PLACED, "users": self._users()}).all()
         said = {
-            "off": {row.product_id: int(row.off) for row in off if row.off},
+            "off": {row.product_id: int(row.pieces) for row in off if row.pieces},
             "eventless": sorted(row.name for row in orders if not row.told),
             "orderless": sorted(tx.execute(_ORDERLESS, {"type": PLACED}).scalars()),
         }
@@ -111,12 +119,10 @@ class Lists:
 
     def transact(self, chance: Random, value: int) -> None:
         """One transaction; what is appended begins at `value`."""
-        steps: list[list[Any]] = [
-            ["append", chance.choice(LISTS), value + step]
-            if chance.random() < 0.5
-            else ["read", chance.choice(LISTS), []]
-            for step in range(chance.randint(2, 4))
-        ]
+        steps: list[list[Any]] = []
+        for step in range(chance.randint(2, 4)):
+            kind, key = chance.choice(("append", "read")), chance.choice(LISTS)
+            steps.append([kind, key, value + step if kind == "append" else []])
         pending = self._recorder.begin("lists", steps=steps)
 
         def work(tx: Transaction) -> list[list[Any]]:
@@ -211,13 +217,12 @@ class CacheWatch:
     def versions(self) -> dict[str, int]:
         """Of the products' rows."""
         ids = [product.removeprefix("products/") for product in self._products]
-        rows = self._database.read(
-            lambda tx: tx.execute(_VERSIONS, {"ids": ids}).all(), deadline=Deadline.after(ANSWER_S)
-        )
+        deadline = Deadline.after(ANSWER_S)
+        rows = self._database.read(lambda tx: tx.execute(_VERSIONS, {"ids": ids}).all(), deadline=deadline)
         return {f"products/{row.id}": row.version for row in rows}
 
     def settled(self) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
-        """Rows and entries when they agree, or when that takes too long: a node that was away is told a moment later."""
+        """Rows and entries when they agree, or when that takes too long: a node that was away is told a bit later."""
         over = time.monotonic() + HEALED_S
         while True:
             versions, entries = self.versions(), self.entries()

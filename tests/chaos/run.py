@@ -46,9 +46,9 @@ def run(mesh: Mesh, schedule: Schedule, folder: Path) -> Verdict:
                 observers.stop()
 
             def read() -> None:
-                found = reads.read(
-                    shop, workload.customers, workload.products, observers, counted_before=counted_before
-                )
+                found = reads.read(shop, workload.customers, workload.products, counted_before=counted_before)
+                versions, cached = observers.cache.settled()
+                found = replace(found, versions=versions, cached=cached, lists=observers.lists.all())
                 found.write(folder / BOOKS)
 
             ending: Mapping[Fault, Callable[[], object]] = {
