@@ -41,7 +41,8 @@ PLACED = "weft.orders.v1.OrderPlaced"
 
 
 class SmallMesh:
-    def __init__(self, server: PostgresServer, memcached: MemcachedProcess, folder: Path) -> None:
+    def __init__(self, server: PostgresServer, memcached: MemcachedProcess, folder: Path, stack: ExitStack) -> None:
+        """`stack` closes what is opened here."""
         self._server = server
         self._memcached = memcached
         self._folder = folder
@@ -54,19 +55,21 @@ class SmallMesh:
             migrate.upgrade(server.url(database=name), str(migrations))
         server.execute("CREATE DATABASE broker", database="postgres")
         server.execute(TABLES, database="broker")
+        names = (*DATABASES, "broker")
+        self._connections = {name: stack.enter_context(self._connect(name)) for name in names}
         self.fresh()
 
     def fresh(self) -> None:
         """Nothing has happened yet."""
         for name in (*DATABASES, "broker"):
             tables = self._rows(name, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-            emptied = ", ".join(table for (table,) in tables if table not in (*KEPT, "audit_head"))
+            emptied = [table for (table,) in tables if table not in (*KEPT, "audit_head")]
             # The audit log refuses to be emptied; its trigger is the owner's to switch off.
-            self._server.execute(
-                f"SET session_replication_role = replica; TRUNCATE {emptied} RESTART IDENTITY", database=name
-            )
+            self.execute(name, "SET session_replication_role = replica")
+            self.execute(name, "; ".join(f"DELETE FROM {table}" for table in emptied))
+            self.execute(name, "RESET session_replication_role")
         head = f"UPDATE audit_head SET sequence = 0, hash = '\\x{GENESIS.hex()}'"
-        self._server.execute(head, database="audit")
+        self.execute("audit", head)
         with self._memcached.client() as client:
             client.flush_all(noreply=False)
         self._runs += 1
@@ -125,7 +128,7 @@ class SmallMesh:
 
     def execute(self, name: str, statement: str) -> None:
         """Change one of its databases."""
-        self._server.execute(statement, database=name)
+        self._connections[name].execute(statement.encode())
 
     def _orders(self) -> dict[str, Order]:
         found: dict[str, Order] = {}
@@ -148,9 +151,10 @@ class SmallMesh:
         return [numbers[row[0]] for row in sent if row[0] in numbers]
 
     def _rows(self, name: str, statement: str, *values: object) -> list[Any]:
-        url = self._server.url(database=name).replace("+psycopg", "")
-        with psycopg.connect(url, autocommit=True) as connection:
-            return connection.execute(statement.encode(), values or None).fetchall()
+        return self._connections[name].execute(statement.encode(), values or None).fetchall()
+
+    def _connect(self, name: str) -> "psycopg.Connection[Any]":
+        return psycopg.connect(self._server.url(database=name).replace("+psycopg", ""), autocommit=True)
 
 
 @contextmanager
@@ -159,4 +163,4 @@ def started() -> Iterator[SmallMesh]:
         folder = stack.enter_context(temporary())
         server = stack.enter_context(postgres_pair.leader(folder))
         memcached = stack.enter_context(MemcachedProcess())
-        yield SmallMesh(server, memcached, stack.enter_context(temporary()))
+        yield SmallMesh(server, memcached, stack.enter_context(temporary()), stack)
