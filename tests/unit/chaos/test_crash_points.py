@@ -38,7 +38,7 @@ _EVENT = (Point.TRANSACTION_DUE, Point.TRANSACTION_BEGUN, Point.INBOX_CLAIMED, P
 _LOOP = (Point.BATCH_TAKEN, Point.BATCH_HANDLED, Point.BATCH_ACKNOWLEDGED)
 _READ = (Point.LEASE_TAKEN, Point.ENTRY_LOADED, Point.ENTRY_FILLED)
 _RELAY = (Point.ROWS_CLAIMED, Point.ROWS_CONFIRMED, Point.ROWS_MARKED, Point.ROWS_PUBLISHED)
-_MAIL = (Point.TRANSACTION_BEGUN, Point.COMMITTED, Point.MAIL_RESERVED, Point.MAIL_SENT)
+_MAIL = (Point.COMMITTED, Point.MAIL_RESERVED, Point.MAIL_SENT)
 
 
 def place(number: int) -> Act:
@@ -57,14 +57,14 @@ Life = Callable[[int], Sequence[Act]]
 #: What a process does, the last of which it dies of at each of these points in turn.
 LIVES: dict[str, tuple[Life, Sequence[Point]]] = {
     "place": (lambda number: [place(number)], _REQUEST),
-    "cancel": (lambda number: [place(number), cancel(number)], _REQUEST),
-    "reprice": (lambda number: [QUOTE, price(number)], (*_REQUEST, Point.FORGOTTEN)),
+    "cancel": (lambda number: [place(number), cancel(number)], _REQUEST[3:]),
+    "reprice": (lambda number: [QUOTE, price(number)], (Point.EFFECT_WRITTEN, Point.COMMITTED, Point.FORGOTTEN)),
     "quote": (lambda number: [price(number), QUOTE], _READ),
     "relay": (lambda number: [place(number), RELAY], _RELAY),
     "relay-forgets": (lambda number: [QUOTE, price(number), CATALOG], [Point.FORGOTTEN]),
     "audit": (lambda number: [place(number), RELAY, AUDIT], (*_EVENT, *_LOOP)),
-    "analytics": (lambda number: [place(number), RELAY, ANALYTICS], (Point.INBOX_CLAIMED, Point.COMMITTED, *_LOOP)),
-    "email": (lambda number: [place(number), RELAY, EMAIL], (*_MAIL, *_LOOP)),
+    "analytics": (lambda number: [place(number), RELAY, ANALYTICS], (Point.INBOX_CLAIMED, Point.COMMITTED)),
+    "email": (lambda number: [place(number), RELAY, EMAIL], (*_MAIL, Point.BATCH_HANDLED)),
 }
 #: Points that only a whole mesh has, or whose own test is elsewhere (`tests/integration`).
 ELSEWHERE = frozenset(
