@@ -21,6 +21,7 @@ from deploy.supervisor.config import Settings
 from deploy.supervisor.errors import SupervisorError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.workspace import temporary
+from svc.chassis.errors import AppError
 from tests.chaos import run, schedule
 from tests.chaos.check import State, Verdict
 
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(mesh: Mesh, planned: schedule.Schedule, folder: Path) -> int:
     try:
         return _report(planned, run.run(mesh, planned, folder), folder)
-    except (SupervisorError, SignInError, FactsError, grpc.RpcError) as error:
+    except (SupervisorError, SignInError, FactsError, AppError, grpc.RpcError) as error:
         # A mesh that does not come back is as broken as one that lost something.
         print(f"chaos: seed {planned.seed} could not be finished: {error}", file=sys.stderr)
         print(f"  again: {_again(planned)}", flush=True)

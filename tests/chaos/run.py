@@ -38,7 +38,6 @@ def run(mesh: Mesh, schedule: Schedule, folder: Path) -> Verdict:
         with (folder / HISTORY).open("w") as file:
             recorder = Recorder(file)
             workload, faults = Workload(shop, recorder, seed=schedule.seed), Faults(mesh, recorder)
-            workload.start()
             observers = _observers(shop, recorder, workload, seed=schedule.seed)
 
             def quiet() -> None:
@@ -57,8 +56,9 @@ def run(mesh: Mesh, schedule: Schedule, folder: Path) -> Verdict:
                 Fault.DRAIN: lambda: uneven.extend(reads.drain(mesh)),
                 Fault.READ: read,
             }
-            observers.start()
             try:
+                workload.start()
+                observers.start()
                 with Referee(folder / HISTORY) as referee:
                     _follow(schedule, faults, ending, over=referee.over)
             finally:

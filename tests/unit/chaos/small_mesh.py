@@ -36,7 +36,7 @@ DATABASES = {
     **{name: MIGRATIONS[name] for name in ("analytics", "audit", "email")},
 }
 KEPT = ("alembic_version", "migration_lock")
-LIFE_S = 60.0
+LIFE_S = 200.0
 PLACED = "weft.orders.v1.OrderPlaced"
 
 
