@@ -1,4 +1,4 @@
-"""Crash points: places between two steps of the request and of the event path, at each of which a test may have it end.
+"""Crash points: places between two steps of the request and of the event path, at which a test may have a process end.
 
 Where a step is over and the next has not begun, the code says `crash.passed(Point.…)`. That does nothing, and costs a
 comparison, unless the process was armed: then the first to come by a point that a test has set ends as by SIGKILL,
