@@ -30,9 +30,9 @@ bench: ## Measure what Weft claims of its cost; results in bench/results, one fi
 	@deploy/setup.sh bench
 	@$(PYTHON) -m bench $(ARGS)
 
-chaos: setup ## Hurt a mesh of its own by seeded schedules and check its invariants; SEED=, SCHEDULES=, SECONDS=
+chaos: setup ## Hurt a mesh of its own by seeded schedules and check its invariants; SEED=, SCHEDULES=, SECONDS=, PROFILE=ha
 	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULES),--schedules $(SCHEDULES)) \
-		$(if $(SECONDS),--seconds $(SECONDS))
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(PROFILE),--profile $(PROFILE))
 
 check: setup ## Lint, types, import rules, contracts, generated code
 	.venv/bin/ruff check .

@@ -70,7 +70,7 @@ class Observer:
         """Compare once; those that were found before as well, with the very same row, are returned."""
         # The nodes first: a row that changes in between makes an entry look too old, never too new.
         self._keys |= set(self._rows())
-        entries = list(self._entries(sorted(self._keys)))
+        entries = self.entries(sorted(self._keys))
         rows = self._rows()
         found = set()
         for node, key, says in entries:
@@ -82,7 +82,11 @@ class Observer:
         self._suspected = found
         return accused
 
-    def _entries(self, keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    def entries(self, keys: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Node, key and what lies there, of each of these that any node has."""
+        return list(self._found(keys))
+
+    def _found(self, keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         for host, port in self._nodes:
             # A node that is away holds nothing that anybody reads.
             with contextlib.suppress(OSError), contextlib.closing(Client((host, port), timeout=ANSWER_S)) as client:

@@ -12,7 +12,9 @@ from typing import Final, TypeVar
 
 from sqlalchemy.exc import DataError, OperationalError, ProgrammingError
 
+from svc.chassis import crash
 from svc.chassis.context import Deadline
+from svc.chassis.crash import Point
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import Aborted, DeadlineExceeded, Unavailable
 from worker.delivery import Event
@@ -33,7 +35,9 @@ _CLAIM: Final = (
 def claim(tx: Transaction, consumer: str, message_ids: Sequence[str]) -> frozenset[str]:
     """Record messages as handled; the ids among them that were not before."""
     ids = sorted({uuid.UUID(one) for one in message_ids})
-    return frozenset(str(row.message_id) for row in tx.exec_driver_sql(_CLAIM, (consumer, ids)))
+    claimed = frozenset(str(row.message_id) for row in tx.exec_driver_sql(_CLAIM, (consumer, ids)))
+    crash.passed(Point.INBOX_CLAIMED)
+    return claimed
 
 
 def once(

@@ -38,8 +38,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import Text, Uuid
 
-from svc.chassis import metrics, telemetry
+from svc.chassis import crash, metrics, telemetry
 from svc.chassis.context import Deadline
+from svc.chassis.crash import Point
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import AppError
 from svc.chassis.tables import outbox
@@ -259,6 +260,8 @@ class Relay:
             batch, outage = self._database.read_committed(
                 lambda tx: self._drain(tx, claim(tx, after, most=self._most), deadline), deadline=deadline
             )
+        if batch.published:
+            crash.passed(Point.ROWS_PUBLISHED)
         if outage is not None:
             self._most = max(BATCH_MIN, self._most // 2)
             raise outage
@@ -291,6 +294,8 @@ class Relay:
         published: list[uuid.UUID] = []
         refused: list[Row] = []
         outage: Outage | None = None
+        if claimed.rows:
+            crash.passed(Point.ROWS_CLAIMED)
         try:
             for row, taken in answers(claimed.rows, lambda rows: self._send(rows, deadline)):
                 if taken:
@@ -302,7 +307,9 @@ class Relay:
             # Not raised through the transaction: what was confirmed before it is marked, the rest is unlocked.
             outage = error
         if published:
+            crash.passed(Point.ROWS_CONFIRMED)
             tx.execute(_MARK, {"ids": published})
+            crash.passed(Point.ROWS_MARKED)
         first = min(refused, key=lambda row: row.sequence, default=None)
         if first is not None:
             types = sorted({row.type for row in refused})

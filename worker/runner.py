@@ -26,7 +26,8 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from svc.chassis import metrics, telemetry
+from svc.chassis import crash, metrics, telemetry
+from svc.chassis.crash import Point
 from weft_protos import redaction
 from worker import retry
 from worker.delivery import Ack, DeadLetter, Delivery, Event, Outcome, Retry, decode
@@ -156,6 +157,7 @@ class Runner:
 
     def settle(self, deliveries: Sequence[Delivery]) -> bool:
         """Bring a batch to its end; False where it was stopped, or where the queue took the batch back."""
+        crash.passed(Point.BATCH_TAKEN)
         self._overruns = 0
         batch = [_Work(delivery, self._span(delivery)) for delivery in deliveries]
         for work in batch:
@@ -168,7 +170,9 @@ class Runner:
                 batch, lambda: self._move_all(batch)
             )
             if settled:
+                crash.passed(Point.BATCH_HANDLED)
                 self._source.acknowledge(deliveries[-1])
+                crash.passed(Point.BATCH_ACKNOWLEDGED)
                 self._count(batch)
             return settled
         finally:

@@ -37,6 +37,7 @@ KNOWN = (
 PER_PROCESS = (
     "WEFT_ARCHIVE",
     "WEFT_CACHE",
+    "WEFT_CRASH_POINTS",
     "WEFT_ETCD",
     "WEFT_ETCD_USER",
     "WEFT_INSTANCE",
@@ -113,6 +114,8 @@ class Settings:
     """Most memory of a report's question, in MiB; what does not fit is spilled to the disk."""
     autoscale: bool = True
     """Whether services and workers are sized by their load, within the bounds of `desired.py`."""
+    crash_points: Path | None = None
+    """Of a test's mesh alone: the directory whose files say where a process ends itself. No variable sets it."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":

@@ -92,6 +92,8 @@ class Desired:
     report_memory_mb: int = REPORT_MEMORY_MB
     ephemeral: bool = False
     """A test's mesh: no fsync, and every process dies with the daemon, the daemon with its parent."""
+    crash_points: str = ""
+    """Of a test's mesh: the directory whose files say where a process ends itself; empty: nowhere."""
     lanes: Mapping[str, LaneSpec] = field(default_factory=dict)
     """Instances of other versions, by the lane's name."""
 
@@ -106,6 +108,8 @@ class Desired:
         ephemeral: bool = False,
     ) -> "Desired":
         """The state that `settings` and the caller ask for. Raises ConfigError for a size nothing has."""
+        if settings.crash_points is not None and not (ephemeral and settings.profile == "local"):
+            raise ConfigError("crash points are for the mesh of a test, and for no other")
         return cls(
             profile=settings.profile,
             ha=settings.ha,
@@ -130,6 +134,7 @@ class Desired:
             archive_days=settings.archive_days,
             report_memory_mb=settings.report_memory_mb,
             ephemeral=ephemeral,
+            crash_points=str(settings.crash_points or ""),
         )
 
     def resized(self, service: str, size: int) -> "Desired":

@@ -174,6 +174,7 @@ class Stack:
             archive=self._layout.home("archive"),
             archive_days=desired.archive_days,
             report_memory_mb=desired.report_memory_mb,
+            crash_points=desired.crash_points,
         )
 
     def _broker(self) -> list[Part]:

@@ -98,6 +98,8 @@ class Process(_Concern):
     """The lane it is in: only calls that go by that lane come here. Empty: it is a stable one."""
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
     """Least severe level that is logged."""
+    crash_points: Path | None = None
+    """Tests alone set it: the directory whose files say where this process is to end itself (`crash`)."""
     consumer_sample: Annotated[int, Field(ge=0, le=1_000_000)] = 20
     """One call in so many is looked at for the fields its consumer uses; 0: none."""
 

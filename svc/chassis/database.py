@@ -25,11 +25,12 @@ from opentelemetry.trace import INVALID_SPAN
 from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import DBAPIError
 
+from svc.chassis import crash, idempotency, metrics, positions, purity, telemetry
 from svc.chassis import hot_keys as locks
-from svc.chassis import idempotency, metrics, positions, purity, telemetry
 from svc.chassis.bounded import open_engine
 from svc.chassis.consistency import Session
 from svc.chassis.context import Deadline
+from svc.chassis.crash import Point
 from svc.chassis.errors import Aborted, AppError, DeadlineExceeded, Unavailable
 from svc.chassis.sqlstate import Failure, backoff, classify
 
@@ -269,19 +270,23 @@ class Database:
         raise unknown
 
     def _attempt(self, work: Callable[[Transaction], T], job: Job) -> T:
+        _passed(job, Point.TRANSACTION_DUE)
         with self._connection(job) as connection:
+            _passed(job, Point.TRANSACTION_BEGUN)
             try:
                 with purity.work() if job.kind.pure else nullcontext():
                     result = work(connection)
                 if job.deadline.expired():
                     raise DeadlineExceeded("The deadline passed before the transaction could commit.")
                 _check_open(connection)
+                _passed(job, Point.WORK_DONE)
             except BaseException as error:
                 _roll_back(connection, job)
                 if isinstance(error, DBAPIError | psycopg.Error):
                     self._translate(error)
                 raise
             self._commit(connection, job)
+            _passed(job, Point.COMMITTED)
             return result
 
     @contextmanager
@@ -369,6 +374,12 @@ class Database:
                 ) from error
             case Failure.OURS:
                 raise error
+
+
+def _passed(job: Job, point: Point) -> None:
+    # Of those that use cases and handlers write in: a read leaves nothing half done, the relay has points of its own.
+    if job.kind is _SERIALIZABLE:
+        crash.passed(point)
 
 
 def _contended() -> Aborted:

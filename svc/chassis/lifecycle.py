@@ -28,7 +28,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from lb.endpoint import Endpoint, service_name
-from svc.chassis import consumers, metrics, revocations, telemetry
+from svc.chassis import consumers, crash, metrics, revocations, telemetry
 from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Settings, install_control_planes
 from svc.chassis.health import DeepChecks
@@ -146,6 +146,8 @@ class _Life:
         """Start telemetry and metrics, do the work, leave in order. Returns the exit code."""
         running = telemetry.setup(self.settings, service=self.name)
         self.at_end("telemetry", running.shutdown)
+        if (folder := self.settings.process.crash_points) is not None:
+            crash.arm_by_files(folder, self.name)
         with self._steps:
             try:
                 code = self._begin(work)

@@ -13,9 +13,10 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from svc.chassis import telemetry
+from svc.chassis import crash, telemetry
 from svc.chassis.clock import Clock, SystemClock
 from svc.chassis.context import CallContext
+from svc.chassis.crash import Point
 from svc.chassis.ids import new_id
 from weft.events.v1.envelope_pb2 import Envelope
 from weft_protos.policy import event_policy
@@ -82,9 +83,11 @@ def event(payload: Message, *, source: str, call: CallContext | None, clock: Clo
 
 def append(tx: Connection, events: Sequence[Event]) -> None:
     """Write events in the transaction; they take their sequence in the order given."""
+    crash.passed(Point.EFFECT_WRITTEN)
     if events:
         rows = [(uuid.UUID(item.id), item.type, item.key, item.envelope, item.traceparent) for item in events]
         tx.exec_driver_sql(_APPEND, rows)
+    crash.passed(Point.EVENTS_WRITTEN)
 
 
 def counts(tx: Connection) -> dict[str, int]:

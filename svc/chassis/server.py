@@ -21,16 +21,18 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2
 
-from svc.chassis import metrics
+from svc.chassis import crash, metrics
 from svc.chassis.call import Call, Interceptor, Method, Verifier
 from svc.chassis.config import Address
-from svc.chassis.consistency import Level, ReadTokens, Session
+from svc.chassis.consistency import ReadTokens
 from svc.chassis.context import CallContext, Deadline
+from svc.chassis.crash import Point
 from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
 from svc.chassis.health import LIVENESS, Liveness
 from svc.chassis.interceptors import ORDER, status
 from svc.chassis.load import TRAILER, Meter
+from svc.chassis.sessions import Sessions
 from svc.chassis.workers import Workers
 from weft_protos import caching, grounds, policy, read_token, redaction
 
@@ -149,30 +151,6 @@ def _abort(context: grpc.ServicerContext, call: Call, load: bytes = b"") -> NoRe
     context.abort(grpc.StatusCode[call.refusal.code], call.refusal.message)
 
 
-class _Sessions:
-    """Opens the session of each call, and makes a read token of what the call has written."""
-
-    def __init__(self, tokens: ReadTokens | None, services: Sequence[Service]) -> None:
-        self._tokens = tokens
-        found = (Method.of(method, instance="") for descriptor, _ in services for method in descriptor.methods)
-        # Where every answer is the leader's, nobody has a use for a token.
-        self._tracks = tokens is not None and any(method.consistency.level is not Level.STRONG for method in found)
-
-    def open(self, call: Call) -> Session:
-        token = call.header(read_token.HEADER)
-        return Session(
-            call.method.consistency,
-            home=call.method.owner,
-            token=token,
-            seen=self._tokens.decode(token) if self._tokens is not None else None,
-            tracks=self._tracks,
-        )
-
-    def token(self, session: Session) -> str:
-        marks = session.marks
-        return self._tokens.encode(marks) if marks is not None and self._tokens is not None else ""
-
-
 class _Route:
     """One method: its interceptors around its handler."""
 
@@ -184,7 +162,7 @@ class _Route:
         verifier: Verifier,
         method: Method,
         observe: Callable[[Call], None],
-        sessions: _Sessions,
+        sessions: Sessions,
         forget: Forget,
     ) -> None:
         if descriptor.client_streaming:
@@ -234,6 +212,7 @@ class _Route:
             session=call.session,
             cache_key=self._cached.key.key(call.message) if self._cached is not None else "",
         )
+        crash.passed(Point.CALL_ENTERED)
         try:
             return self._handler(call.message, context)
         finally:
@@ -270,6 +249,7 @@ def _unary(
         with _guard(call), ExitStack() as stack:
             route.enter(stack, call)
             answer = route.serialize(route.handle(call, call.is_active))
+            crash.passed(Point.CALL_ANSWERED)
         load = meter.report
         if call.refusal is not None:
             _abort(context, call, load)
@@ -381,7 +361,7 @@ class Server:
         """
         self._instance = instance
         self._observe = observe
-        self._sessions = _Sessions(tokens, services)
+        self._sessions = Sessions(tokens, [descriptor for descriptor, _ in services])
         self._forget = forget
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.

@@ -17,9 +17,11 @@ import grpc
 
 from deploy.cli.gateway_client import SignInError
 from deploy.cli.replay.books import FactsError
+from deploy.supervisor.config import Settings
 from deploy.supervisor.errors import SupervisorError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.workspace import temporary
+from svc.chassis.errors import AppError
 from tests.chaos import run, schedule
 from tests.chaos.check import State, Verdict
 
@@ -28,10 +30,12 @@ EXITS: Final = {State.PASSED: 0, State.BROKEN: 1, State.VACUOUS: 3}
 EXIT_USAGE: Final = 2
 SEEDS: Final = 1 << 31
 SECONDS: Final = 60.0
+START_S: Final = 600.0
 
 _EXAMPLES: Final = """examples:
   make chaos                                    one schedule of a seed that nobody knows yet
   make chaos SEED=7 SCHEDULES=10 SECONDS=120    the seeds 7 to 16, two minutes each
+  make chaos PROFILE=ha                         on three servers of each kind, whose leaders are killed as well
   python -m tests.chaos --seed 7 --seconds 120 --plan
   python -m tests.chaos --seed 7 --seconds 120 --check build/chaos/7
 """
@@ -41,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what the arguments say; returns the exit code."""
     options = _parser().parse_args(argv)
     first: int = secrets.randbelow(SEEDS) if options.seed is None else options.seed
-    planned = [schedule.make(seed, seconds=options.seconds) for seed in range(first, first + options.schedules)]
+    ha = options.profile == "ha"
+    seeds = range(first, first + options.schedules)
+    planned = [schedule.make(seed, seconds=options.seconds, ha=ha) for seed in seeds]
     if options.plan:
         for each in planned:
             _print_plan(each)
@@ -55,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     codes = set()
     try:
         with ExitStack() as stack:
-            mesh = _mesh(options.mesh, stack)
+            mesh = _mesh(options.mesh, stack, ha=ha)
             for each in planned:
                 print(f"seed {each.seed}: {len(each.faults)} faults in {each.seconds:g} s", flush=True)
                 folder = KEPT / str(each.seed)
@@ -70,19 +76,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(mesh: Mesh, planned: schedule.Schedule, folder: Path) -> int:
     try:
         return _report(planned, run.run(mesh, planned, folder), folder)
-    except (SupervisorError, SignInError, FactsError, grpc.RpcError) as error:
+    except (SupervisorError, SignInError, FactsError, AppError, grpc.RpcError) as error:
         # A mesh that does not come back is as broken as one that lost something.
         print(f"chaos: seed {planned.seed} could not be finished: {error}", file=sys.stderr)
         print(f"  again: {_again(planned)}", flush=True)
         return EXITS[State.BROKEN]
 
 
-def _mesh(running: Path | None, stack: ExitStack) -> Mesh:
+def _mesh(running: Path | None, stack: ExitStack, *, ha: bool) -> Mesh:
     if running is not None:
         return Mesh(running)
     folder = stack.enter_context(temporary())
-    mesh = stack.enter_context(Mesh(folder, ports="free", ephemeral=True))
-    mesh.start()
+    settings = Settings(data=folder, ha=ha)
+    mesh = stack.enter_context(Mesh(folder, ports="free", ephemeral=True, settings=settings))
+    mesh.start(timeout_s=START_S)
     return mesh
 
 
@@ -96,7 +103,8 @@ def _report(planned: schedule.Schedule, verdict: Verdict, folder: Path) -> int:
 
 
 def _again(planned: schedule.Schedule) -> str:
-    return f"make chaos SEED={planned.seed} SCHEDULES=1 SECONDS={planned.seconds:g}"
+    profile = " PROFILE=ha" if planned.ha else ""
+    return f"make chaos SEED={planned.seed} SCHEDULES=1 SECONDS={planned.seconds:g}{profile}"
 
 
 def _print_plan(planned: schedule.Schedule) -> None:
@@ -118,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_seconds, default=SECONDS, metavar="S", help=f"length of each (default {SECONDS:g})"
     )
     parser.add_argument("--mesh", type=Path, metavar="DIR", help="data directory of a running mesh to hurt instead")
+    parser.add_argument(
+        "--profile",
+        choices=("local", "ha"),
+        default="local",
+        help="servers: one of each kind, or three (default local)",
+    )
     alone = parser.add_mutually_exclusive_group()
     alone.add_argument("--plan", action="store_true", help="print what would be done, one JSON object a step")
     alone.add_argument("--check", type=Path, metavar="DIR", help="judge again what a run of the seed has left there")

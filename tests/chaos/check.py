@@ -11,10 +11,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.chaos.history import FAIL, INFO, OK, Books, Event, Operation, operations
+from tests.chaos.observed import (
+    events_of_a_key_leave_in_their_order,
+    order_and_event_are_there_together_at_every_look,
+    reads_are_as_new_as_declared,
+    stock_is_conserved_at_every_look,
+    the_cache_agrees_in_the_end,
+    the_cache_is_no_older_than_it_may_be,
+    transactions_are_serializable,
+    unanswered,
+    what_was_acknowledged_is_there_at_every_look,
+)
 from tests.chaos.schedule import Schedule
 
 #: How long after a fault a call still shows what it did, in seconds.
 AFTER_S: Final = 5.0
+#: Of each of these a run needs some that were answered.
+ANSWERED: Final = ("place", "read", "intrude", "look", "reprice", "quote", "cached", "balance", "lists")
 REFUSALS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
 SHOWN_MAX: Final = 20
 
@@ -148,17 +161,29 @@ def endpoints_never_vanish(history: Sequence[Event], books: Books) -> Iterator[s
 
 Check = Callable[[Sequence[Event], Books], Iterator[str]]
 
+#: What is wrong as soon as it was seen, however the run goes on.
+DURING: Final[tuple[Check, ...]] = (
+    stock_is_conserved_at_every_look,
+    what_was_acknowledged_is_there_at_every_look,
+    order_and_event_are_there_together_at_every_look,
+    transactions_are_serializable,
+    the_cache_is_no_older_than_it_may_be,
+    reads_are_as_new_as_declared,
+    a_repetition_gets_the_first_answer,
+    nobody_gets_in,
+    endpoints_never_vanish,
+)
 CHECKS: Final[tuple[Check, ...]] = (
+    *DURING,
+    the_cache_agrees_in_the_end,
+    events_of_a_key_leave_in_their_order,
     stock_is_conserved,
     what_was_acknowledged_is_there,
     what_was_taken_back_is_there,
     nothing_is_there_that_nobody_asked_for,
-    a_repetition_gets_the_first_answer,
     every_event_is_audited_once,
     every_order_is_counted_once,
     every_order_is_confirmed_once,
-    nobody_gets_in,
-    endpoints_never_vanish,
 )
 
 
@@ -190,11 +215,16 @@ class Verdict:
 
 def judge(schedule: Schedule, history: Sequence[Event], books: Books) -> Verdict:
     """Run every check. What is broken is broken, however little else the run has shown."""
-    found = {check.__name__: list(check(history, books)) for check in CHECKS}
-    broken = {name: problems for name, problems in found.items() if problems}
+    broken = find(history, books)
     vacuous = list(emptiness(schedule, history))
     state = State.BROKEN if broken else State.VACUOUS if vacuous else State.PASSED
     return Verdict(state, broken, vacuous)
+
+
+def find(history: Sequence[Event], books: Books, checks: Sequence[Check] = CHECKS) -> Mapping[str, Sequence[str]]:
+    """What each check that finds anything finds."""
+    found = {check.__name__: list(check(history, books)) for check in checks}
+    return {name: problems for name, problems in found.items() if problems}
 
 
 def emptiness(schedule: Schedule, history: Sequence[Event]) -> Iterator[str]:
@@ -209,9 +239,7 @@ def emptiness(schedule: Schedule, history: Sequence[Event]) -> Iterator[str]:
             yield f"{what} did not bite: {fault.said.get('why', 'nobody knows') if fault else 'it was not done'}"
         elif not any(call.began_s <= fault.ended_s + AFTER_S and call.ended_s >= fault.began_s for call in calls):
             yield f"{what}: nobody called"
-    for name in ("place", "read", "intrude", "look"):
-        if not any(each.outcome in (OK, FAIL) for each in operations(history, name)):
-            yield f"no `{name}` was answered"
+    yield from unanswered(history, *ANSWERED)
 
 
 def _by_key(found: Sequence[Operation]) -> Mapping[str, list[Operation]]:

@@ -29,6 +29,8 @@ FROZEN_S: Final = 2.0
 HEALED_S: Final = 180.0
 POLL_S: Final = 0.02
 
+#: Services of which one member leads.
+LED: Final = frozenset({"postgres", "rabbitmq", "etcd"})
 #: What PostgreSQL calls a process that serves a TCP connection: user, database, address and port.
 BACKEND: Final = re.compile(r"postgres: \S+ \S+ [0-9.]+\([0-9]+\)")
 
@@ -74,16 +76,17 @@ class Faults:
         give_up = time.monotonic() + VICTIM_S
         while True:
             found = candidates(self._mesh.status(), step.target)
-            if found:
-                chosen = found[step.pick % len(found)]
-                with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if step.target is Target.DATABASE:
+                    # Of several servers some may serve nobody at the moment.
+                    found_at = [(part.name, each) for part in found for each in _backends(psutil.Process(part.pid))]
+                    if found_at:
+                        name, backend = found_at[step.pick % len(found_at)]
+                        return name, [backend]
+                elif found:
+                    chosen = found[step.pick % len(found)]
                     root = psutil.Process(chosen.pid)
-                    below = root.children(recursive=True)
-                    if step.target is not Target.DATABASE:
-                        return chosen.name, [root, *below]
-                    backends = [each for each in below if BACKEND.search(" ".join(each.cmdline()))]
-                    if backends:
-                        return chosen.name, [backends[step.pick % len(backends)]]
+                    return chosen.name, [root, *root.children(recursive=True)]
             if time.monotonic() > give_up:
                 raise NoVictimError(f"no {step.target} is there")
             threading.Event().wait(POLL_S)
@@ -112,6 +115,8 @@ def candidates(status: Status, target: Target) -> list[Process]:
                 return process.kind == "worker" and process.service != "relay"
             case Target.RELAY:
                 return process.service == "relay"
+            case Target.LEADER:
+                return process.role == "leader" and process.service in LED
             case Target.RABBITMQ:
                 return process.name.startswith("rabbitmq-")
             case _:
@@ -119,6 +124,10 @@ def candidates(status: Status, target: Target) -> list[Process]:
 
     found = [process for process in status.processes if process.pid and process.state == "ready" and fits(process)]
     return sorted(found, key=lambda process: process.name)
+
+
+def _backends(server: psutil.Process) -> list[psutil.Process]:
+    return [each for each in server.children(recursive=True) if BACKEND.search(" ".join(each.cmdline()))]
 
 
 def freeze(pending: Pending, name: str, victims: Sequence[psutil.Process], duration_s: float) -> None:

@@ -9,6 +9,11 @@ happen, `info` nobody knows. One without an outcome counts as `info`. What the o
     read      {customer, order}              of an order that was acknowledged
     intrude   {how}                          fail {code}: a call that nobody may make
     look      {}                             ok {services: how many endpoints each has, as a control plane tells}
+    reprice   {product}                      ok {version}: a product was changed
+    quote     {product, bound_s, least}      ok {version}: it was read; `least` is what its read token stands for
+    cached    {}                             ok {entries: node, key and what lies there, read straight from the nodes}
+    balance   {}                             ok {off, new, gone, eventless, orderless}: one snapshot of the orders
+    lists     {steps}                        ok {steps}: appends and reads of one transaction, with what it read
     fault     {step, fault, target, name}    ok: the process felt it; fail {why}
 """
 
@@ -79,9 +84,9 @@ def operations(events: Iterable[Event], *names: str) -> list[Operation]:
 
 
 def read(path: Path) -> Sequence[Event]:
-    """The events of a file. Raises HistoryError and OSError."""
+    """The events of a file, of one that is being written those whose line is whole. Raises HistoryError and OSError."""
     events = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text().split("\n")[:-1], 1):
         try:
             event = Event(**json.loads(line))
         except (ValueError, TypeError) as error:
@@ -95,11 +100,12 @@ def read(path: Path) -> Sequence[Event]:
 class Recorder:
     """Writes a history while it happens; used by many threads."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], *, began: float | None = None, first: int = 0) -> None:
+        """`began`, `first`: of a history that goes on, when it began and how many operations it has."""
         self._file = file
         self._lock = threading.Lock()
-        self._began = time.monotonic()
-        self._operations = 0
+        self._began = time.monotonic() if began is None else began
+        self._operations = first
 
     def begin(self, name: str, **asked: Any) -> "Pending":
         """An operation begins. It is written before anything is sent."""
@@ -169,6 +175,14 @@ class Books:
     """Orders in the roll-up."""
     mailed: Sequence[str]
     """Ids of the events that confirmations name, as often as one was sent."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Version of each product's row."""
+    cached: Sequence[tuple[str, str, str]] = field(default_factory=list)
+    """Node, key and what lies there, of every entry of these products."""
+    lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """The lists that transactions have appended to."""
+    left: Sequence[tuple[str, int]] = field(default_factory=list)
+    """Ordering key and number of each event in the order in which the broker got them, where somebody noted it."""
 
     def write(self, path: Path) -> None:
         """Keep it beside the history."""
@@ -179,5 +193,5 @@ class Books:
         """What `write` wrote."""
         found = json.loads(path.read_text())
         orders = {name: Order(**order) for name, order in found.pop("orders").items()}
-        placed = [(event, order) for event, order in found.pop("placed")]
-        return cls(orders=orders, placed=placed, **found)
+        tuples = {name: [tuple(each) for each in found.pop(name)] for name in ("placed", "cached", "left")}
+        return cls(orders=orders, **tuples, **found)

@@ -10,9 +10,10 @@ from typing import Final
 from deploy.cli.gateway_client import GatewayClient
 from deploy.supervisor.mesh import Mesh
 from tests.chaos import history, reads
-from tests.chaos.check import State, Verdict, judge
+from tests.chaos.check import DURING, State, Verdict, find, judge
 from tests.chaos.faults import Faults
-from tests.chaos.history import Recorder
+from tests.chaos.history import Books, Recorder
+from tests.chaos.observers import Observers
 from tests.chaos.schedule import FAULTS, Fault, Schedule
 from tests.chaos.workload import Workload
 from tests.integration.shop import Shop
@@ -21,6 +22,9 @@ from tests.integration.shop import Shop
 CURRENCY: Final = "XTS"
 HISTORY: Final = "history.jsonl"
 BOOKS: Final = "books.json"
+#: How often a run is judged while it goes on, and how much longer than that takes is waited in between.
+JUDGE_EVERY_S: Final = 5.0
+JUDGE_SHARE: Final = 20.0
 
 
 def run(mesh: Mesh, schedule: Schedule, folder: Path) -> Verdict:
@@ -34,22 +38,32 @@ def run(mesh: Mesh, schedule: Schedule, folder: Path) -> Verdict:
         with (folder / HISTORY).open("w") as file:
             recorder = Recorder(file)
             workload, faults = Workload(shop, recorder, seed=schedule.seed), Faults(mesh, recorder)
+            observers = _observers(shop, recorder, workload, seed=schedule.seed)
+
+            def quiet() -> None:
+                workload.stop()
+                observers.stop()
 
             def read() -> None:
                 found = reads.read(shop, workload.customers, workload.products, counted_before=counted_before)
+                versions, cached = observers.cache.settled()
+                found = replace(found, versions=versions, cached=cached, lists=observers.lists.all())
                 found.write(folder / BOOKS)
 
             ending: Mapping[Fault, Callable[[], object]] = {
                 Fault.HEAL: faults.heal,
-                Fault.QUIET: workload.stop,
+                Fault.QUIET: quiet,
                 Fault.DRAIN: lambda: uneven.extend(reads.drain(mesh)),
                 Fault.READ: read,
             }
-            workload.start()
             try:
-                _follow(schedule, faults, ending)
+                workload.start()
+                observers.start()
+                with Referee(folder / HISTORY) as referee:
+                    _follow(schedule, faults, ending, over=referee.over)
             finally:
-                workload.stop()
+                quiet()
+                observers.close()
     finally:
         operator.close()
     verdict = again(schedule, folder)
@@ -64,13 +78,53 @@ def again(schedule: Schedule, folder: Path) -> Verdict:
     return judge(schedule, history.read(folder / HISTORY), history.Books.read(folder / BOOKS))
 
 
-def _follow(schedule: Schedule, faults: Faults, ending: Mapping[Fault, Callable[[], object]]) -> None:
-    """Do each step at its time; the last ones one after the other."""
+class Referee:
+    """Judges a run while it goes on by what must hold at every moment. What comes after a break only covers its tracks,
+    so `over` is set then, and the schedule is cut short."""
+
+    def __init__(self, history_file: Path) -> None:
+        self.over = threading.Event()
+        self._file = history_file
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="referee")
+
+    def __enter__(self) -> "Referee":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        nothing = Books(stock={}, orders={}, placed=[], events=[], audited=[], counted=0, mailed=[])
+        pause_s = JUDGE_EVERY_S
+        while not self._stopping.wait(pause_s) and not self.over.is_set():
+            began = time.monotonic()
+            broken = find(history.read(self._file), nothing, DURING)
+            # A long history takes long: the mesh needs the processor more.
+            pause_s = max(JUDGE_EVERY_S, JUDGE_SHARE * (time.monotonic() - began))
+            if broken:
+                print(f"  broken already: {', '.join(name.replace('_', ' ') for name in broken)}", flush=True)
+                self.over.set()
+
+
+def _observers(shop: Shop, recorder: Recorder, workload: Workload, *, seed: int) -> Observers:
+    def users() -> list[str]:
+        return [customer.id for customer in list(workload.customers)]
+
+    return Observers(shop, recorder, seed=seed, users=users, products=workload.products)
+
+
+def _follow(
+    schedule: Schedule, faults: Faults, ending: Mapping[Fault, Callable[[], object]], *, over: threading.Event
+) -> None:
+    """Do each step at its time; the last ones one after the other, and at once where it is over."""
     began, number = time.monotonic(), 0
     for step in schedule.steps:
-        threading.Event().wait(max(0.0, began + step.at_s - time.monotonic()))
-        if step.fault in FAULTS:
+        over.wait(max(0.0, began + step.at_s - time.monotonic()))
+        if step.fault not in FAULTS:
+            ending[step.fault]()
+        elif not over.is_set():
             faults.begin(number, step)
             number += 1
-        else:
-            ending[step.fault]()

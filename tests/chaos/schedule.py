@@ -25,6 +25,8 @@ class Target(enum.StrEnum):
     RABBITMQ = "rabbitmq"
     DATABASE = "database"
     """One server process of PostgreSQL, at work for one connection."""
+    LEADER = "leader"
+    """Whoever leads the databases, the brokers or the registry, where there are several; it is only ever killed."""
 
 
 class Fault(enum.StrEnum):
@@ -60,6 +62,8 @@ WEIGHTS: Final[Mapping[Target, int]] = {
     Target.RABBITMQ: 1,
     Target.DATABASE: 2,
 }
+#: The same where everything is there threefold.
+WEIGHTS_HA: Final[Mapping[Target, int]] = {**WEIGHTS, Target.LEADER: 3}
 #: Seconds of calm before the first fault, and between the begin of two.
 CALM_S: Final = 3.0
 PAUSE_S: Final = (1.0, 6.0)
@@ -93,6 +97,7 @@ class Schedule:
     seed: int
     seconds: float
     steps: tuple[Step, ...]
+    ha: bool = False
 
     @property
     def faults(self) -> tuple[Step, ...]:
@@ -100,23 +105,26 @@ class Schedule:
         return tuple(step for step in self.steps if step.fault in FAULTS)
 
 
-def make(seed: int, *, seconds: float) -> Schedule:
-    """The schedule of a seed. The same arguments give the same one. Raises ValueError for too few seconds."""
+def make(seed: int, *, seconds: float, ha: bool = False) -> Schedule:
+    """The schedule of a seed. The same arguments give the same one. Raises ValueError for too few seconds.
+
+    `ha`: for a mesh that has leaders to lose.
+    """
     if not seconds >= SECONDS_MIN:
         raise ValueError(f"a schedule of {seconds:g} s has no room for a fault; give {SECONDS_MIN:g} or more")
     random = Random(seed)
     steps: list[Step] = []
     at_s = CALM_S
     while at_s < seconds - FREEZE_S:
-        steps.append(_fault(random, round(at_s, 3)))
+        steps.append(_fault(random, round(at_s, 3), WEIGHTS_HA if ha else WEIGHTS))
         at_s += random.uniform(*PAUSE_S)
     steps += [Step(seconds, fault) for fault in ENDING]
-    return Schedule(seed, seconds, tuple(steps))
+    return Schedule(seed, seconds, tuple(steps), ha)
 
 
-def _fault(random: Random, at_s: float) -> Step:
-    target = random.choices(list(WEIGHTS), weights=list(WEIGHTS.values()))[0]
-    fault = random.choice(FAULTS)
+def _fault(random: Random, at_s: float, weights: Mapping[Target, int]) -> Step:
+    target = random.choices(list(weights), weights=list(weights.values()))[0]
+    fault = Fault.KILL if target is Target.LEADER else random.choice(FAULTS)
     longest = FREEZE_SINGLE_S if target in SINGLE else FREEZE_S
     duration_s = round(random.uniform(0.5, longest), 3) if fault is Fault.FREEZE else 0.0
     return Step(at_s, fault, target, random.randrange(PICKS), duration_s)

@@ -12,12 +12,16 @@ import pytest
 from deploy.cli.gateway_client import GatewayClient
 from deploy.supervisor import single
 from deploy.supervisor.account import server_account
+from deploy.supervisor.config import Settings
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.single import Servers
 from deploy.supervisor.workspace import temporary
 from tests.integration.etcd_server import EtcdServer
 from worker.amqp import topology
 from worker.delivery import EXCHANGE
+
+#: Below the data directory of the suite's own mesh.
+CRASH_POINTS = "crash-points"
 
 _numbers = itertools.count(1)
 
@@ -78,9 +82,21 @@ def mesh() -> Iterator[Mesh]:
     if running:
         yield Mesh(Path(running))
         return
-    with temporary() as folder, Mesh(folder, ports="free", ephemeral=True) as started:
-        started.start()
-        yield started
+    with temporary() as folder:
+        settings = Settings(data=folder, crash_points=folder / CRASH_POINTS)
+        (folder / CRASH_POINTS).mkdir(mode=0o700)
+        with Mesh(folder, ports="free", ephemeral=True, settings=settings) as started:
+            started.start()
+            yield started
+
+
+@pytest.fixture
+def crash_points(mesh: Mesh) -> Path:
+    """The directory whose files say where a process of the mesh ends itself."""
+    folder = mesh.secrets.parent / CRASH_POINTS
+    if not folder.is_dir():
+        pytest.skip("the mesh of WEFT_TEST_MESH has no crash points")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,15 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from svc.chassis import crash
+from svc.chassis.crash import Point
 from tests.fakes.clock import FakeClock
 from tests.fakes.worker import NOON, event, order_cancelled, order_placed, user_created
 from tests.integration.worker_databases import Migrated, databases, in_threads, through_outages
@@ -29,12 +32,23 @@ class Crash(BaseException):
     """The process ends here: nothing above may catch it and go on."""
 
 
-def crash_after(step: str) -> Callable[[str], None]:
-    def passed(reached: str) -> None:
-        if reached == step:
-            raise Crash
+@contextmanager
+def crashing(point: Point, *, time: int = 1) -> Iterator[None]:
+    """Whoever comes by the point in the block for that time ends there."""
+    left = [None] * time
 
-    return passed
+    def strike(passed: Point) -> None:
+        if passed is point:
+            left.pop()
+            if not left:
+                raise Crash
+
+    crash.arm(strike)
+    try:
+        with pytest.raises(Crash):
+            yield
+    finally:
+        crash.arm(None)
 
 
 @pytest.fixture
@@ -64,9 +78,8 @@ def sales(count: int) -> list[Event]:
     return [event(order_placed(f"orders/{number}", minor=100 + number)) for number in range(count)]
 
 
-def upkeep(analytics: Migrated, folder: Folder, **options: object) -> Upkeep:
-    clock = FakeClock(NOON)
-    return Upkeep(analytics.database, folder, keep=KEEP, clock=clock, **options)  # type: ignore[arg-type]
+def upkeep(analytics: Migrated, folder: Folder) -> Upkeep:
+    return Upkeep(analytics.database, folder, keep=KEEP, clock=FakeClock(NOON))
 
 
 def test_every_event_is_archived_once_however_often_it_comes(analytics: Migrated, root: Path) -> None:
@@ -83,14 +96,20 @@ def test_every_event_is_archived_once_however_often_it_comes(analytics: Migrated
     )
 
 
-@pytest.mark.parametrize("step", ["written", "synced", "renamed", "files written", "files named", "committed"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        *(Point.FILE_WRITTEN, Point.FILE_SYNCED, Point.FILE_RENAMED, Point.FILES_WRITTEN),
+        *(Point.INBOX_CLAIMED, Point.FILES_NAMED, Point.COMMITTED),
+    ],
+)
 def test_a_crash_at_any_step_of_archiving_loses_nothing_and_doubles_nothing(
-    analytics: Migrated, root: Path, step: str
+    analytics: Migrated, root: Path, point: Point
 ) -> None:
     events = sales(4)
-    passed = crash_after(step)
-    with pytest.raises(Crash):
-        ArchiveHandler(analytics.database, Folder(root, passed=passed), passed=passed).handle(events)
+    # The first commit is that of a look at what is archived already.
+    with crashing(point, time=2 if point is Point.COMMITTED else 1):
+        ArchiveHandler(analytics.database, Folder(root)).handle(events)
     assert archived(analytics, root) in (Counter(), once(events))
 
     ArchiveHandler(analytics.database, Folder(root)).handle(events)
@@ -98,17 +117,22 @@ def test_a_crash_at_any_step_of_archiving_loses_nothing_and_doubles_nothing(
     assert once(events) == archived(analytics, root)
 
 
-@pytest.mark.parametrize("step", ["written", "synced", "renamed", "merged", "swapped", "forgotten"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        *(Point.FILE_WRITTEN, Point.FILE_SYNCED, Point.FILE_RENAMED),
+        *(Point.FILES_MERGED, Point.FILES_SWAPPED, Point.FILES_FORGOTTEN),
+    ],
+)
 def test_a_crash_at_any_step_of_the_upkeep_loses_nothing_and_doubles_nothing(
-    analytics: Migrated, root: Path, step: str
+    analytics: Migrated, root: Path, point: Point
 ) -> None:
     events = sales(10)
     for one in events:
         ArchiveHandler(analytics.database, Folder(root)).handle([one])
-    passed = crash_after(step)
 
-    with pytest.raises(Crash):
-        upkeep(analytics, Folder(root, passed=passed), passed=passed).turn()
+    with crashing(point):
+        upkeep(analytics, Folder(root)).turn()
     assert once(events) == archived(analytics, root)
     upkeep(analytics, Folder(root)).turn()
 
@@ -121,10 +145,9 @@ def test_what_does_not_count_is_removed_after_a_while_and_nothing_else(analytics
     folder = Folder(root)
     for one in events:
         ArchiveHandler(analytics.database, folder).handle([one])
-    for step in ("synced", "files written"):
-        passed = crash_after(step)
-        with pytest.raises(Crash):
-            ArchiveHandler(analytics.database, Folder(root, passed=passed), passed=passed).handle([*sales(1)])
+    for point in (Point.FILE_SYNCED, Point.FILES_WRITTEN):
+        with crashing(point):
+            ArchiveHandler(analytics.database, Folder(root)).handle([*sales(1)])
     upkeep(analytics, folder).turn()
     assert (11, 1) == (len(folder.finished(-1)), len(folder.unfinished(-1)))
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from svc.chassis import crash
 from svc.chassis.clock import Clock, SystemClock
+from svc.chassis.crash import Point
 from worker.amqp.publisher import Publisher
 from worker.amqp.topology import WorkQueue
 from worker.delivery import (
@@ -47,6 +49,7 @@ class Ladder:
                 message = _copy(delivery, self._queue.dead, {ATTEMPT_HEADER: delivery.attempt, **said})
         if not all(self._publisher.publish([message], timeout_s=CONFIRM_TIMEOUT_S)):
             raise Outage(f"the broker refused a message for {message.routing_key}")
+        crash.passed(Point.COPY_CONFIRMED)
 
 
 def _copy(delivery: Delivery, queue: str, headers: dict[str, str | int]) -> Outgoing:

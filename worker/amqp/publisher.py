@@ -20,7 +20,8 @@ from typing import Any, Final
 import pika
 import structlog
 
-from svc.chassis import metrics, purity
+from svc.chassis import crash, metrics, purity
+from svc.chassis.crash import Point
 from worker.amqp.connection import Link, Session
 from worker.delivery import CONTENT_TYPE, Outgoing
 from worker.errors import Outage
@@ -187,6 +188,7 @@ class Publisher:
                 window.unroutable.append(method.routing_key)
 
     def _on_confirm(self, frame: Any) -> None:
+        crash.passed(Point.CONFIRM_RECEIVED)
         acknowledged = isinstance(frame.method, pika.spec.Basic.Ack)
         tag = frame.method.delivery_tag
         tags = [one for one in self._inflight if one <= tag] if frame.method.multiple else [tag]

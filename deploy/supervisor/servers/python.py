@@ -35,6 +35,7 @@ class Surroundings:
     archive: Path
     archive_days: int
     report_memory_mb: int
+    crash_points: str = ""
 
     def environ(self) -> Mapping[str, str]:
         """As environment variables."""
@@ -55,6 +56,7 @@ class Surroundings:
             "WEFT_ARCHIVE": str(self.archive),
             "WEFT_ARCHIVE_DAYS": str(self.archive_days),
             "WEFT_REPORT_MEMORY_MB": str(self.report_memory_mb),
+            **({"WEFT_CRASH_POINTS": self.crash_points} if self.crash_points else {}),
         }
 
 

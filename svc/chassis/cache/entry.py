@@ -13,11 +13,12 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar, get_args
 import structlog
 from opentelemetry.trace import SpanKind
 
-from svc.chassis import metrics, telemetry
+from svc.chassis import crash, metrics, telemetry
 from svc.chassis.cache.node import Node, SilentError
 from svc.chassis.cache.value import Seal, Value, not_found, nothing
 from svc.chassis.cache.wire import Answer, Incarnation
 from svc.chassis.context import CallContext
+from svc.chassis.crash import Point
 from svc.chassis.errors import AppError, NotFound
 from svc.chassis.single_flight import SingleFlight
 from weft_protos import policy
@@ -210,6 +211,7 @@ class Entry(Generic[T]):
             found = self._follow(wanted, found)
             if found.value is not None and found.lease is None:
                 return self._answer(found)
+        crash.passed(Point.LEASE_TAKEN)
         began = time.monotonic()
         try:
             loaded = load()
@@ -225,8 +227,10 @@ class Entry(Generic[T]):
                 self._give_back(wanted.slot, found.lease)
             raise
         took_s = time.monotonic() - began
+        crash.passed(Point.ENTRY_LOADED)
         version = self._codec.version(loaded)
         self._fill(wanted, found.lease, self._codec.encode(loaded), load_s=took_s, version=version)
+        crash.passed(Point.ENTRY_FILLED)
         return loaded
 
     def _follow(self, wanted: "_Wanted", found: _Found) -> _Found:

@@ -7,12 +7,13 @@ from typing import Any, Final, TypeVar
 import structlog
 from google.protobuf.descriptor import MethodDescriptor
 
-from svc.chassis import purity
+from svc.chassis import crash, purity
 from svc.chassis.cache.entry import LEASE_S, Codec, Entry, slot_of
 from svc.chassis.cache.node import Node
 from svc.chassis.cache.ring import choose
 from svc.chassis.cache.value import Seal
 from svc.chassis.cache.wire import ANSWER_S
+from svc.chassis.crash import Point
 from svc.chassis.signed import Signer
 from weft_protos import caching
 
@@ -74,6 +75,7 @@ class Cache:
         late = [name for name, slots in by_node.items() if not self._nodes[name].forget(slots, keep_s=keep_s)]
         if late:
             _log.info("cache_forgets_later", nodes=late, keys=len(keys))
+        crash.passed(Point.FORGOTTEN)
         return not late
 
     def node(self, slot: str) -> Node:

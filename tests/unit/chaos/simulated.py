@@ -20,6 +20,7 @@ CUSTOMERS = ("ann", "bob")
 ATTEMPTS = 4
 CRASH = 0.15
 SECONDS_A_CALL = 0.4
+PRICED = "products/p-9"
 
 
 class Bug(enum.Enum):
@@ -53,6 +54,9 @@ class Simulation:
         self._audited: list[str] = []
         self._mailed: list[str] = []
         self._counted = 0
+        self._version = 0
+        self._list: list[int] = []
+        self._seen: set[str] = set()
         self._run()
 
     @property
@@ -66,6 +70,9 @@ class Simulation:
             audited=list(self._audited),
             counted=self._counted,
             mailed=list(self._mailed),
+            versions={PRICED: self._version},
+            cached=[("c-1", PRICED, f"version {self._version}")],
+            lists={"a": list(self._list)},
         )
 
     def text(self) -> str:
@@ -86,6 +93,7 @@ class Simulation:
                 self._note("fault", asked, OK, {})
                 self._look(etcd_away=self._random.random() < 0.5)
             self._shop(f"key-{number}")
+            self._observe(number)
             self._work(crashes=CRASH)
             number += 1
         while len(self._sent) < len(self._outbox) or self._queue:
@@ -105,6 +113,30 @@ class Simulation:
             self._note("read", {"customer": customer, "order": name}, OK if found else FAIL, {"code": "NOT_FOUND"})
             break
         self._note("intrude", {"how": "without a token"}, FAIL, {"code": "UNAUTHENTICATED"})
+
+    def _observe(self, number: int) -> None:
+        """Prices, lists and the cache are without fault; what the balance says is what there is."""
+        self._version = number + 1
+        self._list.append(number)
+        steps = [["append", "a", number], ["read", "a", list(self._list)]]
+        named = {order for _, order in self._outbox}
+        standing = {
+            product: sum(order.items.get(product, 0) for order in self._orders.values()) for product in PRODUCTS
+        }
+        off = {product: self._stock[product] + standing[product] - OPENING for product in PRODUCTS}
+        balance: dict[str, object] = {
+            "off": {product: pieces for product, pieces in off.items() if pieces},
+            "new": sorted(self._orders.keys() - self._seen),
+            "gone": [],
+            "eventless": sorted(self._orders.keys() - named),
+            "orderless": sorted(named - self._orders.keys()),
+        }
+        self._seen = set(self._orders)
+        self._note("reprice", {"product": PRICED}, OK, {"version": self._version})
+        self._note("quote", {"product": PRICED, "bound_s": 65, "least": self._version}, OK, {"version": self._version})
+        self._note("cached", {}, OK, {"entries": [["c-1", PRICED, f"version {self._version}"]]})
+        self._note("balance", {}, OK, balance)
+        self._note("lists", {"steps": steps}, OK, {"steps": steps})
 
     def _place(self, key: str, customer: str, items: dict[str, int]) -> str:
         known = self._answers.get(key)

@@ -1,4 +1,4 @@
-"""The checks pass what is right, catch five planted bugs, and each names its own kind of damage."""
+"""The checks pass what is right, catch five bugs of a simulated shop, and each names its own kind of damage."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,8 +8,9 @@ import pytest
 from tests.chaos import schedule
 from tests.chaos.check import CHECKS, State, judge
 from tests.chaos.history import FAIL, INFO, INVOKE, OK, Books, Event, Order
+from tests.chaos.observed import HEALED_S
 from tests.chaos.schedule import Schedule
-from tests.unit.chaos.simulated import Bug, simulated
+from tests.unit.chaos.simulated import PRICED, Bug, simulated
 
 SECONDS = 60.0
 SEEDS = range(25)
@@ -89,9 +90,55 @@ def _cancelled(outcome: str, quantity: int) -> Damage:
     return damage
 
 
+NOTHING_SEEN: dict[str, object] = {"off": {}, "new": [], "gone": [], "eventless": [], "orderless": []}
+
+
+def _seen(**said: object) -> Damage:
+    return _more(("balance", {}, OK, {**NOTHING_SEEN, **said}))
+
+
+def _gone(history: History, books: Books) -> tuple[History, Books]:
+    return _seen(gone=[next(iter(books.orders))])(history, books)
+
+
+def _transactions(*steps: list[list[object]]) -> Damage:
+    return _more(*(("lists", {"steps": each}, OK, {"steps": each}) for each in steps))
+
+
+def _entry_left_behind(history: History, books: Books) -> tuple[History, Books]:
+    """A price changes, and long afterwards the entry of before is still there."""
+    history, books = _more(("reprice", {"product": PRICED}, OK, {"version": 1000}))(history, books)
+    at_s, number = history[-1].at_s + HEALED_S + 1, history[-1].op + 1
+    said = {"entries": [["c", PRICED, "version 1"]]}
+    return [*history, Event(at_s, number, INVOKE, "cached"), Event(at_s, number, OK, "cached", said)], books
+
+
+def _read(version: int, least: int) -> Damage:
+    return _more(("quote", {"product": PRICED, "bound_s": 65, "least": least}, OK, {"version": version}))
+
+
 @pytest.mark.parametrize(
     ("check", "damage"),
     [
+        ("stock_is_conserved_at_every_look", _seen(off={"p-1": -1})),
+        ("what_was_acknowledged_is_there_at_every_look", _gone),
+        ("order_and_event_are_there_together_at_every_look", _seen(eventless=["orders/x"])),
+        ("order_and_event_are_there_together_at_every_look", _seen(orderless=["orders/x"])),
+        (
+            "transactions_are_serializable",
+            _transactions(
+                [["read", "x", []], ["append", "y", 1]],
+                [["read", "y", []], ["append", "x", 2]],
+                [["read", "x", [2]], ["read", "y", [1]]],
+            ),
+        ),
+        ("transactions_are_serializable", _changed(lists=lambda books: {"a": books.lists["a"][1:]})),
+        ("the_cache_is_no_older_than_it_may_be", _entry_left_behind),
+        ("the_cache_is_no_older_than_it_may_be", _more(("cached", {}, OK, {"entries": [["c", PRICED, "foreign"]]}))),
+        ("reads_are_as_new_as_declared", _read(6, least=7)),
+        ("the_cache_agrees_in_the_end", _changed(cached=lambda books: [("c", PRICED, "version 1")])),
+        ("the_cache_agrees_in_the_end", _changed(cached=lambda books: [("c", PRICED, "absent")])),
+        ("events_of_a_key_leave_in_their_order", _changed(left=lambda books: [("orders/1", 2), ("orders/1", 1)])),
         ("stock_is_conserved", _changed(stock=lambda books: {**books.stock, "p-1": books.stock["p-1"] + 1})),
         ("stock_is_conserved", _changed(stock=lambda books: {"p-1": books.stock["p-1"]})),
         ("what_was_acknowledged_is_there", _changed(orders=_without_first_order)),
@@ -146,6 +193,8 @@ def _unbitten(event: Event) -> Event:
         (lambda history: [each for each in history if each.name not in ("place", "read")], "nobody called"),
         (lambda history: [each for each in history if each.name != "intrude"], "no `intrude` was answered"),
         (lambda history: [each for each in history if each.name != "look"], "no `look` was answered"),
+        (lambda history: [each for each in history if each.name != "cached"], "no `cached` was answered"),
+        (lambda history: [each for each in history if each.name != "lists"], "no `lists` was answered"),
     ],
 )
 def test_a_run_that_shows_nothing_is_not_passed(change: Callable[[History], History], says: str) -> None:

@@ -55,10 +55,19 @@ def test_a_plan_is_printed_step_by_step_for_each_seed(capsys: Captured) -> None:
     ]
 
 
+def test_a_run_on_three_servers_of_each_kind_is_repeated_on_as_many(tmp_path: Path, capsys: Captured) -> None:
+    kept(tmp_path, Bug.NONE)
+
+    main(["--seed", "7", "--profile", "ha", "--check", str(tmp_path)])
+
+    assert "again: make chaos SEED=7 SCHEDULES=1 SECONDS=60 PROFILE=ha\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("--seed", "-1"),
+        ("--profile", "production"),
         ("--seed", "x"),
         ("--schedules", "0"),
         ("--seconds", "14"),

@@ -16,8 +16,10 @@ from tests.chaos.schedule import Target
 from tests.waiting import eventually
 
 
-def process(name: str, kind: str, service: str = "", *, state: str = "ready", pid: int | None = 7) -> Process:
-    return Process(name, kind, service, pid, "127.0.0.1:1", state, 0, "2026-01-01T00:00:00Z", "member")
+def process(
+    name: str, kind: str, service: str = "", *, state: str = "ready", pid: int | None = 7, role: str = "member"
+) -> Process:
+    return Process(name, kind, service, pid, "127.0.0.1:1", state, 0, "2026-01-01T00:00:00Z", role)
 
 
 STATUS = Status(
@@ -31,7 +33,8 @@ STATUS = Status(
         process("relay-1", "worker", "relay"),
         process("epmd", "rabbitmq"),
         process("rabbitmq-1", "rabbitmq"),
-        process("postgres-1", "database"),
+        process("postgres-1", "database", "postgres", role="leader"),
+        process("archive-1", "worker", "archive", role="leader", state="starting"),
         process("etcd-1", "etcd", state="down", pid=None),
         process("memcached-1", "memcached"),
         process("control-plane-1", "control-plane", "control-plane"),
@@ -52,6 +55,7 @@ STATUS = Status(
         (Target.ETCD, []),
         (Target.RABBITMQ, ["rabbitmq-1"]),
         (Target.DATABASE, ["postgres-1"]),
+        (Target.LEADER, ["postgres-1"]),
     ],
 )
 def test_only_parts_that_run_are_hurt_and_always_in_one_order(target: Target, names: list[str]) -> None:

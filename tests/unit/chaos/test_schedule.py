@@ -39,7 +39,14 @@ def test_seeds_differ_and_together_do_everything_to_everything() -> None:
 
     assert len(made) == len({each.steps for each in made})
     done = {(step.fault, step.target) for each in made for step in each.faults}
-    assert {(fault, target) for fault in schedule.FAULTS for target in Target} == done
+    assert {(fault, target) for fault in schedule.FAULTS for target in set(Target) - {Target.LEADER}} == done
+
+
+def test_leaders_are_killed_where_there_are_any_and_never_otherwise() -> None:
+    made = [schedule.make(seed, seconds=120, ha=True) for seed in range(40)]
+
+    assert {Fault.KILL} == {step.fault for each in made for step in each.faults if step.target is Target.LEADER}
+    assert set(Target) == {step.target for each in made for step in each.faults}
 
 
 def test_a_schedule_too_short_for_a_fault_is_refused() -> None:

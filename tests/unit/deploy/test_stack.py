@@ -171,6 +171,27 @@ def test_a_process_gets_the_settings_of_the_brief(parts: tuple[Part, ...]) -> No
     assert 3 == env["WEFT_ETCD"].count(":")
 
 
+def test_crash_points_are_for_the_mesh_of_a_test_and_reach_its_processes(folder: Path) -> None:
+    settings = Settings(data=folder, crash_points=folder / "points")
+    layout = Layout(folder)
+    layout.prepare(None)
+    ports = Ports(layout.ports, base=21000, is_free=lambda _: True)
+    desired = Desired.of(settings, ephemeral=True)
+    stack = Stack(desired, layout, ports=ports, secrets=Secrets(layout.secrets), account=None)
+
+    assert {str(folder / "points")} == {
+        environ(named(stack.parts(), name))["WEFT_CRASH_POINTS"] for name in ("orders-1", "relay-1", "archive-1")
+    }
+
+
+@pytest.mark.parametrize(("profile", "ephemeral"), [("local", False), ("production", False), ("production", True)])
+def test_crash_points_are_refused_in_every_other_mesh(folder: Path, profile: str, ephemeral: bool) -> None:
+    settings = Settings(data=folder, profile=profile, crash_points=folder / "points")
+
+    with pytest.raises(ConfigError, match="for the mesh of a test"):
+        Desired.of(settings, ephemeral=ephemeral)
+
+
 def test_members_of_etcd_start_together_and_are_known_to_each_other(parts: tuple[Part, ...]) -> None:
     members = [part for part in parts if isinstance(part, Server) and part.kind is Kind.ETCD]
 

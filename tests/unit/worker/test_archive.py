@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
+from svc.chassis import crash
+from svc.chassis.crash import Point
 from tests.fakes.worker import NOON, event, order_placed, user_created
 from weft_protos import policy, redaction
 from worker.delivery import Event
@@ -75,13 +77,16 @@ def test_a_file_lies_in_the_partition_of_its_day_and_type(tmp_path: Path) -> Non
     assert (path, 3, path.stat().st_size) == (written.path(tmp_path), written.events, written.bytes)
 
 
-@pytest.mark.parametrize("step", ["written", "synced"])
-def test_a_crash_before_the_rename_leaves_nothing_that_looks_whole(tmp_path: Path, step: str) -> None:
-    def crash(passed: str) -> None:
-        if passed == step:
+@pytest.mark.parametrize("point", [Point.FILE_WRITTEN, Point.FILE_SYNCED])
+def test_a_crash_before_the_rename_leaves_nothing_that_looks_whole(
+    tmp_path: Path, point: Point, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strike(passed: Point) -> None:
+        if passed is point:
             raise KeyboardInterrupt
 
-    folder = Folder(tmp_path, passed=crash)
+    monkeypatch.setattr(crash._Current, "strike", strike)
+    folder = Folder(tmp_path)
 
     with pytest.raises(KeyboardInterrupt):
         folder.write(DAY, PLACED, columns.table(placed(1)))

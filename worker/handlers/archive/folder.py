@@ -19,6 +19,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from svc.chassis import crash
+from svc.chassis.crash import Point
 from svc.chassis.ids import new_id
 from worker import manifest
 from worker.errors import Outage
@@ -37,10 +39,8 @@ _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class Folder:
     """The directory `day=2026-11-22/type=weft.orders.v1.OrderPlaced/UUID.parquet` and so on lie in."""
 
-    def __init__(self, root: Path, *, passed: Callable[[str], None] = lambda _: None) -> None:
-        """`passed` is told each step that a crash may come after; tests crash there."""
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self._passed = passed
 
     def write(self, day: date, event_type: str, rows: pa.Table) -> File:
         """Write a new file of events of one day and type. Raises Outage where the disk does not take it."""
@@ -93,13 +93,13 @@ class Folder:
             with temporary.open("wb") as stream:
                 with pq.ParquetWriter(stream, schema, compression=_COMPRESSION) as writer:
                     fill(writer)
-                self._passed("written")
+                crash.passed(Point.FILE_WRITTEN)
                 stream.flush()
                 os.fsync(stream.fileno())
                 size = stream.tell()
-            self._passed("synced")
+            crash.passed(Point.FILE_SYNCED)
             temporary.rename(final)
-            self._passed("renamed")
+            crash.passed(Point.FILE_RENAMED)
             _sync(home)
         except OSError as error:
             raise Outage(f"archive: {errno.errorcode.get(error.errno or 0, type(error).__name__)}") from error

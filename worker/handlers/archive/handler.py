@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date
 from typing import Final
 
+from svc.chassis import crash
+from svc.chassis.crash import Point
 from svc.chassis.database import Database, Transaction
 from weft_protos import redaction
 from worker import inbox, manifest
@@ -31,11 +33,9 @@ _CLAIMED: Final = "SELECT message_id FROM inbox WHERE consumer = %s AND message_
 class ArchiveHandler:
     """Appends events to the archive, each once."""
 
-    def __init__(self, database: Database, folder: Folder, *, passed: Callable[[str], None] = lambda _: None) -> None:
-        """`passed` is told each step that a crash may come after; tests crash there."""
+    def __init__(self, database: Database, folder: Folder) -> None:
         self._database = database
         self._folder = folder
-        self._passed = passed
 
     def handle(self, events: Sequence[Event]) -> None:
         """Archive a batch. Raises Outage where another worker archives some of it at the same moment."""
@@ -48,16 +48,15 @@ class ArchiveHandler:
             self._folder.write(day, event_type, columns.table(group))
             for (day, event_type), group in _partitions(list(fresh.values())).items()
         ]
-        self._passed("files written")
+        crash.passed(Point.FILES_WRITTEN)
 
         def commit(tx: Transaction) -> None:
             if len(inbox.claim(tx, CONSUMER, list(fresh))) < len(fresh):
                 raise Outage("archive: another worker has some of these events")
             manifest.add(tx, files)
-            self._passed("files named")
+            crash.passed(Point.FILES_NAMED)
 
         inbox.transaction(self._database, commit)
-        self._passed("committed")
 
     def abandon(self, event: Event) -> None:
         """Nothing: an event that was put aside is in no file that counts."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, timedelta
 from typing import Final
 
 import structlog
 
+from svc.chassis import crash
 from svc.chassis.clock import Clock
+from svc.chassis.crash import Point
 from svc.chassis.database import Database, Transaction
 from weft_protos import policy
 from worker import inbox, manifest
@@ -67,21 +69,12 @@ def due(files: Sequence[File], today: date) -> list[list[File]]:
 class Upkeep:
     """One thread that does it every half minute."""
 
-    def __init__(
-        self,
-        database: Database,
-        folder: Folder,
-        *,
-        keep: timedelta,
-        clock: Clock,
-        passed: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """`keep`: the age from which a day's events are dropped. `passed` is told each step a crash may come after."""
+    def __init__(self, database: Database, folder: Folder, *, keep: timedelta, clock: Clock) -> None:
+        """`keep`: the age from which a day's events are dropped."""
         self._database = database
         self._folder = folder
         self._keep = keep
         self._clock = clock
-        self._passed = passed
         self._turned = time.monotonic()
         self._swept = float("-inf")
         self._stopping = threading.Event()
@@ -132,12 +125,12 @@ class Upkeep:
     def merge(self, group: Sequence[File]) -> bool:
         """Put one file in the place of some; False where one of them counted no more."""
         new = self._folder.merge(group, columns.schema(_TYPES[group[0].type]))
-        self._passed("merged")
+        crash.passed(Point.FILES_MERGED)
 
         def swap(tx: Transaction) -> None:
             if not manifest.replace(tx, group, new):
                 raise _Superseded
-            self._passed("swapped")
+            crash.passed(Point.FILES_SWAPPED)
 
         try:
             inbox.transaction(self._database, swap)
@@ -149,7 +142,7 @@ class Upkeep:
 
     def _sweep(self) -> None:
         gone = inbox.transaction(self._database, lambda tx: manifest.forget(tx, GRACE))
-        self._passed("forgotten")
+        crash.passed(Point.FILES_FORGOTTEN)
         self._folder.remove([file.path(self._folder.root) for file in gone])
         # What lies there is listed first: a file that is named after that is younger than the grace.
         age_s = GRACE.total_seconds()

@@ -22,6 +22,8 @@ from typing import Final, Protocol
 
 import structlog
 
+from svc.chassis import crash
+from svc.chassis.crash import Point
 from weft.identity.v1.events_pb2 import UserCreated
 from weft.orders.v1.events_pb2 import OrderCancelled, OrderPlaced
 from worker.config import MAIL_BATCH
@@ -133,10 +135,12 @@ class EmailHandler:
         if event.id in self._unmarked:
             return
         mail = _compose(event, due.recipient)
+        crash.passed(Point.MAIL_RESERVED)
         if due.again and self._mailer.seen(mail["Message-ID"]):
             log.info("mail_was_out", message_id=event.id)
         else:
             self._mailer.send(mail)
+            crash.passed(Point.MAIL_SENT)
         self._unmarked.add(event.id)
 
     @contextmanager

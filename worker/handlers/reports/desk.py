@@ -20,8 +20,9 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from svc.chassis import metrics
+from svc.chassis import crash, metrics
 from svc.chassis.context import Deadline
+from svc.chassis.crash import Point
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import AppError
 from worker import inbox, manifest
@@ -150,6 +151,7 @@ class Desk:
         if work is None:
             return False
         log.info("report_taken", report=work.id, kind=work.kind, attempt=work.attempt)
+        crash.passed(Point.REPORT_TAKEN)
         outcome = self._make(work)
         metrics.REPORTS.labels(work.kind, outcome).inc()
         log.info("report_left", report=work.id, outcome=outcome)
@@ -194,7 +196,9 @@ class Desk:
         finally:
             engine.stop()
         contents = [rows.content(work.kind, row) for row in answer["rows"]]
+        crash.passed(Point.REPORT_COMPUTED)
         self._write(work, lambda tx: ledger.succeed(tx, work, contents, truncated=answer["truncated"]))
+        crash.passed(Point.REPORT_STORED)
 
     def _steps(self, work: Work) -> list[Step]:
         """The report's parts: as they were planned, or planned now, over the files that count at this moment."""
@@ -209,6 +213,7 @@ class Desk:
 
         if not work.planned:
             self._write(work, plan)
+            crash.passed(Point.REPORT_PLANNED)
         return inbox.transaction(self._database, lambda tx: ledger.steps(tx, work))
 
     def _part(self, engine: Engine, work: Work, step: Step) -> Path:
@@ -227,7 +232,9 @@ class Desk:
             "out": str(folder / outcome),
         }
         self._ask(engine, work, question)
+        crash.passed(Point.PART_COMPUTED)
         self._write(work, lambda tx: ledger.stage_done(tx, work, stage, outcome))
+        crash.passed(Point.PART_STORED)
         return folder / outcome
 
     def _ask(self, engine: Engine, work: Work, question: Mapping[str, Any]) -> Mapping[str, Any]:
