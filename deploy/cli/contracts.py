@@ -17,7 +17,8 @@ from urllib.parse import quote
 import typer
 
 from deploy.cli import consumers as known
-from deploy.cli import sources
+from deploy.cli import exits, sources
+from deploy.cli.exits import Json
 from deploy.cli.impact import Contracts
 from deploy.cli.sources import CommandFailedError, python
 from deploy.supervisor.config import PROJECT, Settings
@@ -26,15 +27,12 @@ from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Publishing
 from weft_protos.usage import Entry
 
-EXIT_BROKEN = 1
-EXIT_USAGE = 2
 RUNNING = "running"
 NONE = "none"
 DOCS = Path("build/docs")
 #: Longer than any client needs to answer, its reconnection included.
 WAIT_S = 30.0
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Against = Annotated[
     str, typer.Option(help="A descriptor set, a commit, or `running`; where absent, the released contracts.")
 ]
@@ -96,7 +94,7 @@ def check(
     if violations:
         count = len(violations)
         print(f"weft: the contracts have {count} violation{'s' if count > 1 else ''}", file=sys.stderr)
-        raise typer.Exit(EXIT_BROKEN)
+        raise typer.Exit(exits.FAILED)
     if not json_:
         print(f"the contracts keep every rule, and what {against or 'the released ones'} promised")
 
@@ -183,7 +181,7 @@ def _finish(publishing: Publishing, done: dict[str, Any], said: str, *, timeout:
     else:
         hint = f"not accepted by everybody within {timeout:g} s"
     print(f"weft: {hint}", file=sys.stderr)
-    raise typer.Exit(EXIT_BROKEN)
+    raise typer.Exit(exits.FAILED)
 
 
 def _watch(published: Path, folder: Path) -> None:
@@ -219,7 +217,7 @@ def _notes(asked: str) -> dict[Entry, int] | None:
         try:
             return known.parse(Path(asked).read_bytes())
         except (OSError, ValueError) as error:
-            raise CommandFailedError([f"--consumers: {asked}: {error}"], EXIT_USAGE) from error
+            raise CommandFailedError([f"--consumers: {asked}: {error}"], exits.USAGE) from error
     try:
         return known.running(_publishing().environ)
     except (NotRunningError, CommandFailedError) as error:

@@ -12,8 +12,10 @@ from typing import Annotated, Final
 import grpc
 import typer
 
+from deploy.cli import exits
+from deploy.cli.exits import Json, fail
 from deploy.cli.gateway_client import GatewayClient, SignInError, describe
-from deploy.cli.jobs import EXIT_ENVIRONMENT, EXIT_UNEVEN, EXIT_USAGE, Json, connect, fail
+from deploy.cli.jobs import connect
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 from weft_protos import access_token
 
@@ -50,7 +52,7 @@ def rotate(
     with _client() as client:
         signing = next((key for key in _listed(client) if key.signing), None)
         if signing is None:
-            fail(EXIT_UNEVEN, "no key signs now; a new one is on its way, try again in a few seconds")
+            fail(exits.FAILED, "no key signs now; a new one is on its way, try again in a few seconds")
         stub = identity_pb2_grpc.IdentityServiceStub(client.channel())
         request = identity_pb2.RotateSigningKeyRequest(name=signing.name)
         key: identity_pb2.SigningKey = client.call(stub.RotateSigningKey, request)
@@ -74,7 +76,7 @@ def revoke(
     Example: weft keys revoke 3Xb0cWvVtkAVQcyVlyvI7pKlqTZBwzWAYg7bKIC1Rrk
     """
     if not access_token.ID.fullmatch(kid):
-        fail(EXIT_USAGE, f"{kid!r} is not the id of a key; `weft keys list` shows them")
+        fail(exits.USAGE, f"{kid!r} is not the id of a key; `weft keys list` shows them")
     with _client() as client:
         stub = identity_pb2_grpc.IdentityServiceStub(client.channel())
         client.call(stub.RevokeSigningKey, identity_pb2.RevokeSigningKeyRequest(name=PREFIX + kid))
@@ -87,9 +89,9 @@ def _client() -> Iterator[GatewayClient]:
     try:
         yield client
     except SignInError as error:
-        fail(EXIT_ENVIRONMENT, str(error))
+        fail(exits.UNREACHABLE, str(error))
     except grpc.RpcError as error:
-        fail(EXIT_UNEVEN, describe(error))
+        fail(exits.FAILED, describe(error))
     finally:
         client.close()
 
@@ -106,7 +108,7 @@ def _once_it_signs(client: GatewayClient, made: identity_pb2.SigningKey) -> iden
             if key.name == made.name and key.signing:
                 return key
         client.stopping.wait(LOOK_EVERY_S)
-    return fail(EXIT_UNEVEN, f"{_kid(made)} does not sign after {WAIT_S} s; see `weft logs identity`")
+    return fail(exits.FAILED, f"{_kid(made)} does not sign after {WAIT_S} s; see `weft logs identity`")
 
 
 def _as_object(key: identity_pb2.SigningKey) -> dict[str, object]:

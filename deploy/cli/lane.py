@@ -14,24 +14,27 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from deploy.cli.jobs import Json
+from deploy.cli import exits, names
+from deploy.cli.exits import Json
 from deploy.supervisor.config import Settings
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.lane import INSTANCES_MAX, LaneSpec
 from deploy.supervisor.mesh import Mesh
 from weft_protos import lanes
 
-EXIT_ROLLED_BACK: Final = 1
 WATCH_S: Final = 1.0
 _HEAD: Final = ("", "REQUESTS", "ERRORS", "P50 MS", "P99 MS")
 _OPEN: Final = "open"
 
-Name = Annotated[str, typer.Argument(help="The lane, such as canary.")]
+Name = Annotated[str, typer.Argument(help="The lane, such as canary.", autocompletion=names.lanes)]
 
 
 def start(
     name: Name,
-    service: Annotated[list[str], typer.Option("--service", metavar="S", help="Has instances in it; repeatable.")],
+    service: Annotated[
+        list[str],
+        typer.Option("--service", metavar="S", help="Has instances in it; repeatable.", autocompletion=names.laned),
+    ],
     percent: Annotated[float, typer.Option(min=0, max=100, help="So many of a hundred users are sent there.")] = 0.0,
     header: Annotated[str, typer.Option(metavar="V", help=f"Calls with `{lanes.ASKED}: V` are sent there.")] = "",
     claim: Annotated[
@@ -70,7 +73,7 @@ def start(
     if json_:
         print(json.dumps({"name": name, "started": list(started)}))
         return
-    print(f"{name}: started {', '.join(started)}; {_who(_found(name))}")
+    print(f"{name}: started {', '.join(started)}; {_who(find(name))}")
 
 
 def shift(
@@ -83,7 +86,7 @@ def shift(
     Example: weft lane shift canary 25
     """
     _mesh().shift_lane(name, percent)
-    print(json.dumps({"name": name, "percent": percent}) if json_ else f"{name}: {_who(_found(name))}")
+    print(json.dumps({"name": name, "percent": percent}) if json_ else f"{name}: {_who(find(name))}")
 
 
 def end(name: Name, json_: Json = False) -> None:
@@ -121,9 +124,9 @@ def watch(name: Name) -> None:
 
     Example: weft lane watch canary
     """
-    began, first = _found(name), True
+    began, first = find(name), True
     while True:
-        now = _found(name)
+        now = find(name)
         rows = [(label, difference(began[key], now[key])) for label, key in ((name, "seen"), ("stable", "stable"))]
         lines = table(rows)
         if not first and sys.stdout.isatty():
@@ -132,7 +135,7 @@ def watch(name: Name) -> None:
         first = False
         if now["reason"]:
             print(f"weft: {name} was rolled back: {now['reason']}", file=sys.stderr)
-            raise typer.Exit(EXIT_ROLLED_BACK)
+            raise typer.Exit(exits.FAILED)
         threading.Event().wait(WATCH_S)
 
 
@@ -186,7 +189,8 @@ def _mesh() -> Mesh:
     return Mesh(Settings.from_environ().data)
 
 
-def _found(name: str) -> dict[str, Any]:
+def find(name: str) -> dict[str, Any]:
+    """What is wanted of a lane, what runs, and what its callers see. Raises RefusedError where there is none."""
     present = _mesh().lanes()
     for each in present:
         if each["name"] == name:
