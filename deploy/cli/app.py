@@ -69,6 +69,7 @@ VERBS: Final = (
     Verb("up", "Start the mesh, and wait until every part is healthy.", "mesh:up"),
     Verb("down", "Stop everything that `up` started; the data stays.", "mesh:down"),
     Verb("status", "Show every process, and where the pages are.", "mesh:status"),
+    Verb("check", "Look for what is wrong, and say what to do about it.", "check:check"),
     Verb("logs", "Print the last lines that parts wrote.", "mesh:logs"),
     Verb("call", "Call a method, and explain its answer.", "call:call"),
     Verb("explain", "Say why a call was refused, or would be.", "explain:explain"),

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import textwrap
-import urllib.request
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -14,13 +13,12 @@ from urllib.error import HTTPError
 
 import typer
 
-from deploy.cli import call_path, exits, names
+from deploy.cli import call_path, exits, names, pages
 from deploy.cli.exits import Json, fail
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
 
-FETCH_TIMEOUT_S: Final = 10.0
 COMPILER_TIMEOUT_S: Final = 60.0
 WIDTH: Final = 8
 TEXT_WIDTH: Final = 48
@@ -119,8 +117,7 @@ def _look_up(what: str) -> call_path.Path:
 def _fetch(url: str) -> Mapping[str, Any] | None:
     """The trace; None where the store has none."""
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:
-            trace: Mapping[str, Any] = json.load(response)
+        trace: Mapping[str, Any] = pages.read_json(url)
     except HTTPError as error:
         if error.code == HTTPStatus.NOT_FOUND:
             return None

@@ -230,6 +230,8 @@ def channel(address: str, trusted: Trusted | None, *more: tuple[str, str | int])
     options: list[tuple[str, str | int]] = [
         *more,
         ("grpc.use_local_subchannel_pool", 1),
+        # The gateways are on this machine, whatever proxy the shell names.
+        ("grpc.enable_http_proxy", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.keepalive_time_ms", 5000),

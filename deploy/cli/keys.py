@@ -31,7 +31,7 @@ def list_keys(json_: Json = False) -> None:
     Example: weft keys list
     """
     with _client() as client:
-        keys = _listed(client)
+        keys = listed(client)
     if json_:
         print(json.dumps({"keys": [_as_object(key) for key in keys]}))
         return
@@ -50,7 +50,7 @@ def rotate(
     Example: weft keys rotate --wait
     """
     with _client() as client:
-        signing = next((key for key in _listed(client) if key.signing), None)
+        signing = next((key for key in listed(client) if key.signing), None)
         if signing is None:
             fail(exits.FAILED, "no key signs now; a new one is on its way, try again in a few seconds")
         stub = identity_pb2_grpc.IdentityServiceStub(client.channel())
@@ -96,7 +96,8 @@ def _client() -> Iterator[GatewayClient]:
         client.close()
 
 
-def _listed(client: GatewayClient) -> list[identity_pb2.SigningKey]:
+def listed(client: GatewayClient) -> list[identity_pb2.SigningKey]:
+    """The keys that verifiers take now, the oldest first. Raises grpc.RpcError, SignInError."""
     stub = identity_pb2_grpc.IdentityServiceStub(client.channel())
     answer = client.call(stub.ListSigningKeys, identity_pb2.ListSigningKeysRequest())
     return sorted(answer.signing_keys, key=lambda key: key.activate_time.ToNanoseconds())
@@ -104,7 +105,7 @@ def _listed(client: GatewayClient) -> list[identity_pb2.SigningKey]:
 
 def _once_it_signs(client: GatewayClient, made: identity_pb2.SigningKey) -> identity_pb2.SigningKey:
     for _ in range(int(WAIT_S / LOOK_EVERY_S)):
-        for key in _listed(client):
+        for key in listed(client):
             if key.name == made.name and key.signing:
                 return key
         client.stopping.wait(LOOK_EVERY_S)

@@ -80,7 +80,7 @@ def check(lane: Mapping[str, Any], clone: Path) -> None:
         shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
         verb = "differs" if len(differing) == 1 else "differ"
         raise RefusedError(
-            f"the code of {name} is not here yet: {shown} {verb} from {other}; bring it to {clone} first, such as by git"
+            f"the code of {name} is not here yet: {shown} {verb} from {other}; bring it to {clone} first"
         )
 
 
