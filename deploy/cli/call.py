@@ -29,6 +29,7 @@ from deploy.cli.exits import fail
 from deploy.cli.failure import Failure
 from deploy.cli.gateway_client import GatewayClient, SignInError, describe
 from deploy.cli.jobs import IMPATIENT_S, connect
+from deploy.cli.terminal import printable
 from weft.options.v1 import policy_pb2
 from weft_protos import policy, redaction
 
@@ -136,7 +137,7 @@ class Answers:
     def trace_id(self) -> str:
         """Empty where the gateway has not said."""
         entries = (*(self._running.initial_metadata() or ()), *(self._running.trailing_metadata() or ()))
-        return failure.printable(next((value for key, value in entries if key == failure.TRACE_ID), ""))
+        return printable(next((value for key, value in entries if key == failure.TRACE_ID), ""))
 
 
 def _show(sent: Sent, channel: grpc.Channel, *, as_json: bool, traces: str) -> int | None:

@@ -109,7 +109,7 @@ def consumers(json_: Json = False) -> None:
     print(json.dumps(known.as_object(notes), indent=2) if json_ else "\n".join(known.lines(notes)))
 
 
-def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = None) -> None:
+def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = None, json_: Json = False) -> None:
     """Write the reference of these contracts as pages: methods, policies, errors, examples, events.
 
     Example: weft contracts docs --out build/docs
@@ -119,7 +119,12 @@ def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = Non
         # Links lead to this clone's files unless another place is named.
         links = sources_ or f"{quote(os.path.relpath(PROJECT, out.resolve()))}/"
         where = ("--out", str(out.resolve()), "--sources", links)
-        print(python("gateway", "docs", "--descriptors", str(built), *where), end="")
+        said = python("gateway", "docs", "--descriptors", str(built), *where)
+    if json_:
+        pages = sorted(str(page.relative_to(out)) for page in out.rglob("*.html"))
+        print(json.dumps({"out": str(out.resolve()), "pages": pages}))
+    else:
+        print(said, end="")
 
 
 def publish(

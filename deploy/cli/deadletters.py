@@ -4,16 +4,14 @@ They run `python -m worker dlq` with the secrets of the mesh; nothing but the br
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
-from deploy.cli import exits, sources
+from deploy.cli import exits, sources, terminal
 from deploy.cli.exits import Json, fail
 from deploy.cli.sources import CommandFailedError
-from deploy.cli.terminal import LINE_WIDTH
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.layout import Layout
 from weft_protos import policy
@@ -49,8 +47,8 @@ def list_letters(
     if json_:
         print(json.dumps(said))
         return
-    for letter in said["letters"]:
-        print(_line(letter))
+    if said["letters"]:
+        print(terminal.table(("WORKER", "ID", "EVENT", "SINCE", "REASON"), [*map(_row, said["letters"])]))
     shown, chosen = len(said["letters"]), said["chosen"]
     more = f", {shown} of them shown; --limit shows more" if shown < chosen else ""
     print(f"{chosen} dead letter{'' if chosen == 1 else 's'}{more}")
@@ -135,7 +133,7 @@ def ask(*arguments: str) -> Any:
         fail(exits.UNREACHABLE, error.lines[-1].removeprefix("weft: "))
 
 
-def _line(letter: Mapping[str, Any]) -> str:
-    kind = letter["type"].rpartition(".")[2] or "?"
-    line = f"{letter['queue']:<15} {letter['id']:<36} {kind:<16} {letter['parked'] or '?':<20} {letter['reason']}"
-    return line if sys.stdout.isatty() else line[: max(LINE_WIDTH, 200)]
+def _row(letter: Mapping[str, Any]) -> tuple[str, ...]:
+    # A reason may quote what somebody has sent: it is shown in one line, without what a terminal would obey.
+    cells = (letter["queue"], letter["id"], letter["type"].rpartition(".")[2], letter["parked"], letter["reason"])
+    return tuple(terminal.printable(str(cell or "?")) for cell in cells)

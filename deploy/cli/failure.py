@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from deploy.cli.terminal import printable
 from weft_protos import grounds
 
 TRACE_ID: Final = "x-trace-id"
@@ -135,12 +136,6 @@ def fix_of(failure: Failure, scopes: tuple[str, ...]) -> str:
     if failure.retry_after_s is not None:
         return f"wait {failure.retry_after_s:g} s, then call again"
     return FIXES.get(failure.code, FIXES["UNKNOWN"])
-
-
-def printable(text: str | bytes) -> str:
-    """The text in one line, without what a terminal would obey."""
-    plain = text.decode(errors="replace") if isinstance(text, bytes) else text
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
 
 
 def _unpacked(packed: Any) -> Message | None:

@@ -12,10 +12,11 @@ from typing import Annotated, Final
 import grpc
 import typer
 
-from deploy.cli import exits
+from deploy.cli import exits, terminal
 from deploy.cli.exits import Json, fail
 from deploy.cli.gateway_client import GatewayClient, SignInError, describe
 from deploy.cli.jobs import connect
+from deploy.cli.terminal import Tone
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 from weft_protos import access_token
 
@@ -35,8 +36,9 @@ def list_keys(json_: Json = False) -> None:
     if json_:
         print(json.dumps({"keys": [_as_object(key) for key in keys]}))
         return
-    for key in keys:
-        print(f"{_kid(key)}  {_time(key)}  {'signs' if key.signing else 'is published'}")
+    rows = [(_kid(key), _time(key), "signs" if key.signing else "is published") for key in keys]
+    tones = [Tone.GOOD if key.signing else None for key in keys]
+    print(terminal.table(("KEY", "SIGNS FROM", "NOW"), rows, tones=tones, wanted=terminal.colour()))
 
 
 def rotate(

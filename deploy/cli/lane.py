@@ -14,8 +14,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from deploy.cli import exits, names
+from deploy.cli import exits, names, terminal
 from deploy.cli.exits import Json
+from deploy.cli.terminal import Tone
 from deploy.supervisor.config import Settings
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.lane import INSTANCES_MAX, LaneSpec
@@ -109,14 +110,24 @@ def list_lanes(json_: Json = False) -> None:
     if json_:
         print(json.dumps({"lanes": found}, indent=2))
         return
-    for each in found:
-        running = ", ".join(f"{one['name']} {one['state']}" for one in each["instances"]) or "no instances"
-        print(f"{each['name']}: {_list(each['services'])}; {running}; {_who(each)}")
-    if not found:
-        print("there are no lanes")
+    rows = [
+        (
+            each["name"],
+            _list(each["services"]),
+            ", ".join(f"{one['name']} {one['state']}" for one in each["instances"]) or "none",
+            _who(each),
+        )
+        for each in found
+    ]
+    tones = [Tone.BAD if each["reason"] else Tone.GOOD if each["state"] == _OPEN else None for each in found]
+    head = ("LANE", "SERVICES", "INSTANCES", "CALLERS")
+    print(terminal.table(head, rows, tones=tones, wanted=terminal.colour()) if found else "there are no lanes")
 
 
-def watch(name: Name) -> None:
+def watch(
+    name: Name,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object a second: what was counted.")] = False,
+) -> None:
     """Show what callers of a lane see beside those of the stable instances, once a second, until Ctrl-C.
 
     Counted at the gateways, after all retries, since this began; latencies are of calls that succeeded. Ends with exit
@@ -128,8 +139,8 @@ def watch(name: Name) -> None:
     while True:
         now = find(name)
         rows = [(label, difference(began[key], now[key])) for label, key in ((name, "seen"), ("stable", "stable"))]
-        lines = table(rows)
-        if not first and sys.stdout.isatty():
+        lines = [json.dumps(dict(rows))] if json_ else table(rows)
+        if not first and not json_ and sys.stdout.isatty():
             print(f"\x1b[{len(lines)}A", end="")
         print("\n".join(lines), flush=True)
         first = False

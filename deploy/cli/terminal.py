@@ -31,6 +31,12 @@ def toned(text: str, tone: Tone | None, *, wanted: bool) -> str:
     return f"{tone}{text}{_RESET}" if tone is not None and wanted else text
 
 
+def printable(text: str | bytes) -> str:
+    """The text in one line, without what a terminal would obey."""
+    plain = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
+
+
 def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, tones: Sequence[Tone | None] = (), wanted: bool = False
 ) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli import exits
 from deploy.supervisor.config import PROJECT, child_environ
 
 INTERRUPT_S = 120.0
@@ -21,14 +22,15 @@ def bench(
     Example: weft bench gateway_hop
     """
     flags = ["--json"] if json_ else []
-    _run("bench", *flags, "--", *(names or ()))
+    raise typer.Exit(_run("bench", *flags, "--", *(names or ())))
 
 
 def chaos(
     seed: Annotated[int | None, typer.Option(min=0, help="The first seed; a new one where absent.")] = None,
     schedules: Annotated[int, typer.Option(min=1, max=10_000, help="So many seeds in a row.")] = 1,
-    seconds: Annotated[float | None, typer.Option(min=1, max=86_400, help="Length of each.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=15, max=86_400, help="Length of each.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only print what would be done, a JSON object a step.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object for each seed.")] = False,
 ) -> None:
     """Hurt a mesh of its own by seeded schedules, and say whether it kept its invariants; exit 1 where it did not.
 
@@ -39,11 +41,13 @@ def chaos(
     arguments = ["--schedules", str(schedules)]
     arguments += ["--seed", str(seed)] if seed is not None else []
     arguments += ["--seconds", f"{seconds:g}"] if seconds is not None else []
-    _run("tests.chaos", *arguments, *(["--plan"] if plan else []))
+    code = _run("tests.chaos", *arguments, *(["--plan"] if plan else []), *(["--json"] if json_ else []))
+    # A run that has shown nothing has a code of its own there; here that one says that no mesh runs.
+    raise typer.Exit(exits.FAILED if code == exits.UNREACHABLE else code)
 
 
-def _run(module: str, *arguments: str) -> None:
-    """Leave with the code of one of our programs. Ctrl-C reaches it as well; it is waited for while it cleans up."""
+def _run(module: str, *arguments: str) -> int:
+    """The exit code of one of our programs. Ctrl-C reaches it as well; it is waited for while it cleans up."""
     command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, cwd=PROJECT, env=child_environ()) as program:
         try:
@@ -51,4 +55,4 @@ def _run(module: str, *arguments: str) -> None:
         except KeyboardInterrupt:
             program.wait(INTERRUPT_S)
             raise
-    raise typer.Exit(code)
+    return code

@@ -1,5 +1,6 @@
 """What all verbs of `weft` have in common: how they are found, completed, coloured, stopped and cut short."""
 
+import json
 import os
 import pty
 import re
@@ -240,6 +241,14 @@ def test_where_nothing_runs_there_is_nothing_to_choose_from(data: Path, monkeypa
     assert [] == names.lanes("")
     monkeypatch.setenv("WEFT_GATEWAY_PROT", "1")
     assert [] == names.logs("")
+
+
+def test_a_trial_is_a_program_of_its_own_with_its_own_answer() -> None:
+    command = [WEFT, "chaos", "--plan", "--seed", "7", "--seconds", "20"]
+
+    done = subprocess.run(command, env=child_environ(), capture_output=True, text=True, check=True)
+
+    assert {7} == {json.loads(line)["seed"] for line in done.stdout.splitlines()}
 
 
 def test_a_verb_is_its_line_in_the_table_until_it_is_called() -> None:
