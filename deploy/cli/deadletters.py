@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from deploy.cli import exits, sources, terminal
+from deploy.cli import exits, names, sources, terminal
 from deploy.cli.exits import Json, fail
 from deploy.cli.sources import CommandFailedError
 from deploy.supervisor.config import Settings, child_environ
@@ -25,7 +25,15 @@ WORKERS: Final = tuple(
 )
 LIMIT: Final = 50
 
-Queue = Annotated[str, typer.Option("--queue", metavar="WORKER", help=f"Only of one worker: {', '.join(WORKERS)}.")]
+Queue = Annotated[
+    str,
+    typer.Option(
+        "--queue",
+        metavar="WORKER",
+        help=f"Only of one worker: {', '.join(WORKERS)}.",
+        autocompletion=names.one_of(WORKERS),
+    ),
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Only where the reason has this in it.")]
 Type = Annotated[str, typer.Option("--type", metavar="EVENT", help="Only of this type, such as OrderPlaced.")]
 

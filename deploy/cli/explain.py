@@ -135,12 +135,12 @@ def _ask_contract(method: str, scopes: str) -> dict[str, Any]:
             command, env=child_environ(), capture_output=True, text=True, timeout=COMPILER_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        fail(exits.UNREACHABLE, f"the contract compiler did not answer within {COMPILER_TIMEOUT_S:.0f} s")
+        fail(exits.FAILED, f"the contract compiler did not answer within {COMPILER_TIMEOUT_S:.0f} s")
     cause = (done.stderr.strip().splitlines() or ["no message"])[-1]
     if done.returncode == exits.USAGE:
         fail(exits.USAGE, cause.removeprefix("gateway: "))
     try:
         said: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        fail(exits.UNREACHABLE, f"the contract compiler failed: {cause}")
+        fail(exits.FAILED, f"the contract compiler failed: {cause}")
     return said

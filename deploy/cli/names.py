@@ -27,6 +27,11 @@ def _completing(names: Callable[[], Iterable[str]]) -> Completer:
     return complete
 
 
+def one_of(names: Iterable[str]) -> Completer:
+    """Those of a few known names."""
+    return _completing(lambda: names)
+
+
 @contextmanager
 def _quietly() -> Iterator[None]:
     with suppress(SupervisorError, OSError, ValueError, KeyError):
