@@ -7,6 +7,7 @@ serializable, and whether the schema is that of the migrations in the directory.
 import argparse
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -80,16 +81,17 @@ def main() -> int:
     telemetry.log_for_commands()
     try:
         secrets = read(Secrets)
-        found = []
-        for given in parser.parse_args().databases:
-            name, _, directory = given.partition("=")
+        places = [given.partition("=") for given in parser.parse_args().databases]
+        for name, _, directory in places:
             if not directory:
-                parser.error(f"{given!r} is not NAME=DIRECTORY")
-            found.append(asdict(inspect(name, secrets.database_url(name), Path(directory))))
+                parser.error(f"{name!r} is not NAME=DIRECTORY")
+        asked = [(name, secrets.database_url(name), Path(directory)) for name, _, directory in places]
     except ConfigError as error:
         print(f"weft: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    print(json.dumps(found))
+    # All at once: where a server is away, each would wait for its own end.
+    with ThreadPoolExecutor(len(asked)) as pool:
+        print(json.dumps([asdict(state) for state in pool.map(inspect, *zip(*asked, strict=True))]))
     return 0
 
 

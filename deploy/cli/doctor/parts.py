@@ -38,9 +38,10 @@ def processes(status: Status, *, now: datetime, differences: Sequence[str] = ())
             )
     if len(ready) == len(status.processes):
         yield PROCESSES.ok("ready", f"all {len(ready)}")
-    for name in differences:
+    if differences:
+        told = f"of this shell are not those of the mesh: {', '.join(differences)}"
         yield PROCESSES.warn(
-            "settings", f"{name} is another than the running mesh's", "`weft down && weft up` to go by it"
+            "settings", told, "set the same WEFT_ variables here, or go by these: `weft down && weft up`"
         )
 
 

@@ -76,13 +76,13 @@ def look(mesh: Mesh, settings: Settings, status: Status) -> list[Finding]:
 
 def _guarded(group: Group, name: str, ask: Look) -> Iterator[Finding]:
     try:
-        yield from list(ask())
+        yield from ask()
     except _TROUBLE as error:
         yield group.fail(name, f"cannot be asked: {_words(error)}", "`weft status` shows whether it runs")
 
 
 def _words(error: BaseException) -> str:
-    text = describe(error) if isinstance(error, grpc.RpcError) else str(error)
+    text = describe(error) if isinstance(error, grpc.RpcError) else str(getattr(error, "reason", error))
     return " ".join(text.split()) or type(error).__name__
 
 

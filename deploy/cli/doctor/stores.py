@@ -69,7 +69,7 @@ def broker(queues: Mapping[str, Queue], alarms: Mapping[str, Sequence[str]]) -> 
         if short:
             told = f"{node} is short of {', '.join(short)}, and makes publishers wait"
             yield BROKER.fail("alarms", told, "docs/runbooks/BrokerBlocksPublishers.md")
-    if not any(alarms.values()):
+    if alarms and not any(alarms.values()):
         yield BROKER.ok("alarms", "none")
     work = {name: queue for name, queue in queues.items() if not name.endswith(_DEAD) and _RETRY not in name}
     idle = [name for name, queue in work.items() if not queue.consumers]

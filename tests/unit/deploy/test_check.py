@@ -84,9 +84,9 @@ def test_a_part_that_was_started_again_long_ago_is_right() -> None:
 
 
 def test_a_setting_that_the_mesh_does_not_have_is_named() -> None:
-    found = wrong(parts.processes(WHOLE, now=NOW, differences=("gateway_port",)))
+    found = wrong(parts.processes(WHOLE, now=NOW, differences=("gateway_port", "ha")))
 
-    assert [(State.WARN, "settings", "gateway_port is another than the running mesh's")] == found
+    assert [(State.WARN, "settings", "of this shell are not those of the mesh: gateway_port, ha")] == found
 
 
 @pytest.mark.parametrize(("roles", "says"), [(("member", "member"), "none"), (("leader", "leader"), "2 at once")])
@@ -349,8 +349,9 @@ def test_a_part_that_cannot_be_asked_is_a_finding_and_stops_no_other() -> None:
         yield GROUP.ok("first")
         raise ConnectionRefusedError("nobody\nlistens")
 
-    (found,) = running._guarded(GROUP, "etcd", broken)
+    before, found = running._guarded(GROUP, "etcd", broken)
 
+    assert GROUP.ok("first") == before
     assert (State.FAIL, "etcd", "cannot be asked: nobody listens") == (found.state, found.name, found.detail)
     assert found.hint
 
