@@ -40,7 +40,7 @@ class State:
     head: str = ""
     """The newest one there is."""
     clock_s: float = 0.0
-    """By how much the server's clock is ahead of ours."""
+    """By how much the server's clock is ahead of ours at the least; 0 where both may show the same."""
 
 
 def inspect(name: str, url: str, migrations: Path) -> State:
@@ -57,7 +57,7 @@ def inspect(name: str, url: str, migrations: Path) -> State:
             isolation=str(tx.execute(sqlalchemy.text("SHOW transaction_isolation")).scalar_one()),
             revision=MigrationContext.configure(tx).get_current_revision() or "",
             head=head,
-            clock_s=round(now - (before + after) / 2, 3),
+            clock_s=round(now - min(max(now, before), after), 3),
         )
 
     try:

@@ -37,6 +37,8 @@ Look = Callable[[], Iterable[Finding]]
 
 #: What a healthy part needs a hundredth of.
 PATIENCE_S: Final = 8.0
+#: The header `date` is cut to the second, and made anew twice a second.
+DATE_S: Final = 1.5
 _AT_ONCE: Final = 4
 _DETAILED: Final = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count"
 #: What a part that cannot be asked raises; anything else is a fault of ours.
@@ -79,6 +81,10 @@ def _guarded(group: Group, name: str, ask: Look) -> Iterator[Finding]:
         yield from ask()
     except _TROUBLE as error:
         yield group.fail(name, f"cannot be asked: {_words(error)}", "`weft status` shows whether it runs")
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
 
 
 def _words(error: BaseException) -> str:
@@ -146,14 +152,15 @@ class _Asked:
     def gateway(self) -> Iterator[Finding]:
         url = self._status.gateway
         trusted = Trusted.of(self._layout).roots if url.startswith("https://") else b""
+        before = _now()
         try:
             said = pages.read(f"{url}/", timeout_s=PATIENCE_S, trusted=trusted)[1].get("date")
         except HTTPError as error:  # in production nobody is welcomed; that is an answer too
             said = error.headers.get("date")
         yield edge.EDGE.ok("gateway", f"answers at {url}")
         if said:
-            # To the second, and cut: half of one is the best guess.
-            ahead = email.utils.parsedate_to_datetime(said).timestamp() + 0.5 - datetime.now(UTC).timestamp()
+            second = email.utils.parsedate_to_datetime(said).timestamp()
+            ahead = stores.ahead((second, second + DATE_S), (before, _now()))
             yield stores.skew(edge.EDGE, "clock of the gateway", ahead)
 
     def certificate(self) -> Iterator[Finding]:
@@ -172,8 +179,10 @@ class _Asked:
         base = self._url("metrics")
         active = pages.read_json(f"{base}/api/v1/targets?state=active", timeout_s=PATIENCE_S)["data"]["activeTargets"]
         yield edge.targets(active)
-        now = pages.read_json(f"{base}/api/v1/query?query=time()", timeout_s=PATIENCE_S)["data"]["result"][1]
-        yield stores.skew(edge.WATCHING, "clock of Prometheus", float(now) - datetime.now(UTC).timestamp())
+        before = _now()
+        said = float(pages.read_json(f"{base}/api/v1/query?query=time()", timeout_s=PATIENCE_S)["data"]["result"][1])
+        ahead = stores.ahead((said, said), (before, _now()))
+        yield stores.skew(edge.WATCHING, "clock of Prometheus", ahead)
 
     def alerts(self) -> Iterator[Finding]:
         query = "active=true&silenced=false&inhibited=false"

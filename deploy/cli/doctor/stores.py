@@ -162,6 +162,17 @@ def caches(stats: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
         yield CACHES.ok("memcached", f"{len(stats)} answer, {' and '.join(versions)}")
 
 
+def ahead(said: tuple[float, float], asked: tuple[float, float]) -> float:
+    """By how much another clock is ahead of ours at the least, in seconds; 0 where both may show the same.
+
+    `said`: between which times it says that it is; `asked`: between which of ours it must have said so. However long an
+    answer took, it makes no difference where there is none.
+    """
+    if said[0] > asked[1]:
+        return said[0] - asked[1]
+    return min(0.0, said[1] - asked[0])
+
+
 def skew(group: Group, name: str, ahead_s: float) -> Finding:
     """By how much another clock is ahead of ours."""
     told = f"{abs(ahead_s):.1f} s {'ahead' if ahead_s > 0 else 'behind'}"

@@ -276,6 +276,21 @@ def test_a_database_that_is_not_is_named(changed: dict[str, Any], expected: tupl
 
 
 @pytest.mark.parametrize(
+    ("said", "asked", "expected"),
+    [
+        ((10.0, 10.0), (9.0, 30.0), 0.0),  # a slow answer says nothing of the clock
+        ((10.0, 11.5), (11.0, 11.1), 0.0),
+        ((20.0, 20.0), (9.0, 10.0), 10.0),
+        ((5.0, 6.0), (9.0, 10.0), -3.0),
+    ],
+)
+def test_clocks_differ_only_where_they_cannot_show_the_same(
+    said: tuple[float, float], asked: tuple[float, float], expected: float
+) -> None:
+    assert expected == stores.ahead(said, asked)
+
+
+@pytest.mark.parametrize(
     ("found", "expected"),
     [
         ([Standby("postgres-2", "streaming", 0.1), Standby("postgres-3", "streaming", 0.0)], []),
