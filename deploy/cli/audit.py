@@ -6,8 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
+from deploy.cli import exits
 from deploy.cli.deadletters import ask
-from deploy.cli.jobs import EXIT_UNEVEN, EXIT_USAGE, Json, fail
+from deploy.cli.exits import Json, fail
 
 SHOWN_MAX: Final = 20
 _HEAD: Final = re.compile(r"[1-9][0-9]{0,17}:[0-9a-f]{64}")
@@ -31,7 +32,7 @@ def verify(
     """
     for head in noted or ():
         if not _HEAD.fullmatch(head):
-            fail(EXIT_USAGE, f"--noted: {head!r} is not SEQUENCE:HASH as `weft audit verify` prints it")
+            fail(exits.USAGE, f"--noted: {head!r} is not SEQUENCE:HASH as `weft audit verify` prints it")
     said = ask("verify-audit", *(f"--noted={head}" for head in noted or ()))
     if json_:
         print(json.dumps(said))
@@ -44,4 +45,4 @@ def verify(
         print(f"{said['records']} records, head {said['head']}")
     if not said["whole"]:
         first = said["findings"][0]["sequence"]
-        fail(EXIT_UNEVEN, f"the audit log is not what was written, first at record {first}")
+        fail(exits.FAILED, f"the audit log is not what was written, first at record {first}")

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from deploy.backup import bundle, restoring, taking
+from deploy.cli import exits
+from deploy.cli.exits import Json
 from deploy.cli.mesh import places
 from deploy.cli.replay import books
 from deploy.supervisor.config import Settings, child_environ
@@ -17,8 +19,6 @@ from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.record import Record
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 def backup(
@@ -86,7 +86,7 @@ def restore(
         print(f"events to be sent again: {sum(again.values())}")
         print("`weft up` starts the mesh" if even is None else f"the balance is {'even' if even else 'not even'}")
     if even is False:
-        raise typer.Exit(1)
+        raise typer.Exit(exits.FAILED)
 
 
 def _start(mesh: Mesh, settings: Settings, *, quiet: bool) -> bool:

@@ -2,10 +2,8 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
 
-import typer
-
+from deploy.cli.exits import Json
 from deploy.supervisor.config import Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.edge_certificate import EdgeCertificate
@@ -13,8 +11,6 @@ from deploy.supervisor.errors import NotRunningError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Certificate
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 def show(json_: Json = False) -> None:

@@ -5,7 +5,6 @@ output, or with `--json` to standard error.
 """
 
 import json
-import re
 import signal
 import sys
 import time
@@ -13,14 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from threading import Event
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import grpc
 import typer
 
-from deploy.cli import kills, rolling
+from deploy.cli import exits, kills, names, rolling
+from deploy.cli.durations import seconds
+from deploy.cli.exits import Json, fail
 from deploy.cli.gateway_client import SignInError, describe
-from deploy.cli.jobs import EXIT_ENVIRONMENT, EXIT_UNEVEN, Json, fail
 from deploy.cli.load.run import RPS_MAX, UnderLoad, Wanted, lines
 from deploy.cli.load.tally import Seen
 from deploy.cli.replay import books
@@ -31,21 +31,6 @@ from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.part import Kind
-
-EXIT_STOPPED: Final = 130
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-_LONGEST_S: Final = 7 * 24 * 3600.0
-
-
-def seconds(text: str) -> float:
-    """Seconds of `5s`, `500ms`, `2m`, `1h` or `5`. Raises typer.BadParameter."""
-    found = _DURATION.fullmatch(text)
-    value = float(found[1]) * _UNITS[found[2] or ""] if found else 0.0
-    if not 0 < value <= _LONGEST_S:
-        raise typer.BadParameter(f"{text} is not a duration; give one such as 5s, 500ms or 2m")
-    return value
-
 
 Rps = Annotated[
     float | None,
@@ -87,7 +72,9 @@ class _Change:
 
 
 def roll(
-    service: Annotated[str, typer.Argument(help="A service, a worker, `control-plane`, `gateway`, ...")],
+    service: Annotated[
+        str, typer.Argument(help="A service, a worker, `control-plane`, `gateway`, ...", autocompletion=names.services)
+    ],
     rps: Rps = None,
     balance: Balance = False,
     seed: Seed = 1,
@@ -110,7 +97,7 @@ def roll(
 
 
 def scale(
-    service: Annotated[str, typer.Argument(help="A service, a worker, or `gateway`.")],
+    service: Annotated[str, typer.Argument(help="A service, a worker, or `gateway`.", autocompletion=names.scalable)],
     size: Annotated[str, typer.Argument(help="So many instances, such as 3; or `auto`, or bounds for it such as 2-6.")],
     rps: Rps = None,
     balance: Balance = False,
@@ -139,7 +126,7 @@ def scale(
 
 
 def kill(
-    name: Annotated[str, typer.Argument(help="A process, such as orders-1, or `any`.")],
+    name: Annotated[str, typer.Argument(help="A process, such as orders-1, or `any`.", autocompletion=names.targets)],
     number: Annotated[str, typer.Option("--signal", help="KILL, TERM, STOP, or another by name or number.")] = "KILL",
     every: Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help="Again and again: 5s.")] = None,
     for_: Annotated[float | None, typer.Option("--for", parser=seconds, metavar="TIME", help="So long: 60s.")] = None,
@@ -221,9 +208,9 @@ def _run(work: Callable[[_Change], None], *, mesh: Mesh, wanted: Wanted | None, 
             () if not balance else books.settle(_environment(mesh), _mail(mesh), on_wait=lambda _: None)
         )
     except (SignInError, books.FactsError) as error:
-        fail(EXIT_ENVIRONMENT, str(error))
+        fail(exits.UNREACHABLE, str(error))
     except grpc.RpcError as error:
-        fail(EXIT_UNEVEN, f"the load could not be prepared or counted: {describe(error)}")
+        fail(exits.FAILED, f"the load could not be prepared or counted: {describe(error)}")
     answer: dict[str, Any] = {"targets": change.targets, "stopped": change.stopped, "trouble": change.trouble}
     if change.load is not None and wanted is not None:
         answer |= {"load": {"rps": wanted.rps, "seed": wanted.seed, **change.load.result}}
@@ -239,7 +226,7 @@ def _run(work: Callable[[_Change], None], *, mesh: Mesh, wanted: Wanted | None, 
     for line in change.trouble:
         print(f"weft: {line}", file=sys.stderr)
     if not good or change.stopped:
-        raise typer.Exit(EXIT_UNEVEN if not good else EXIT_STOPPED)
+        raise typer.Exit(exits.FAILED if not good else exits.INTERRUPTED)
 
 
 def _guarded(work: Callable[[_Change], None], change: _Change) -> None:

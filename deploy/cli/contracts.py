@@ -17,7 +17,8 @@ from urllib.parse import quote
 import typer
 
 from deploy.cli import consumers as known
-from deploy.cli import sources
+from deploy.cli import exits, sources
+from deploy.cli.exits import Json
 from deploy.cli.impact import Contracts
 from deploy.cli.sources import CommandFailedError, python
 from deploy.supervisor.config import PROJECT, Settings
@@ -26,15 +27,12 @@ from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Publishing
 from weft_protos.usage import Entry
 
-EXIT_BROKEN = 1
-EXIT_USAGE = 2
 RUNNING = "running"
 NONE = "none"
 DOCS = Path("build/docs")
 #: Longer than any client needs to answer, its reconnection included.
 WAIT_S = 30.0
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Against = Annotated[
     str, typer.Option(help="A descriptor set, a commit, or `running`; where absent, the released contracts.")
 ]
@@ -96,7 +94,7 @@ def check(
     if violations:
         count = len(violations)
         print(f"weft: the contracts have {count} violation{'s' if count > 1 else ''}", file=sys.stderr)
-        raise typer.Exit(EXIT_BROKEN)
+        raise typer.Exit(exits.FAILED)
     if not json_:
         print(f"the contracts keep every rule, and what {against or 'the released ones'} promised")
 
@@ -111,7 +109,7 @@ def consumers(json_: Json = False) -> None:
     print(json.dumps(known.as_object(notes), indent=2) if json_ else "\n".join(known.lines(notes)))
 
 
-def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = None) -> None:
+def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = None, json_: Json = False) -> None:
     """Write the reference of these contracts as pages: methods, policies, errors, examples, events.
 
     Example: weft contracts docs --out build/docs
@@ -121,7 +119,12 @@ def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = Non
         # Links lead to this clone's files unless another place is named.
         links = sources_ or f"{quote(os.path.relpath(PROJECT, out.resolve()))}/"
         where = ("--out", str(out.resolve()), "--sources", links)
-        print(python("gateway", "docs", "--descriptors", str(built), *where), end="")
+        said = python("gateway", "docs", "--descriptors", str(built), *where)
+    if json_:
+        pages = sorted(str(page.relative_to(out)) for page in out.rglob("*.html"))
+        print(json.dumps({"out": str(out.resolve()), "pages": pages}))
+    else:
+        print(said, end="")
 
 
 def publish(
@@ -183,7 +186,7 @@ def _finish(publishing: Publishing, done: dict[str, Any], said: str, *, timeout:
     else:
         hint = f"not accepted by everybody within {timeout:g} s"
     print(f"weft: {hint}", file=sys.stderr)
-    raise typer.Exit(EXIT_BROKEN)
+    raise typer.Exit(exits.FAILED)
 
 
 def _watch(published: Path, folder: Path) -> None:
@@ -219,7 +222,7 @@ def _notes(asked: str) -> dict[Entry, int] | None:
         try:
             return known.parse(Path(asked).read_bytes())
         except (OSError, ValueError) as error:
-            raise CommandFailedError([f"--consumers: {asked}: {error}"], EXIT_USAGE) from error
+            raise CommandFailedError([f"--consumers: {asked}: {error}"], exits.USAGE) from error
     try:
         return known.running(_publishing().environ)
     except (NotRunningError, CommandFailedError) as error:

@@ -4,14 +4,13 @@ They run `python -m worker dlq` with the secrets of the mesh; nothing but the br
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
-from deploy.cli import sources
-from deploy.cli.jobs import EXIT_ENVIRONMENT, EXIT_UNEVEN, EXIT_USAGE, LINE_WIDTH, Json, fail
+from deploy.cli import exits, names, sources, terminal
+from deploy.cli.exits import Json, fail
 from deploy.cli.sources import CommandFailedError
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.layout import Layout
@@ -26,7 +25,15 @@ WORKERS: Final = tuple(
 )
 LIMIT: Final = 50
 
-Queue = Annotated[str, typer.Option("--queue", metavar="WORKER", help=f"Only of one worker: {', '.join(WORKERS)}.")]
+Queue = Annotated[
+    str,
+    typer.Option(
+        "--queue",
+        metavar="WORKER",
+        help=f"Only of one worker: {', '.join(WORKERS)}.",
+        autocompletion=names.one_of(WORKERS),
+    ),
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Only where the reason has this in it.")]
 Type = Annotated[str, typer.Option("--type", metavar="EVENT", help="Only of this type, such as OrderPlaced.")]
 
@@ -48,8 +55,8 @@ def list_letters(
     if json_:
         print(json.dumps(said))
         return
-    for letter in said["letters"]:
-        print(_line(letter))
+    if said["letters"]:
+        print(terminal.table(("WORKER", "ID", "EVENT", "SINCE", "REASON"), [*map(_row, said["letters"])]))
     shown, chosen = len(said["letters"]), said["chosen"]
     more = f", {shown} of them shown; --limit shows more" if shown < chosen else ""
     print(f"{chosen} dead letter{'' if chosen == 1 else 's'}{more}")
@@ -67,7 +74,7 @@ def show(
     """
     letters = _ask("show", id_, *_filters(queue, "", ""), *(("--body",) if body else ()))["letters"]
     if not letters:
-        fail(EXIT_UNEVEN, f"{id_} is no dead letter{f' of {queue}' if queue else ''}; `weft dlq list` shows them")
+        fail(exits.FAILED, f"{id_} is no dead letter{f' of {queue}' if queue else ''}; `weft dlq list` shows them")
     if json_:
         print(json.dumps({"letters": letters}))
         return
@@ -94,9 +101,9 @@ def replay(
     Example: weft dlq replay --queue email --reason "mail server"
     """
     if not (ids or reason or type_ or all_):
-        fail(EXIT_USAGE, "say which: IDs, --reason, --type, or --all")
+        fail(exits.USAGE, "say which: IDs, --reason, --type, or --all")
     if all_ and (ids or reason or type_):
-        fail(EXIT_USAGE, "--all is every one: leave out IDs, --reason and --type")
+        fail(exits.USAGE, "--all is every one: leave out IDs, --reason and --type")
     said = _ask("replay", *_filters(queue, reason, type_), "--limit", str(limit), "--", *(ids or ()))
     if json_:
         print(json.dumps(said))
@@ -106,12 +113,12 @@ def replay(
         if not said["replayed"]:
             print("nothing to send back")
     if said["missing"]:
-        fail(EXIT_UNEVEN, f"no dead letters: {', '.join(said['missing'])}")
+        fail(exits.FAILED, f"no dead letters: {', '.join(said['missing'])}")
 
 
 def _filters(queue: str, reason: str, type_: str) -> Sequence[str]:
     if queue and queue not in WORKERS:
-        fail(EXIT_USAGE, f"--queue: there is no worker {queue!r} with dead letters; there are {', '.join(WORKERS)}")
+        fail(exits.USAGE, f"--queue: there is no worker {queue!r} with dead letters; there are {', '.join(WORKERS)}")
     # With an equals sign, so that a value that begins with a dash is a value.
     said = (("--queue", queue), ("--reason", reason), ("--type", type_))
     return [f"{flag}={value}" for flag, value in said if value]
@@ -125,16 +132,16 @@ def ask(*arguments: str) -> Any:
     """What `python -m worker` answers to a question about this machine's mesh; exits with its words where it cannot."""
     secrets = Layout(Settings.from_environ().data).secrets
     if not secrets.is_dir():
-        fail(EXIT_ENVIRONMENT, "no mesh was ever started here; `weft up` does")
+        fail(exits.UNREACHABLE, "no mesh was ever started here; `weft up` does")
     try:
         return json.loads(
             sources.python("worker", *arguments, environ=child_environ() | {"WEFT_SECRETS": str(secrets)})
         )
     except CommandFailedError as error:
-        fail(EXIT_ENVIRONMENT, error.lines[-1].removeprefix("weft: "))
+        fail(exits.UNREACHABLE, error.lines[-1].removeprefix("weft: "))
 
 
-def _line(letter: Mapping[str, Any]) -> str:
-    kind = letter["type"].rpartition(".")[2] or "?"
-    line = f"{letter['queue']:<15} {letter['id']:<36} {kind:<16} {letter['parked'] or '?':<20} {letter['reason']}"
-    return line if sys.stdout.isatty() else line[: max(LINE_WIDTH, 200)]
+def _row(letter: Mapping[str, Any]) -> tuple[str, ...]:
+    # A reason may quote what somebody has sent: it is shown in one line, without what a terminal would obey.
+    cells = (letter["queue"], letter["id"], letter["type"].rpartition(".")[2], letter["parked"], letter["reason"])
+    return tuple(terminal.printable(str(cell or "?")) for cell in cells)

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import textwrap
-import urllib.request
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -14,14 +13,12 @@ from urllib.error import HTTPError
 
 import typer
 
-from deploy.cli import call_path
-from deploy.cli.jobs import EXIT_ENVIRONMENT, EXIT_USAGE, Json, fail
+from deploy.cli import call_path, exits, names, pages
+from deploy.cli.exits import Json, fail
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
 
-EXIT_REFUSED: Final = 1
-FETCH_TIMEOUT_S: Final = 10.0
 COMPILER_TIMEOUT_S: Final = 60.0
 WIDTH: Final = 8
 TEXT_WIDTH: Final = 48
@@ -32,7 +29,12 @@ _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def explain(
-    what: Annotated[str, typer.Argument(metavar="TRACE_ID|METHOD", help="A trace; with --as a method: PlaceOrder.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRACE_ID|METHOD", help="A trace; with --as a method: PlaceOrder.", autocompletion=names.methods
+        ),
+    ],
     scopes: Annotated[
         str | None, typer.Option("--as", metavar="SCOPES", help="A token with just these; empty: without a token.")
     ] = None,
@@ -56,7 +58,7 @@ def explain(
         print(json.dumps(call_path.as_object(path)) if json_ else "\n".join(call_path.lines(path)))
         refused = path.refused
     if refused:
-        raise typer.Exit(EXIT_REFUSED)
+        raise typer.Exit(exits.FAILED)
 
 
 def contract_lines(said: Mapping[str, Any]) -> Iterator[str]:
@@ -101,28 +103,27 @@ def _look_up(what: str) -> call_path.Path:
     trace_id = what.lower()
     if not _TRACE_ID.fullmatch(trace_id):
         fail(
-            EXIT_USAGE, f"{what!r} is not a trace id (32 hexadecimal digits); a method is asked about with --as SCOPES"
+            exits.USAGE, f"{what!r} is not a trace id (32 hexadecimal digits); a method is asked about with --as SCOPES"
         )
     data = Settings.from_environ().data
     url = Mesh(data).status().urls.get("traces")
     trace = None if url is None else _fetch(f"{url.rstrip('/')}/api/traces/{trace_id}")
     logged = gateway_records(Layout(data).log, trace_id)
     if trace is None and not logged:
-        fail(EXIT_USAGE, f"no call has the trace {trace_id}, or it is too long ago")
+        fail(exits.USAGE, f"no call has the trace {trace_id}, or it is too long ago")
     return call_path.path_of(trace_id, trace, logged)
 
 
 def _fetch(url: str) -> Mapping[str, Any] | None:
     """The trace; None where the store has none."""
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:
-            trace: Mapping[str, Any] = json.load(response)
+        trace: Mapping[str, Any] = pages.read_json(url)
     except HTTPError as error:
         if error.code == HTTPStatus.NOT_FOUND:
             return None
-        fail(EXIT_ENVIRONMENT, f"the trace store answers {error.code}")
+        fail(exits.UNREACHABLE, f"the trace store answers {error.code}")
     except OSError as error:
-        fail(EXIT_ENVIRONMENT, f"the trace store does not answer: {error}")
+        fail(exits.UNREACHABLE, f"the trace store does not answer: {error}")
     return trace
 
 
@@ -134,12 +135,12 @@ def _ask_contract(method: str, scopes: str) -> dict[str, Any]:
             command, env=child_environ(), capture_output=True, text=True, timeout=COMPILER_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        fail(EXIT_ENVIRONMENT, f"the contract compiler did not answer within {COMPILER_TIMEOUT_S:.0f} s")
+        fail(exits.FAILED, f"the contract compiler did not answer within {COMPILER_TIMEOUT_S:.0f} s")
     cause = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    if done.returncode == EXIT_USAGE:
-        fail(EXIT_USAGE, cause.removeprefix("gateway: "))
+    if done.returncode == exits.USAGE:
+        fail(exits.USAGE, cause.removeprefix("gateway: "))
     try:
         said: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        fail(EXIT_ENVIRONMENT, f"the contract compiler failed: {cause}")
+        fail(exits.FAILED, f"the contract compiler failed: {cause}")
     return said

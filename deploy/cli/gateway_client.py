@@ -106,8 +106,17 @@ class Trusted:
 class GatewayClient:
     """Calls through the gateway with the operator's credentials, or with a token that acts for a user."""
 
-    def __init__(self, address: str, *, email: str, password: str, trusted: "Trusted | None" = None) -> None:
-        """`trusted`: whom to speak TLS with; None: in clear."""
+    def __init__(
+        self,
+        address: str,
+        *,
+        email: str,
+        password: str,
+        trusted: "Trusted | None" = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`trusted`: whom to speak TLS with; None: in clear. `patience_s`: how long a call is repeated."""
+        self._patience_s = patience_s
         self._email = email
         self._password = password
         self._name = consumer.declare(CLIENT, importlib.metadata.version("weft"))
@@ -119,7 +128,7 @@ class GatewayClient:
         self.stopping = threading.Event()
 
     @classmethod
-    def for_operator(cls, address: str, secrets: Path) -> "GatewayClient":
+    def for_operator(cls, address: str, secrets: Path, *, patience_s: float = PATIENCE_S) -> "GatewayClient":
         """A client with the operator's credentials of a mesh; `address` as its status says it, over TLS if `https://`.
 
         Raises SignInError where the credentials are not readable.
@@ -133,7 +142,8 @@ class GatewayClient:
                 f"the operator's credentials are not readable: {error}; start the mesh with `weft up`, or "
                 "run as the user who started it"
             ) from error
-        return cls(address.removeprefix("https://"), email=email, password=password, trusted=trusted)
+        plain = address.removeprefix("https://")
+        return cls(plain, email=email, password=password, trusted=trusted, patience_s=patience_s)
 
     def channel(self, key: str = "") -> grpc.Channel:
         """The connection for a key; one key always gets the same."""
@@ -164,7 +174,7 @@ class GatewayClient:
     def call(self, method: Call, request: Message, *, user: str | None = None) -> Any:
         """Call a stub's method as the operator, or as `user`, until it is answered with something final.
 
-        Raises grpc.RpcError where the answer is an error that no repetition changes, or where PATIENCE_S ran out.
+        Raises grpc.RpcError where the answer is an error that no repetition changes, or where its patience ran out.
         """
         started = time.monotonic()
         try:
@@ -196,7 +206,7 @@ class GatewayClient:
             return token.value
 
     def _repeat(self, method: Call, request: Message, token: Callable[[], str] | None) -> Any:
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + self._patience_s
         backoff = BACKOFF_FIRST_S
         while True:
             try:
@@ -220,6 +230,8 @@ def channel(address: str, trusted: Trusted | None, *more: tuple[str, str | int])
     options: list[tuple[str, str | int]] = [
         *more,
         ("grpc.use_local_subchannel_pool", 1),
+        # The gateways are on this machine, whatever proxy the shell names.
+        ("grpc.enable_http_proxy", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.keepalive_time_ms", 5000),

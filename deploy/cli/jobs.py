@@ -4,34 +4,36 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Final
 
 import grpc
 import typer
 from rich.console import Console
 
-from deploy.cli.gateway_client import GatewayClient, SignInError, describe
+from deploy.cli import exits, names
+from deploy.cli.exits import Json, fail
+from deploy.cli.gateway_client import PATIENCE_S, GatewayClient, SignInError, describe
 from deploy.cli.replay import books, lines, plan, report, synthetic
 from deploy.cli.replay.balance import Row, lines_row, steps_row
 from deploy.cli.replay.run import CONCURRENCY_DEFAULT, Runner
+from deploy.cli.terminal import LINE_WIDTH
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Status
 from weft_protos import policy
 
-#: Exit codes: the books are not even, or a call failed; a wrong argument; the mesh or the machine is not ready.
-EXIT_UNEVEN, EXIT_USAGE, EXIT_ENVIRONMENT = 1, 2, 3
+#: How long somebody at a terminal waits for a gateway before being told that it does not answer.
+IMPATIENT_S: Final = 10.0
 
-#: Into a pipe a line stays a line.
-LINE_WIDTH = 120
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Customers served at the same time.")]
 
 
 def token(
-    scope: Annotated[list[str] | None, typer.Option(help="Only these scopes; repeatable. All where absent.")] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these scopes; repeatable. All where absent.", autocompletion=names.scopes),
+    ] = None,
     user: Annotated[str, typer.Option(help="Act for this user (its id); audited.")] = "",
     json_: Json = False,
 ) -> None:
@@ -42,14 +44,14 @@ def token(
     known = policy.scopes()
     for name in scope or ():
         if name not in known:
-            fail(EXIT_USAGE, f"no contract names the scope {name!r}; known are {', '.join(sorted(known))}")
-    client, _ = connect()
+            fail(exits.USAGE, f"no contract names the scope {name!r}; known are {', '.join(sorted(known))}")
+    client, _ = connect(patience_s=IMPATIENT_S)
     try:
         session = client.delegate(user, *(scope or ())) if user else client.sign_in(*(scope or ()))
     except SignInError as error:
-        fail(EXIT_ENVIRONMENT, str(error))
+        fail(exits.UNREACHABLE, str(error))
     except grpc.RpcError as error:
-        fail(EXIT_UNEVEN, describe(error))
+        fail(exits.FAILED, describe(error))
     finally:
         client.close()
     if json_:
@@ -76,7 +78,7 @@ def replay(
     try:
         orders = lines.read(file)
     except lines.FileRefusedError as error:
-        fail(EXIT_USAGE, str(error))
+        fail(exits.USAGE, str(error))
     _run(plan.make(orders, limit=limit), concurrency=concurrency, speed=speed, as_json=json_)
 
 
@@ -108,11 +110,11 @@ def _run(work: plan.Plan, *, concurrency: int, speed: float | None, as_json: boo
             outcome = runner.run()
         settled = books.settle(environment, str(status.urls["mail"]).rstrip("/"), on_wait=view.waiting)
     except KeyboardInterrupt:
-        fail(130, "stopped; start it again with the same command, nothing will happen twice")
+        fail(exits.INTERRUPTED, "stopped; start it again with the same command, nothing will happen twice")
     except (SignInError, books.FactsError) as error:
-        fail(EXIT_ENVIRONMENT, str(error))
+        fail(exits.UNREACHABLE, str(error))
     except grpc.RpcError as error:
-        fail(EXIT_UNEVEN, f"products, stock or users could not be imported: {describe(error)}")
+        fail(exits.FAILED, f"products, stock or users could not be imported: {describe(error)}")
     finally:
         client.close()
     refused = sum(work.refused.values())
@@ -127,21 +129,18 @@ def _run(work: plan.Plan, *, concurrency: int, speed: float | None, as_json: boo
     else:
         report.show(result, Console(width=None if sys.stdout.isatty() else LINE_WIDTH))
     if not result["even"]:
-        fail(EXIT_UNEVEN, "the balance is not even")
+        fail(exits.FAILED, "the balance is not even")
     return {name: url for name, url in status.urls.items() if url is not None}
 
 
-def connect() -> tuple[GatewayClient, Status]:
-    """A client of the running mesh and the mesh's status; exits with the cause where there is none."""
+def connect(*, patience_s: float = PATIENCE_S) -> tuple[GatewayClient, Status]:
+    """A client of the running mesh and the mesh's status; exits with the cause where there is none.
+
+    `patience_s`: how long it repeats a call; short where somebody waits for one answer.
+    """
     try:
         mesh = Mesh(Settings.from_environ().data)
         status = mesh.status()
-        return GatewayClient.for_operator(mesh.gateway, mesh.secrets), status
+        return GatewayClient.for_operator(mesh.gateway, mesh.secrets, patience_s=patience_s), status
     except SignInError as error:
-        fail(EXIT_ENVIRONMENT, str(error))
-
-
-def fail(code: int, message: str) -> NoReturn:
-    """Leave with one clear line on standard error."""
-    print(f"weft: {message}", file=sys.stderr)
-    raise typer.Exit(code)
+        fail(exits.UNREACHABLE, str(error))

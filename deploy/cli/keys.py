@@ -12,8 +12,11 @@ from typing import Annotated, Final
 import grpc
 import typer
 
+from deploy.cli import exits, terminal
+from deploy.cli.exits import Json, fail
 from deploy.cli.gateway_client import GatewayClient, SignInError, describe
-from deploy.cli.jobs import EXIT_ENVIRONMENT, EXIT_UNEVEN, EXIT_USAGE, Json, connect, fail
+from deploy.cli.jobs import connect
+from deploy.cli.terminal import Tone
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 from weft_protos import access_token
 
@@ -29,12 +32,13 @@ def list_keys(json_: Json = False) -> None:
     Example: weft keys list
     """
     with _client() as client:
-        keys = _listed(client)
+        keys = listed(client)
     if json_:
         print(json.dumps({"keys": [_as_object(key) for key in keys]}))
         return
-    for key in keys:
-        print(f"{_kid(key)}  {_time(key)}  {'signs' if key.signing else 'is published'}")
+    rows = [(_kid(key), _time(key), "signs" if key.signing else "is published") for key in keys]
+    tones = [Tone.GOOD if key.signing else None for key in keys]
+    print(terminal.table(("KEY", "SIGNS FROM", "NOW"), rows, tones=tones, wanted=terminal.colour()))
 
 
 def rotate(
@@ -48,9 +52,9 @@ def rotate(
     Example: weft keys rotate --wait
     """
     with _client() as client:
-        signing = next((key for key in _listed(client) if key.signing), None)
+        signing = next((key for key in listed(client) if key.signing), None)
         if signing is None:
-            fail(EXIT_UNEVEN, "no key signs now; a new one is on its way, try again in a few seconds")
+            fail(exits.FAILED, "no key signs now; a new one is on its way, try again in a few seconds")
         stub = identity_pb2_grpc.IdentityServiceStub(client.channel())
         request = identity_pb2.RotateSigningKeyRequest(name=signing.name)
         key: identity_pb2.SigningKey = client.call(stub.RotateSigningKey, request)
@@ -74,7 +78,7 @@ def revoke(
     Example: weft keys revoke 3Xb0cWvVtkAVQcyVlyvI7pKlqTZBwzWAYg7bKIC1Rrk
     """
     if not access_token.ID.fullmatch(kid):
-        fail(EXIT_USAGE, f"{kid!r} is not the id of a key; `weft keys list` shows them")
+        fail(exits.USAGE, f"{kid!r} is not the id of a key; `weft keys list` shows them")
     with _client() as client:
         stub = identity_pb2_grpc.IdentityServiceStub(client.channel())
         client.call(stub.RevokeSigningKey, identity_pb2.RevokeSigningKeyRequest(name=PREFIX + kid))
@@ -87,14 +91,15 @@ def _client() -> Iterator[GatewayClient]:
     try:
         yield client
     except SignInError as error:
-        fail(EXIT_ENVIRONMENT, str(error))
+        fail(exits.UNREACHABLE, str(error))
     except grpc.RpcError as error:
-        fail(EXIT_UNEVEN, describe(error))
+        fail(exits.FAILED, describe(error))
     finally:
         client.close()
 
 
-def _listed(client: GatewayClient) -> list[identity_pb2.SigningKey]:
+def listed(client: GatewayClient) -> list[identity_pb2.SigningKey]:
+    """The keys that verifiers take now, the oldest first. Raises grpc.RpcError, SignInError."""
     stub = identity_pb2_grpc.IdentityServiceStub(client.channel())
     answer = client.call(stub.ListSigningKeys, identity_pb2.ListSigningKeysRequest())
     return sorted(answer.signing_keys, key=lambda key: key.activate_time.ToNanoseconds())
@@ -102,11 +107,11 @@ def _listed(client: GatewayClient) -> list[identity_pb2.SigningKey]:
 
 def _once_it_signs(client: GatewayClient, made: identity_pb2.SigningKey) -> identity_pb2.SigningKey:
     for _ in range(int(WAIT_S / LOOK_EVERY_S)):
-        for key in _listed(client):
+        for key in listed(client):
             if key.name == made.name and key.signing:
                 return key
         client.stopping.wait(LOOK_EVERY_S)
-    return fail(EXIT_UNEVEN, f"{_kid(made)} does not sign after {WAIT_S} s; see `weft logs identity`")
+    return fail(exits.FAILED, f"{_kid(made)} does not sign after {WAIT_S} s; see `weft logs identity`")
 
 
 def _as_object(key: identity_pb2.SigningKey) -> dict[str, object]:

@@ -14,24 +14,28 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from deploy.cli.jobs import Json
+from deploy.cli import exits, names, terminal
+from deploy.cli.exits import Json
+from deploy.cli.terminal import Tone
 from deploy.supervisor.config import Settings
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.lane import INSTANCES_MAX, LaneSpec
 from deploy.supervisor.mesh import Mesh
 from weft_protos import lanes
 
-EXIT_ROLLED_BACK: Final = 1
 WATCH_S: Final = 1.0
 _HEAD: Final = ("", "REQUESTS", "ERRORS", "P50 MS", "P99 MS")
 _OPEN: Final = "open"
 
-Name = Annotated[str, typer.Argument(help="The lane, such as canary.")]
+Name = Annotated[str, typer.Argument(help="The lane, such as canary.", autocompletion=names.lanes)]
 
 
 def start(
     name: Name,
-    service: Annotated[list[str], typer.Option("--service", metavar="S", help="Has instances in it; repeatable.")],
+    service: Annotated[
+        list[str],
+        typer.Option("--service", metavar="S", help="Has instances in it; repeatable.", autocompletion=names.laned),
+    ],
     percent: Annotated[float, typer.Option(min=0, max=100, help="So many of a hundred users are sent there.")] = 0.0,
     header: Annotated[str, typer.Option(metavar="V", help=f"Calls with `{lanes.ASKED}: V` are sent there.")] = "",
     claim: Annotated[
@@ -70,7 +74,7 @@ def start(
     if json_:
         print(json.dumps({"name": name, "started": list(started)}))
         return
-    print(f"{name}: started {', '.join(started)}; {_who(_found(name))}")
+    print(f"{name}: started {', '.join(started)}; {_who(find(name))}")
 
 
 def shift(
@@ -83,7 +87,7 @@ def shift(
     Example: weft lane shift canary 25
     """
     _mesh().shift_lane(name, percent)
-    print(json.dumps({"name": name, "percent": percent}) if json_ else f"{name}: {_who(_found(name))}")
+    print(json.dumps({"name": name, "percent": percent}) if json_ else f"{name}: {_who(find(name))}")
 
 
 def end(name: Name, json_: Json = False) -> None:
@@ -106,14 +110,24 @@ def list_lanes(json_: Json = False) -> None:
     if json_:
         print(json.dumps({"lanes": found}, indent=2))
         return
-    for each in found:
-        running = ", ".join(f"{one['name']} {one['state']}" for one in each["instances"]) or "no instances"
-        print(f"{each['name']}: {_list(each['services'])}; {running}; {_who(each)}")
-    if not found:
-        print("there are no lanes")
+    rows = [
+        (
+            each["name"],
+            _list(each["services"]),
+            ", ".join(f"{one['name']} {one['state']}" for one in each["instances"]) or "none",
+            _who(each),
+        )
+        for each in found
+    ]
+    tones = [Tone.BAD if each["reason"] else Tone.GOOD if each["state"] == _OPEN else None for each in found]
+    head = ("LANE", "SERVICES", "INSTANCES", "CALLERS")
+    print(terminal.table(head, rows, tones=tones, wanted=terminal.colour()) if found else "there are no lanes")
 
 
-def watch(name: Name) -> None:
+def watch(
+    name: Name,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object a second: what was counted.")] = False,
+) -> None:
     """Show what callers of a lane see beside those of the stable instances, once a second, until Ctrl-C.
 
     Counted at the gateways, after all retries, since this began; latencies are of calls that succeeded. Ends with exit
@@ -121,18 +135,18 @@ def watch(name: Name) -> None:
 
     Example: weft lane watch canary
     """
-    began, first = _found(name), True
+    began, first = find(name), True
     while True:
-        now = _found(name)
+        now = find(name)
         rows = [(label, difference(began[key], now[key])) for label, key in ((name, "seen"), ("stable", "stable"))]
-        lines = table(rows)
-        if not first and sys.stdout.isatty():
+        lines = [json.dumps(dict(rows))] if json_ else table(rows)
+        if not first and not json_ and sys.stdout.isatty():
             print(f"\x1b[{len(lines)}A", end="")
         print("\n".join(lines), flush=True)
         first = False
         if now["reason"]:
             print(f"weft: {name} was rolled back: {now['reason']}", file=sys.stderr)
-            raise typer.Exit(EXIT_ROLLED_BACK)
+            raise typer.Exit(exits.FAILED)
         threading.Event().wait(WATCH_S)
 
 
@@ -186,7 +200,8 @@ def _mesh() -> Mesh:
     return Mesh(Settings.from_environ().data)
 
 
-def _found(name: str) -> dict[str, Any]:
+def find(name: str) -> dict[str, Any]:
+    """What is wanted of a lane, what runs, and what its callers see. Raises RefusedError where there is none."""
     present = _mesh().lanes()
     for each in present:
         if each["name"] == name:

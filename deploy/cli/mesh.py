@@ -3,6 +3,7 @@
 Registered by app.py.
 """
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli import exits, names, terminal
+from deploy.cli.exits import Json
+from deploy.cli.terminal import Tone
 from deploy.supervisor import logfile
 from deploy.supervisor.config import Settings
 from deploy.supervisor.errors import StartError
@@ -22,13 +26,14 @@ RUNNING_TIMEOUT_S = 60.0
 LINES_ONE, LINES_EACH = 50, 5
 NAME_WIDTH = 22
 LINE_WIDTH = 160
-GREEN, RED, RESET = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+_HEAD = ("NAME", "KIND", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE")
 
 
-def up() -> None:
+def up(json_: Json = False) -> None:
     """Start the mesh, wait until every part is healthy, and print where everything is.
 
-    Finds a mesh that already runs and says so. Stops everything again when a part fails or on Ctrl-C.
+    Finds a mesh that already runs and says so. Stops everything again when a part fails or on Ctrl-C. With --json it
+    prints what `weft status --json` does, once everything is ready.
 
     Example: WEFT_GATEWAY_PORT=9090 weft up
     """
@@ -37,36 +42,42 @@ def up() -> None:
     began = time.monotonic()
     running = mesh.running()
     try:
-        status = mesh.start(None if running else show_event)
+        status = mesh.start(None if running or json_ else show_event)
     except StartError as error:
         _explain(error, settings.data)
-        raise typer.Exit(1) from error
+        raise typer.Exit(exits.FAILED) from error
     if not status.ready:
         status = mesh.wait_ready(timeout_s=RUNNING_TIMEOUT_S)
+    for name in mesh.differences():
+        print(f"weft: {name} is another than the running mesh's; `weft down` first to change it", file=sys.stderr)
+    if json_:
+        print(status.to_json(indent=2))
+        return
     if running:
         print(f"already running: {len(status.processes)} processes, all ready")
     else:
         print(f"all {len(status.processes)} processes ready after {time.monotonic() - began:.1f} s")
-    for name in mesh.differences():
-        print(f"weft: {name} is another than the running mesh's; `weft down` first to change it", file=sys.stderr)
     print(places(status, settings))
 
 
-def down() -> None:
+def down(json_: Json = False) -> None:
     """Stop everything that `up` started, and wait until it is gone. The data stays.
 
     Example: weft down
     """
     settings = Settings.from_environ()
     began = time.monotonic()
-    if Mesh(settings.data, settings=settings).stop():
+    stopped = Mesh(settings.data, settings=settings).stop()
+    if json_:
+        print(json.dumps({"stopped": stopped, "data": str(settings.data)}))
+    elif stopped:
         print(f"stopped after {time.monotonic() - began:.1f} s; the data stays in {settings.data}")
     else:
         print("nothing runs")
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show every process, its state and its address, and where the pages are.
 
@@ -77,16 +88,19 @@ def status(
     if as_json:
         print(found.to_json(indent=2))
         return
-    print(_table(found, colour=sys.stdout.isatty()))
+    print(_table(found, colour=terminal.colour()))
     for line in (*_quarantine(found), *_sizes(found)):
         print(line)
     print(places(found, settings))
 
 
 def logs(
-    name: Annotated[str, typer.Argument(help="A part, such as orders-1, or a service; all where absent.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="A part, such as orders-1, or a service; all where absent.", autocompletion=names.logs)
+    ] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=100_000, help="So many last lines.")] = LINES_ONE,
+    json_: Annotated[bool, typer.Option("--json", help="A JSON object a line: its part, and what it wrote.")] = False,
 ) -> None:
     """Print the last lines that parts wrote; also after they have ended.
 
@@ -99,16 +113,23 @@ def logs(
         hint = f"known are {', '.join(known)}" if known else f"there is no log in {folder}"
         raise typer.BadParameter(f"no part called {name} has written a log; {hint}" if name else hint)
     shown = {path: logfile.size(path) for path in paths}
+
+    def show(path: Path, line: str) -> None:
+        alone = len(paths) == 1
+        text = json.dumps({"part": path.stem, "line": line}) if json_ else _log_line(path, line, alone=alone)
+        print(text, flush=follow)
+
     for path in paths:
         for line in logfile.tail(path, lines if len(paths) == 1 else min(lines, LINES_EACH)):
-            print(_log_line(path, line, alone=len(paths) == 1))
+            show(path, line)
     if follow:
         for path, line in logfile.follow(shown):
-            print(_log_line(path, line, alone=len(paths) == 1), flush=True)
+            show(path, line)
 
 
 def restart(
-    name: Annotated[str, typer.Argument(help="A process, such as orders-1.")],
+    name: Annotated[str, typer.Argument(help="A process, such as orders-1.", autocompletion=names.processes)],
+    json_: Json = False,
 ) -> None:
     """Stop one process in an orderly way, start it again, and wait until it is ready.
 
@@ -118,8 +139,10 @@ def restart(
     """
     settings = Settings.from_environ()
     began = time.monotonic()
-    Mesh(settings.data, settings=settings).restart(name)
-    print(f"{name} is ready again ({time.monotonic() - began:.1f} s)")
+    ended = Mesh(settings.data, settings=settings).restart(name)
+    seconds = time.monotonic() - began
+    told = {"name": name, "old_pid": ended.pid, "seconds": round(seconds, 3)}
+    print(json.dumps(told) if json_ else f"{name} is ready again ({seconds:.1f} s)")
 
 
 def show_event(event: Event) -> None:
@@ -154,18 +177,14 @@ def _explain(error: StartError, data: Path) -> None:
 
 def _table(found: Status, *, colour: bool) -> str:
     """One line per process, columns as wide as their widest entry, whatever the terminal's width."""
-    rows = [("NAME", "KIND", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE")]
+    rows, tones = [], []
     for process in found.processes:
         pid = "-" if process.pid is None else str(process.pid)
         since = process.since.partition(".")[0]
         state = "quarantined" if process.quarantined and process.state != "ready" else process.state
         rows.append((process.name, process.kind, state, pid, process.address, str(process.restarts), f"{since}Z"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if colour:
-        tones = [GREEN if process.state == "ready" else RED for process in found.processes]
-        lines = lines[:1] + [f"{tone}{line}{RESET}" for tone, line in zip(tones, lines[1:], strict=True)]
-    return "\n".join(lines)
+        tones.append(Tone.GOOD if process.state == "ready" else Tone.BAD)
+    return terminal.table(_HEAD, rows, tones=tones, wanted=colour)
 
 
 def _quarantine(found: Status) -> list[str]:

@@ -11,20 +11,21 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from deploy.cli import terminal
+from deploy.cli.exits import Json
 from deploy.cli.sources import CommandFailedError, python
+from deploy.cli.terminal import Tone
 from deploy.supervisor.config import Settings
 from deploy.supervisor.mesh import Mesh
 
 _HEAD: Final = ("NODE", "KIND", "CLIENT", "CONTROL PLANE", "VERSION", "STATE", "DETAIL")
-_TONES: Final[Mapping[str, str]] = {"SYNCED": "\x1b[32m", "STALE": "\x1b[33m", "NACKED": "\x1b[31m"}
-_RESET: Final = "\x1b[0m"
-_CLEAR: Final = "\x1b[2J\x1b[H"
+_TONES: Final[Mapping[str, Tone]] = {"SYNCED": Tone.GOOD, "STALE": Tone.DOUBTFUL, "NACKED": Tone.BAD}
 _VERSION_LENGTH: Final = 12
 _WATCH_S: Final = 1.0
 
 
 def proxies(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")] = False,
 ) -> None:
     """Show each client of the control planes: SYNCED, STALE (since when), or NACKED with its own words.
@@ -47,8 +48,8 @@ def proxies(
         if as_json:
             print(json.dumps(json.loads(found), indent=2))
             return
-        colour = sys.stdout.isatty()
-        print((_CLEAR if watch and colour else "") + table(json.loads(found), colour=colour), flush=True)
+        again = terminal.CLEAR if watch and sys.stdout.isatty() else ""
+        print(again + table(json.loads(found), colour=terminal.colour()), flush=True)
         if not watch:
             return
         threading.Event().wait(_WATCH_S)
@@ -56,12 +57,8 @@ def proxies(
 
 def table(found: Mapping[str, Any], *, colour: bool) -> str:
     """A line for each client, those in trouble first, and one for each control plane."""
-    rows = [_HEAD, *map(_row, found["clients"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if colour:
-        tones = [_TONES.get(client["state"], "") for client in found["clients"]]
-        lines[1:] = [f"{tone}{line}{_RESET}" for tone, line in zip(tones, lines[1:], strict=True)]
+    tones = [_TONES.get(client["state"]) for client in found["clients"]]
+    lines = [terminal.table(_HEAD, [*map(_row, found["clients"])], tones=tones, wanted=colour)]
     for each in found["control_planes"]:
         lines.append(f"{each['instance']} serves {_short(each['version']) or 'nothing'}")
         if each["refused_version"]:

@@ -181,6 +181,17 @@ def child_environ() -> dict[str, str]:
     return dict(zip(INHERITED, values, strict=True))
 
 
+def is_set(name: str) -> bool:
+    """Whether a variable is there and not empty."""
+    return bool(os.environ.get(name))  # noqa: TID251 - the one door
+
+
+def terminal_has_colour() -> bool:
+    """Whether the terminal can show colours, and nobody has set NO_COLOR to anything (no-color.org)."""
+    env = os.environ  # noqa: TID251 - the one door
+    return not env.get("NO_COLOR") and env.get("TERM") != "dumb"
+
+
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
         if not name.startswith("WEFT_") or name.startswith("WEFT_TEST_") or name in KNOWN or name in PER_PROCESS:

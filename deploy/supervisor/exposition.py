@@ -136,7 +136,7 @@ def _caches(caches: Sequence[Process]) -> Iterator[Metric]:
     gauges = {key: GaugeMetricFamily(name, says, labels=labels) for key, name, says in _GAUGES}
     counters = {key: CounterMetricFamily(name, says, labels=labels) for key, name, says in _COUNTERS}
     for cache in caches:
-        values, stats = (cache.name, cache.service, cache.kind), _stats(int(cache.address.rpartition(":")[2]))
+        values, stats = (cache.name, cache.service, cache.kind), cache_stats(int(cache.address.rpartition(":")[2]))
         up.add_metric(values, float(bool(stats)))
         families: Mapping[str, GaugeMetricFamily | CounterMetricFamily] = {**gauges, **counters}
         for key, family in families.items():
@@ -145,7 +145,7 @@ def _caches(caches: Sequence[Process]) -> Iterator[Metric]:
     yield from (up, *gauges.values(), *counters.values())
 
 
-def _stats(port: int) -> Mapping[str, str]:
+def cache_stats(port: int) -> Mapping[str, str]:
     """`stats` of a memcached; nothing where it does not answer in time."""
     try:
         with socket.create_connection((HOST, port), timeout=CACHE_TIMEOUT_S) as connection:

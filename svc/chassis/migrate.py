@@ -38,6 +38,11 @@ def _configuration(script_location: str) -> Config:
     return config
 
 
+def head(script_location: str) -> str:
+    """The newest migration of the directory."""
+    return str(ScriptDirectory.from_config(_configuration(script_location)).get_current_head())
+
+
 def _create_lock(engine: Engine) -> None:
     for attempt in range(1, _CREATE_TRIES + 1):
         try:

@@ -18,9 +18,9 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDesc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from svc.chassis.interceptors.validation import path_of
 from svc.contract_tests.errors import ContractTestError
 from weft_protos import policy
+from weft_protos.violations import path_of
 
 _VALIDATOR: Final = protovalidate.Validator()
 _ABSENT: Final = object()

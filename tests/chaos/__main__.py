@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.check is not None:
         try:
-            return _report(planned[0], run.again(planned[0], options.check), options.check)
+            verdict = run.again(planned[0], options.check)
+            return _report(planned[0], verdict, options.check, as_json=options.json)
         except (ValueError, OSError, TypeError, KeyError) as error:
             print(f"chaos: --check: {options.check} holds no run of that seed: {error}", file=sys.stderr)
             return EXIT_USAGE
@@ -63,23 +64,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         with ExitStack() as stack:
             mesh = _mesh(options.mesh, stack, ha=ha)
             for each in planned:
-                print(f"seed {each.seed}: {len(each.faults)} faults in {each.seconds:g} s", flush=True)
+                began = f"seed {each.seed}: {len(each.faults)} faults in {each.seconds:g} s"
+                print(began, file=sys.stderr if options.json else sys.stdout, flush=True)
                 folder = KEPT / str(each.seed)
                 shutil.rmtree(folder, ignore_errors=True)
-                codes.add(_run(mesh, each, folder))
+                codes.add(_run(mesh, each, folder, as_json=options.json))
     except SupervisorError as error:
         print(f"chaos: the mesh: {error}", file=sys.stderr)
         return EXITS[State.BROKEN]
     return next((code for code in (1, 3) if code in codes), 0)
 
 
-def _run(mesh: Mesh, planned: schedule.Schedule, folder: Path) -> int:
+def _run(mesh: Mesh, planned: schedule.Schedule, folder: Path, *, as_json: bool) -> int:
     try:
-        return _report(planned, run.run(mesh, planned, folder), folder)
+        return _report(planned, run.run(mesh, planned, folder), folder, as_json=as_json)
     except (SupervisorError, SignInError, FactsError, AppError, grpc.RpcError) as error:
         # A mesh that does not come back is as broken as one that lost something.
         print(f"chaos: seed {planned.seed} could not be finished: {error}", file=sys.stderr)
-        print(f"  again: {_again(planned)}", flush=True)
+        print(f"  again: {_again(planned)}", file=sys.stderr if as_json else sys.stdout, flush=True)
         return EXITS[State.BROKEN]
 
 
@@ -93,7 +95,11 @@ def _mesh(running: Path | None, stack: ExitStack, *, ha: bool) -> Mesh:
     return mesh
 
 
-def _report(planned: schedule.Schedule, verdict: Verdict, folder: Path) -> int:
+def _report(planned: schedule.Schedule, verdict: Verdict, folder: Path, *, as_json: bool) -> int:
+    if as_json:
+        said = {"broken": verdict.broken, "vacuous": verdict.vacuous, "again": _again(planned), "kept": str(folder)}
+        print(json.dumps({"seed": planned.seed, "state": verdict.state, **said}, default=list), flush=True)
+        return EXITS[verdict.state]
     print(f"seed {planned.seed}: {verdict.state}")
     for line in verdict.lines():
         print(f"  {line}")
@@ -132,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         default="local",
         help="servers: one of each kind, or three (default local)",
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each seed")
     alone = parser.add_mutually_exclusive_group()
     alone.add_argument("--plan", action="store_true", help="print what would be done, one JSON object a step")
     alone.add_argument("--check", type=Path, metavar="DIR", help="judge again what a run of the seed has left there")

@@ -173,6 +173,24 @@ async def ensure_monitor(ports: Sequence[int], password: str, monitor: Owner) ->
     await asyncio.to_thread(_ensure_monitor, ports, password, monitor)
 
 
+def standbys(ports: Sequence[int], monitor: Owner) -> list[tuple[str, str, float]]:
+    """Name, state and seconds of lag of each standby, as the server that leads sees it. Raises psycopg.Error."""
+    with psycopg.connect(
+        host=",".join(HOST for _ in ports),
+        port=",".join(map(str, ports)),
+        target_session_attrs="read-write",
+        user=monitor.name,
+        password=monitor.password,
+        dbname="postgres",
+        connect_timeout=5,
+    ) as connection:
+        rows = connection.execute(
+            "SELECT application_name, coalesce(state, ''), coalesce(extract(epoch FROM replay_lag), 0)::float8 "
+            "FROM pg_stat_replication ORDER BY application_name"
+        ).fetchall()
+    return [(str(name), str(state), float(lag)) for name, state, lag in rows]
+
+
 def _ensure_monitor(ports: Sequence[int], password: str, monitor: Owner) -> None:
     with _leader(ports, password) as connection:
         known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (monitor.name,)).fetchone()

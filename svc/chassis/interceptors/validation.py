@@ -20,6 +20,7 @@ from svc.chassis.call import Call, Interceptor, Method, Verifier
 from svc.chassis.errors import InvalidArgument, ResourceExhausted
 from svc.chassis.grounds import TOO_LARGE
 from weft_protos import grounds
+from weft_protos.violations import path_of
 
 # Limit of a list whose contract names none.
 DEFAULT_ITEMS: Final = 1000
@@ -86,18 +87,6 @@ def _with_nul(message: Message, prefix: str = "") -> Iterator[str]:
                     yield from _with_nul(part, f"{path}.")
                 elif isinstance(part, str) and "\0" in part:
                     yield path
-
-
-def path_of(violation: protovalidate.Violation) -> str:
-    """Path of the field as AIP-193 writes it: `items[1].quantity`; empty for the message as a whole."""
-    path = ""
-    field = violation.proto.field
-    for element in field.elements if field is not None else ():
-        path += f".{element.field_name}" if path else element.field_name
-        subscript = element.subscript
-        if subscript is not None:
-            path += f"[{subscript.value}]" if subscript.field == "index" else f"[{subscript.value!r}]"
-    return path
 
 
 def _violations(message: Message, body: bytes, lists: tuple[_List, ...]) -> list[tuple[str, str]]:

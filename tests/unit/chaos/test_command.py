@@ -44,6 +44,17 @@ def test_a_kept_run_is_judged_again_and_its_repetition_named(
     assert "again: make chaos SEED=7 SCHEDULES=1 SECONDS=60\n" in said
 
 
+def test_a_verdict_is_an_object_for_programs(tmp_path: Path, capsys: Captured) -> None:
+    folder = kept(tmp_path, Bug.STOCK_TAKEN_TWICE)
+
+    assert 1 == main(["--seed", "7", "--check", str(folder), "--json"])
+
+    (line,) = capsys.readouterr().out.splitlines()
+    said = json.loads(line)
+    assert (7, "broken", str(folder)) == (said["seed"], said["state"], said["kept"])
+    assert "stock_is_conserved" in said["broken"]
+
+
 def test_a_plan_is_printed_step_by_step_for_each_seed(capsys: Captured) -> None:
     assert 0 == main(["--seed", "7", "--schedules", "2", "--seconds", "20", "--plan"])
 

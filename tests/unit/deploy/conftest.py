@@ -1,5 +1,6 @@
 """Fixtures of the supervisor's unit tests."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,3 +14,12 @@ def folder() -> Iterator[Path]:
     """A data directory with a path short enough for unix sockets, which pytest's own need not be."""
     with temporary() as path:
         yield path
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """A port of this machine that somebody has."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]

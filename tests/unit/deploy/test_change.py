@@ -14,7 +14,8 @@ import typer
 
 from deploy.cli import change, kills, rolling
 from deploy.cli.__main__ import run
-from deploy.cli.change import Pace, seconds, target_line
+from deploy.cli.change import Pace, target_line
+from deploy.cli.durations import seconds
 from deploy.cli.load import run as load
 from deploy.supervisor.desired import INSTANCES_MAX
 from deploy.supervisor.errors import RefusedError

@@ -154,20 +154,6 @@ def test_down_without_a_mesh_is_fine(capsys: pytest.CaptureFixture[str]) -> None
     assert "nothing runs\n" == capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        *("up", "down", "status", "logs", "restart", "roll", "scale", "kill", "explain"),
-        *("certificates show", "certificates renew"),
-        *("contracts plan", "contracts check", "contracts publish", "contracts rollback"),
-        *("keys list", "keys rotate", "keys revoke"),
-    ],
-)
-def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert 0 == run([*verb.split(), "--help"])
-    assert "Example:" in capsys.readouterr().out
-
-
 def test_logs_of_a_service_are_those_of_its_instances(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "log").mkdir()
     for name in ("orders-1", "orders-2", "analytics-1", "analytics-worker-1"):
