@@ -43,6 +43,7 @@ def generate(out: Path) -> None:
     subprocess.run([buf, "build", "-o", str(out / "contracts.binpb"), "--as-file-descriptor-set"], cwd=ROOT, check=True)
     make_client.write(out / "contracts.binpb", out / "client")
     for package in PACKAGES:
+        (out / package / "py.typed").touch()
         for folder in [out / package, *(path for path in (out / package).rglob("*") if path.is_dir())]:
             (folder / "__init__.py").write_text('"""Generated from the contracts by `make gen`; never edited."""\n')
 
