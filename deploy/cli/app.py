@@ -16,6 +16,7 @@ from deploy.cli import (
     lane,
     mesh,
     proxies,
+    tools,
 )
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ for verb in (
     backups.backup,
     backups.restore,
     bench.bench,
+    tools.mcp,
 ):
     app.command()(verb)
 

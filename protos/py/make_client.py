@@ -23,7 +23,7 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
-from weft_protos import policy
+from weft_protos import naming, policy
 from weft_protos.declared import ANY_CALL
 
 _MARK: Final = "Generated from the contracts by `make gen`; never edited."
@@ -122,27 +122,12 @@ def write(descriptors: Path, folder: Path) -> None:
     services: list[tuple[str, str]] = []
     for file in own:
         for index, service in enumerate(file.service):
-            stem = stem_of(file.package, service.name)
-            services.append((stem, _camel(stem)))
+            stem = naming.stem(file.package, service.name)
+            services.append((stem, naming.camel(stem)))
             pages[stem] = _service(file, index, types, exceptions)
     pages["services"] = _services(sorted(services))
     for name, text in pages.items():
         (folder / f"{name}.py").write_text(text)
-
-
-def stem_of(package: str, service: str) -> str:
-    """What a service is called on a client: that of `weft.orders` after it, `OrderService` -> `orders`."""
-    stem = _snake(service.removesuffix("Service") or service)
-    owner = package.split(".")[1]
-    return owner if owner in (stem, f"{stem}s") else stem
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _camel(name: str) -> str:
-    return "".join(part.capitalize() for part in name.lower().split("_"))
 
 
 def _comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
@@ -194,18 +179,18 @@ class _Exceptions:
             if reason == code:
                 continue  # the class of the code says it all
             shared = codes[reason] > 1
-            named[code, reason] = _camel(reason) + (_camel(code) if shared else "")
+            named[code, reason] = naming.camel(reason) + (naming.camel(code) if shared else "")
         return cls(named, {key: "; ".join(filter(None, comments)) for key, comments in said.items()})
 
     def text(self) -> str:
         lines = [f'"""{_MARK}"""', "", "from collections.abc import Mapping", "from typing import Final", ""]
-        bases = sorted({_camel(code) for code, _ in self.named} | {"WeftError"})
+        bases = sorted({naming.camel(code) for code, _ in self.named} | {"WeftError"})
         lines += ["from weft_client.kinds import (", *(f"    {base}," for base in bases), ")", "", ""]
         shared = Counter(reason for _, reason in self.named)
         for reason in sorted(name for name, count in shared.items() if count > 1):
-            lines += [f"class {_camel(reason)}(WeftError):", f'    """{reason}, whatever the code."""', "", ""]
+            lines += [f"class {naming.camel(reason)}(WeftError):", f'    """{reason}, whatever the code."""', "", ""]
         for (code, reason), name in self.named.items():
-            above = f"{_camel(reason)}, {_camel(code)}" if shared[reason] > 1 else _camel(code)
+            above = f"{naming.camel(reason)}, {naming.camel(code)}" if shared[reason] > 1 else naming.camel(code)
             comment = self.said[code, reason]
             ending = f": {comment}" if comment else ""
             lines += [f"class {name}({above}):", _docstring([f"{code} {reason}{ending}."], indent=4), "", ""]
@@ -217,7 +202,7 @@ class _Exceptions:
 
 def _service(file: FileDescriptorProto, index: int, types: _Types, exceptions: _Exceptions) -> str:
     service, comments, module = file.service[index], _comments(file), _Module()
-    stem = stem_of(file.package, service.name)
+    stem = naming.stem(file.package, service.name)
     own = file.name.removesuffix(".proto").replace("/", ".") + "_pb2"
     package, _, last = own.rpartition(".")
     module.imports.update({f"from {package} import {last}", "from weft_client.calls import AsyncCalls, Calls, bound"})
@@ -226,7 +211,7 @@ def _service(file: FileDescriptorProto, index: int, types: _Types, exceptions: _
     for asynchronous in (False, True):
         calls, prefix = ("AsyncCalls", "Async") if asynchronous else ("Calls", "")
         lines = [
-            f"class {prefix}{_camel(stem)}:",
+            f"class {prefix}{naming.camel(stem)}:",
             _docstring([comments.get((6, index), service.name)], indent=4),
             "",
             f"    def __init__(self, calls: {calls}) -> None:",
@@ -267,12 +252,12 @@ def _method(
         module.imports.add(f"from collections.abc import {kind}")
         answer = f"{kind}[{answer}]"
     start = "async def" if await_ else "def"
-    yield f"    {start} {_snake(method.name)}("
+    yield f"    {start} {naming.snake(method.name)}("
     yield from (f"        {argument}," for argument in arguments)
     yield f"    ) -> {answer}:"
     errors = policy.merge(service.options, method.options).errors
     raised = [
-        f"{writing.exceptions.named.get((error.code, error.reason), _camel(error.code))}: {error.comment}"
+        f"{writing.exceptions.named.get((error.code, error.reason), naming.camel(error.code))}: {error.comment}"
         for error in errors
     ]
     lines = [comment or method.name, ""]

@@ -41,16 +41,16 @@ def test_an_error_is_typed(orders: Mock) -> None:
 def test_a_stream_is_iterated_and_ends_with_its_error(orders: Mock) -> None:
     watched = orders.expects("WatchOrder", name=ORDER)
     watched.streams({"order": {"revision": 1}}).fails("NOT_FOUND", "ORDER_NOT_FOUND")
-    seen = []
 
-    async def watch() -> None:
+    async def watch() -> int:
         async with AsyncWeft(orders.address) as weft:
-            async for change in weft.orders.watch_order(ORDER):
-                seen.append(change.order.revision)
+            changes = weft.orders.watch_order(ORDER)
+            revision: int = (await anext(changes)).order.revision
+            with pytest.raises(errors.OrderNotFound):
+                await anext(changes)
+            return revision
 
-    with pytest.raises(errors.OrderNotFound):
-        asyncio.run(watch())
-    assert [1] == seen
+    assert 1 == asyncio.run(watch())
 
 
 def test_a_task_that_is_cancelled_ends_its_call(orders: Mock) -> None:

@@ -184,11 +184,11 @@ def test_a_stream_is_iterated_and_ends_with_its_error(orders: Mock) -> None:
     watched = orders.expects("WatchOrder", name=ORDER)
     watched.streams({"order": {"revision": 1}}, {"order": {"revision": 2}}).fails("NOT_FOUND", "ORDER_NOT_FOUND")
 
-    seen = []
-    with Weft(orders.address) as weft, pytest.raises(errors.OrderNotFound):
-        for change in weft.orders.watch_order(ORDER):
-            seen.append(change.order.revision)
-    assert [1, 2] == seen
+    with Weft(orders.address) as weft:
+        changes = weft.orders.watch_order(ORDER)
+        assert [1, 2] == [next(changes).order.revision for _ in range(2)]
+        with pytest.raises(errors.OrderNotFound):
+            next(changes)
 
 
 def test_every_call_says_who_calls_and_with_which_contract(recorder: Recorder) -> None:

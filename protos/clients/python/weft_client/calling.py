@@ -1,9 +1,9 @@
 """One call and its attempts, without any I/O: what is sent, how long it may take, and whether it is sent again.
 
-What is repeated is what the contract says (AIP-194 asks for no more): where the method has a `retry`, a call that failed
-for want of somebody to answer (UNAVAILABLE), and one that lost against another (ABORTED), if the server says when to come
-back; whatever the method, one that was refused before it did anything (RESOURCE_EXHAUSTED), when the refusal says. Never
-beyond the deadline: an error that is known is worth more than one that says that time is up.
+What is repeated is what the contract says (AIP-194 asks for no more): where the method has a `retry`, a call that
+failed for want of somebody to answer (UNAVAILABLE), and one that lost against another (ABORTED), if the server says
+when to come back; whatever the method, one that was refused before it did anything (RESOURCE_EXHAUSTED), when the
+refusal says. Never beyond the deadline: an error that is known is worth more than one that says that time is up.
 """
 
 import math
