@@ -15,6 +15,7 @@ from deploy.cli import (
     keys,
     lane,
     mesh,
+    mock,
     proxies,
     tools,
 )
@@ -45,6 +46,7 @@ for verb in (
     backups.backup,
     backups.restore,
     bench.bench,
+    mock.mock,
     tools.mcp,
 ):
     app.command()(verb)

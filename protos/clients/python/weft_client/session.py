@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from weft.identity.v1 import identity_pb2
-from weft_client.kinds import DeadlineExceeded, Failure, Unauthenticated, WeftError
+from weft_client.kinds import DeadlineExceeded, Failure, InvalidArgument, Unauthenticated, WeftError
 
 #: A token is renewed this long before its end, or in the last fifth of its life where that is shorter.
 RENEW_BEFORE_S: Final = 60.0
@@ -171,8 +171,8 @@ def _despite(held: Held, error: WeftError, asked_at: float) -> Held | None:
 
     Raises the error where somebody should wait instead.
     """
-    if isinstance(error, Unauthenticated):
-        return None  # the session has ended, or the answer to an earlier refresh was lost
+    if isinstance(error, Unauthenticated | InvalidArgument):
+        return None  # the session has ended, the answer to an earlier refresh was lost, or the token is none
     if held.expires_at > time.monotonic():
         return replace(held, renew_at=min(asked_at + TRY_AGAIN_S, held.expires_at))
     raise error
