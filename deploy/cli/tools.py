@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,7 @@ def _client(address: str, login: tuple[str, Path | None], token: Path | Callable
         address = Mesh(layout.root).gateway
         ca = layout.authority if address.startswith("https://") else None
     if token is not None:
-        read = (lambda: _secret(token)) if isinstance(token, Path) else token
+        read = partial(_secret, token) if isinstance(token, Path) else token
         read()  # a file that is not there is told now, not to a model
         return AsyncWeft(address, token=read, ca=ca, client=CLIENT)
     user, password = login

@@ -128,7 +128,9 @@ def _failed(error: WeftError) -> CallToolResult:
     failure = error.failure
     data: dict[str, Any] = {"code": failure.code, "reason": failure.reason, "trace_id": failure.trace_id}
     data["violations"] = [
-        each._asdict() for each in (*failure.field_violations, *failure.state_violations, *failure.limit_violations)
+        *(each._asdict() for each in failure.field_violations),
+        *(each._asdict() for each in failure.state_violations),
+        *(each._asdict() for each in failure.limit_violations),
     ]
     words = str(error)
     if failure.retry_after is not None:

@@ -79,7 +79,7 @@ def read_answers(file: Path, services: Sequence[ServiceDescriptor]) -> list[Expe
 
 def _of_record(record: Record) -> Iterator[_Said]:
     for each in record.interactions:
-        failure = each.error and {"code": each.error.code, "reason": each.error.reason}
+        failure = None if each.error is None else each.error.model_dump()
         method = f"{record.provider}/{each.method}"
         yield _Said(method=method, request=each.request, answers=each.answers, error=failure)
 

@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._call(message))
 
     def _call(self, message: bytes) -> Any:
-        method = self.channel.unary_stream(self.path, request_serializer=None, response_deserializer=None)
+        method: Any = self.channel.unary_stream(self.path, request_serializer=None, response_deserializer=None)
         names = [(name.lower(), value) for name, value in self.headers.items()]
         metadata = [(name, _sent(name, value)) for name, value in names if name not in _OWN and name[:4] != "sec-"]
         return method(message, timeout=_seconds(self.headers.get("grpc-timeout", "")), metadata=metadata)

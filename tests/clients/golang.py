@@ -1,4 +1,4 @@
-"""Builds the client in Go with the toolchain, the modules and the plug-ins that are pinned, once for each state of it."""
+"""Builds the client in Go with the pinned toolchain, modules and plug-ins, once for each state of it."""
 
 import shutil
 from pathlib import Path

@@ -2,12 +2,13 @@
 
 import fcntl
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CLIENTS: Final = ROOT / "protos" / "clients"
@@ -57,6 +58,15 @@ def first_of(commands: Sequence[Sequence[str | Path]], *, folder: Path) -> str:
         except BuildError:
             continue
     return run(*commands[-1], folder=folder)
+
+
+def said(*command: str | Path, given: dict[str, Any]) -> Any:
+    """What a client's program says of its calls; `given` is who calls, and what there is."""
+    done = subprocess.run(
+        list(map(str, command)), input=json.dumps(given), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "" == done.stderr
+    return json.loads(done.stdout)
 
 
 def _digest(sources: Iterable[Path]) -> str:

@@ -1,4 +1,4 @@
-"""Builds the client in TypeScript with the Node that uv.lock pins, where its recipe lies; `build/clients` remembers it."""
+"""Builds the client in TypeScript with the pinned Node, where its recipe lies; `build/clients` remembers it."""
 
 import importlib.util
 import os

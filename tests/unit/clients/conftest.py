@@ -60,6 +60,14 @@ def mesh() -> Iterator[tuple[Mesh, Places]]:
         mesh.close()
 
 
+#: Who calls.
+GIVEN = {
+    "email": "ann@example.com",
+    "password": "correct horse",
+    "user": "users/ann",
+    "product": "mug",
+    "changes": 3,
+}
 #: What every program says that goes through the same calls.
 SAID = {
     "order": ORDER,

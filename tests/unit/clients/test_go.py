@@ -1,14 +1,12 @@
 """The client in Go against a mocked mesh."""
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from svc.contract_tests.standing import Places
-from tests.clients import golang
-from tests.unit.clients.conftest import Mesh, check
+from tests.clients import golang, kept
+from tests.unit.clients.conftest import GIVEN, Mesh, check
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +16,5 @@ def program() -> Path:
 
 def test_a_call_keeps_to_the_contract(program: Path, mesh: tuple[Mesh, Places]) -> None:
     server, places = mesh
-    done = subprocess.run([str(program), places.grpc], capture_output=True, text=True, timeout=120, check=False)
 
-    assert "" == done.stderr
-    check(server, json.loads(done.stdout))
+    check(server, kept.said(program, places.grpc, given=GIVEN))

@@ -1,14 +1,12 @@
 """The client in TypeScript, in Node over gRPC and as in a browser over gRPC-web, against a mocked mesh."""
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from svc.contract_tests.standing import Places
-from tests.clients import typescript
-from tests.unit.clients.conftest import Mesh, check
+from tests.clients import kept, typescript
+from tests.unit.clients.conftest import GIVEN, Mesh, check
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +18,5 @@ def program() -> Path:
 def test_a_call_keeps_to_the_contract(program: Path, mesh: tuple[Mesh, Places], wire: str) -> None:
     server, places = mesh
     address = places.web if wire == "web" else f"http://{places.grpc}"
-    done = subprocess.run(
-        [str(typescript.node()), str(program), wire, address], capture_output=True, text=True, timeout=120, check=False
-    )
 
-    assert "" == done.stderr
-    check(server, json.loads(done.stdout))
+    check(server, kept.said(typescript.node(), program, wire, address, given=GIVEN))

@@ -1,5 +1,5 @@
-// Command program calls a mocked mesh and says what came of it, one JSON object on standard output. Its argument is the
-// address of the mesh.
+// Command program calls a mesh and says what came of it, one JSON object on standard output. Its argument is the address
+// of the mesh; standard input says who calls and what there is, as the fields of given.
 package main
 
 import (
@@ -15,6 +15,14 @@ import (
 	"weft.client/go/gen/weft/identity/v1"
 	"weft.client/go/gen/weft/orders/v1"
 )
+
+type given struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+	User     string `json:"user"`
+	Product  string `json:"product"`
+	Changes  int    `json:"changes"`
+}
 
 type refused struct {
 	Code   string   `json:"code"`
@@ -42,26 +50,33 @@ func refusalOf(err error) refused {
 	return refused{refusal.Code.String(), refusal.Reason, fields}
 }
 
-func watched(ctx context.Context, orders ordersv1.OrderServiceClient, name string) ([]int64, error) {
+func watched(ctx context.Context, orders ordersv1.OrderServiceClient, name string, changes int) ([]int64, error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	stream, err := orders.WatchOrder(ctx, &ordersv1.WatchOrderRequest{Name: name})
 	if err != nil {
 		return nil, err
 	}
 	revisions := []int64{}
-	for {
+	for len(revisions) < changes {
 		change, err := stream.Recv()
 		if err == io.EOF {
-			return revisions, nil
+			break
 		}
 		if err != nil {
 			return nil, err
 		}
 		revisions = append(revisions, change.GetOrder().GetRevision())
 	}
+	return revisions, nil
 }
 
 func run(address string) error {
-	mesh, err := weft.Dial(address, weft.Options{Client: "shop/1.4", Email: "ann@example.com", Password: "correct horse"})
+	var given given
+	if err := json.NewDecoder(os.Stdin).Decode(&given); err != nil {
+		return err
+	}
+	mesh, err := weft.Dial(address, weft.Options{Client: "shop/1.4", Email: given.Email, Password: given.Password})
 	if err != nil {
 		return err
 	}
@@ -69,16 +84,16 @@ func run(address string) error {
 	ctx, told := context.Background(), said{Users: make([]string, 2)}
 	catalog, orders := catalogv1.NewCatalogServiceClient(mesh), ordersv1.NewOrderServiceClient(mesh)
 	identity := identityv1.NewIdentityServiceClient(mesh)
-	item := &ordersv1.ItemQuantity{ProductId: "mug", Quantity: 2}
+	item := &ordersv1.ItemQuantity{ProductId: given.Product, Quantity: 2}
 	order, err := orders.PlaceOrder(ctx, &ordersv1.PlaceOrderRequest{Items: []*ordersv1.ItemQuantity{item}})
 	if err != nil {
 		return err
 	}
 	told.Order = order.GetName()
-	if told.Revisions, err = watched(ctx, orders, told.Order); err != nil {
+	if told.Revisions, err = watched(ctx, orders, told.Order, given.Changes); err != nil {
 		return err
 	}
-	product, err := catalog.GetProduct(ctx, &catalogv1.GetProductRequest{Name: "products/mug"})
+	product, err := catalog.GetProduct(ctx, &catalogv1.GetProductRequest{Name: "products/" + given.Product})
 	if err != nil {
 		return err
 	}
@@ -89,12 +104,12 @@ func run(address string) error {
 	told.Empty = refusalOf(err)
 	_, err = catalog.GetProduct(ctx, &catalogv1.GetProductRequest{Name: "products/slow"})
 	told.Hangs = refusalOf(err)
-	_, err = catalog.DeleteProduct(ctx, &catalogv1.DeleteProductRequest{Name: "products/mug"})
+	_, err = catalog.DeleteProduct(ctx, &catalogv1.DeleteProductRequest{Name: "products/" + given.Product})
 	told.Once = refusalOf(err)
 	var users sync.WaitGroup
 	for index := range told.Users {
 		users.Go(func() {
-			user, _ := identity.GetUser(ctx, &identityv1.GetUserRequest{Name: "users/ann"})
+			user, _ := identity.GetUser(ctx, &identityv1.GetUserRequest{Name: given.User})
 			told.Users[index] = user.GetName()
 		})
 	}
