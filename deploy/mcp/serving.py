@@ -119,7 +119,10 @@ async def _called(weft: AsyncWeft, params: CallToolRequestParams) -> CallToolRes
         return _failed(error)
     except OSError as error:
         return _refused(f"the token could not be read: {error.strerror}", {"code": "UNAUTHENTICATED"})
-    said = json_format.MessageToDict(answer, preserving_proto_field_name=True)
+    # Zeros included: a stock of 0 is an answer.
+    said = json_format.MessageToDict(
+        answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     return CallToolResult(content=[TextContent(text=json.dumps(said, ensure_ascii=False))], structured_content=said)
 
 
