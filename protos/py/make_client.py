@@ -123,6 +123,8 @@ def write(descriptors: Path, folder: Path) -> None:
     for file in own:
         for index, service in enumerate(file.service):
             stem = naming.stem(file.package, service.name)
+            if stem in pages:
+                raise UnsupportedError(f"{file.package}.{service.name}: another service is {stem} on clients already")
             services.append((stem, naming.camel(stem)))
             pages[stem] = _service(file, index, types, exceptions)
     pages["services"] = _services(sorted(services))

@@ -16,10 +16,11 @@ def camel(name: str) -> str:
 
 
 def stem(package: str, service: str) -> str:
-    """A service's own name; the one that its package is named after has the package's.
+    """A service's own name; the one that its package is named after has the package's. From `v2` on, with its version.
 
     `weft.catalog.v1`, `CatalogService` -> `catalog`; `weft.orders.v1`, `OrderService` -> `orders`, and its
-    `InventoryService` -> `inventory`.
+    `InventoryService` -> `inventory`; `weft.catalog.v2`, `CatalogService` -> `catalog_v2`.
     """
-    own, owner = snake(service.removesuffix("Service") or service), package.split(".")[1]
-    return owner if owner in (own, f"{own}s") else own
+    own, (_, owner, *version) = snake(service.removesuffix("Service") or service), package.split(".")
+    name = owner if owner in (own, f"{own}s") else own
+    return "_".join([name, *(each for each in version if each != "v1")])

@@ -143,7 +143,8 @@ class AsyncSignedIn(_Keeping):
         if held is not None and (now < held.renew_at or (now < held.expires_at and self._lock.locked())):
             return held.access
         try:
-            await asyncio.wait_for(self._lock.acquire(), left_s)
+            async with asyncio.timeout(left_s):
+                await self._lock.acquire()
         except TimeoutError:
             raise _late() from None
         try:
