@@ -40,6 +40,8 @@ _SCALARS: Final[Mapping[int, str]] = {
     # By number, or by name as in JSON.
     FieldDescriptorProto.TYPE_ENUM: "int | str",
 }
+#: What a service cannot be called: a client has it already.
+_CLIENT: Final = frozenset({"call", "close", "services", "sign_out"})
 #: What an argument cannot be called.
 _TAKEN: Final = frozenset({*keyword.kwlist, "self", "timeout"})
 #: Messages that Python has a type of its own for.
@@ -123,8 +125,8 @@ def write(descriptors: Path, folder: Path) -> None:
     for file in own:
         for index, service in enumerate(file.service):
             stem = naming.stem(file.package, service.name)
-            if stem in pages:
-                raise UnsupportedError(f"{file.package}.{service.name}: another service is {stem} on clients already")
+            if stem in pages or stem in _CLIENT:
+                raise UnsupportedError(f"{file.package}.{service.name}: {stem} is something else on clients already")
             services.append((stem, naming.camel(stem)))
             pages[stem] = _service(file, index, types, exceptions)
     pages["services"] = _services(sorted(services))
