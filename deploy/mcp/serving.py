@@ -117,8 +117,9 @@ async def _called(weft: AsyncWeft, params: CallToolRequestParams) -> CallToolRes
         answer: Message = await weft.call(tool.method.full_name, request)
     except WeftError as error:
         return _failed(error)
-    except OSError as error:
-        return _refused(f"the token could not be read: {error.strerror}", {"code": "UNAUTHENTICATED"})
+    except (OSError, ValueError):
+        # The token's file is gone, or empty; which file that is, is not for a model.
+        return _refused("UNAUTHENTICATED: there is no token any more", {"code": "UNAUTHENTICATED"})
     # Zeros included: a stock of 0 is an answer.
     said = json_format.MessageToDict(
         answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True

@@ -173,6 +173,19 @@ def test_the_command_serves_over_standard_input_and_output(orders: Mock, tmp_pat
     assert ["ann"] == [call.token for call in orders.calls]
 
 
+def test_a_token_that_is_gone_is_told_without_its_place(orders: Mock, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+
+    async def talk() -> Any:
+        weft = AsyncWeft(orders.address, token=token.read_text)
+        async with weft, Client(serving.server(weft)) as client:
+            return await client.call_tool("orders_get_order", {"name": ORDER})
+
+    result = asyncio.run(talk())
+    assert (True, "UNAUTHENTICATED") == (result.is_error, result.structured_content["code"])
+    assert str(tmp_path) not in words(result)
+
+
 def test_over_http_each_request_brings_its_own_token(orders: Mock) -> None:
     orders.expects("GetOrder", name=ORDER).returns(name=ORDER).times(2)
 
