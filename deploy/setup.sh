@@ -212,7 +212,7 @@ say "installing the locked packages (about 20 s the first time)"
 UV_PROJECT_ENVIRONMENT=$root/$venv UV_PYTHON_DOWNLOADS=never \
   "$venv/bin/uv" sync --quiet --frozen --inexact "${groups[@]}" --compile-bytecode --python "$root/$venv/bin/python" ||
   die "the locked packages could not be installed" "check that this machine reaches the package index (UV_INDEX_URL, proxy)"
-"$venv/bin/python" -m compileall -q deploy gateway lb svc worker protos/gen protos/py || true # a speed-up, no more
+"$venv/bin/python" -m compileall -q deploy gateway lb svc worker protos/gen protos/py protos/clients/python || true # a speed-up, no more
 
 # --- 4. xDS descriptors -----------------------------------------------------------------------------------------
 

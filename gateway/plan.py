@@ -44,6 +44,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "consistency": "consistency",
     "kept": "cache",
     "invalidates": "invalidates",
+    "tool": "mcp",
 }
 
 _EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
@@ -201,6 +202,7 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "consistency": (str(policy.consistency),),
         "errors": tuple(sorted(map(str, policy.errors))),
         "slo": () if policy.slo is None else policy.slo.words(),
+        "tool": () if policy.tool is None else (policy.tool or "for models, as its comment says",),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
     }
 

@@ -152,6 +152,8 @@ class Policy:
     caching: Caching | None = None
     """None where answers are not kept."""
     invalidates: tuple[Invalidation, ...] = ()
+    tool: str | None = None
+    """What models are told that it is for, empty: its comment; None: it is no tool."""
 
     @property
     def request_bytes(self) -> int:
@@ -256,6 +258,7 @@ def _policy(merged: MethodPolicy) -> Policy:
         ),
         caching=_caching(merged) if merged.HasField("cache") else None,
         invalidates=tuple(Invalidation(said.tag, said.key) for said in merged.invalidates),
+        tool=merged.mcp.description if merged.HasField("mcp") else None,
     )
 
 
@@ -361,6 +364,7 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "slo": list(policy.slo.words()) if policy.slo else None,
         "consistency": str(policy.consistency),
         "streaming": rpc.method.streaming,
+        "tool": policy.tool,
         "errors": [{"code": error.code, "reason": error.reason, "comment": error.comment} for error in policy.errors],
     }
     return said | {"said_at": {part: str(location) for part, location in rpc.places.items()}}

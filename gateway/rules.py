@@ -283,6 +283,12 @@ def request_size_makes_sense(rpc: Rpc) -> Iterator[Violation]:
         yield Violation(location, f"{rpc.name} streams its requests and has a max_request_bytes", fix)
 
 
+def tool_answers_once(rpc: Rpc) -> Iterator[Violation]:
+    """A model calls a tool and reads its answer; nobody reads the second one."""
+    if rpc.policy.tool is not None and rpc.method.streaming:
+        yield Violation(rpc.places["mcp"], f"{rpc.name} is a stream and a tool for models", "remove `mcp`")
+
+
 def slo_can_be_watched(rpc: Rpc) -> Iterator[Violation]:
     """An objective that nothing can miss, or that nothing measures, is a promise nobody keeps."""
     slo, location, timeout = rpc.policy.slo, rpc.places["slo"], rpc.policy.timeout
@@ -480,4 +486,5 @@ RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     request_size_makes_sense,
     errors_can_be_told_apart,
     slo_can_be_watched,
+    tool_answers_once,
 )

@@ -40,6 +40,7 @@ def check(policies: PolicySet) -> Iterator[Violation]:
     for rpc in policies.rpcs:
         yield from urls_tell_nothing(rpc, types)
         yield from caches_keep_no_secret(rpc, types)
+        yield from tools_tell_no_secret(rpc, types)
     for event in policies.events:
         yield from events_carry_no_secret(event, types)
         yield from order_tells_nothing(event, types)
@@ -87,6 +88,17 @@ def caches_keep_no_secret(rpc: Rpc, types: Types) -> Iterator[Violation]:
         if field.sensitive == SECRET:
             message = f"{rpc.name} is cached and answers {path}, which is secret"
             yield Violation(rpc.places["cache"], message, "remove `cache`")
+
+
+def tools_tell_no_secret(rpc: Rpc, types: Types) -> Iterator[Violation]:
+    """What a model is told goes to whoever runs it, and stays in conversations."""
+    if rpc.policy.tool is None:
+        return
+    for verb, message in (("takes", rpc.method.request), ("answers", rpc.method.response)):
+        for path, field in _marked(message, types, lists=True):
+            if field.sensitive == SECRET:
+                said = f"{rpc.name} is a tool for models and {verb} {path}, which is secret"
+                yield Violation(rpc.places["mcp"], said, "remove `mcp`")
 
 
 def events_carry_no_secret(event: Event, types: Types) -> Iterator[Violation]:

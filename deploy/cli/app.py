@@ -85,6 +85,8 @@ VERBS: Final = (
     Verb("restore", "Restore a backup into an empty mesh.", "backups:restore"),
     Verb("bench", "Measure what Weft claims of its cost.", "trials:bench"),
     Verb("chaos", "Hurt a mesh of its own, and check its invariants.", "trials:chaos"),
+    Verb("mock", "Stand in for services that are not there.", "mock:mock"),
+    Verb("mcp", "Offer methods to language models.", "tools:mcp"),
     Verbs(
         "contracts",
         "Compare, check, explain and publish the contracts.",

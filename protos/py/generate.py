@@ -1,4 +1,4 @@
-"""Writes protos/gen from the contracts: Python messages, stubs, types and the descriptor set.
+"""Writes protos/gen from the contracts: Python messages, stubs, types and the descriptor set; and the client beside it.
 
 `make gen` runs it; `make check` runs it with `--check`, which writes nothing and fails where the committed code is
 not what the contracts say. protos/gen/xds.binpb is not its business (see make_xds.py).
@@ -12,8 +12,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import make_client
+
 ROOT = Path(__file__).resolve().parents[2]
-GENERATED = ("weft", "buf", "contracts.binpb")
+#: Everything that is generated, and where it is committed.
+GENERATED = {
+    "weft": ROOT / "protos" / "gen" / "weft",
+    "buf": ROOT / "protos" / "gen" / "buf",
+    "client": ROOT / "protos" / "clients" / "python" / "weft_client" / "gen",
+    "contracts.binpb": ROOT / "protos" / "gen" / "contracts.binpb",
+}
+PACKAGES = ("weft", "buf")
 
 
 def generate(out: Path) -> None:
@@ -32,26 +41,34 @@ def generate(out: Path) -> None:
             path.unlink()  # mypy-protobuf writes one for every file, with a service or without
     # Source info stays in: the compiler names file and line of what it refuses.
     subprocess.run([buf, "build", "-o", str(out / "contracts.binpb"), "--as-file-descriptor-set"], cwd=ROOT, check=True)
-    for package in GENERATED[:2]:
+    make_client.write(out / "contracts.binpb", out / "client")
+    for package in PACKAGES:
+        (out / package / "py.typed").touch()
         for folder in [out / package, *(path for path in (out / package).rglob("*") if path.is_dir())]:
             (folder / "__init__.py").write_text('"""Generated from the contracts by `make gen`; never edited."""\n')
 
 
-def differences(fresh: Path, committed: Path) -> list[str]:
-    """Names of generated files that are missing, superfluous or different in `committed`."""
-    names = {
+def differences(fresh: Path) -> list[Path]:
+    """Generated files that are missing, superfluous or different where they are committed."""
+    stale = []
+    for top, committed in GENERATED.items():
+        made = fresh / top
+        names = {"."} if made.is_file() else {name for root in (made, committed) for name in _files(root)}
+        stale += [
+            committed / name
+            for name in sorted(names)
+            if not ((made / name).is_file() and (committed / name).is_file())
+            or not filecmp.cmp(made / name, committed / name, shallow=False)
+        ]
+    return stale
+
+
+def _files(root: Path) -> list[str]:
+    return [
         path.relative_to(root).as_posix()
-        for root in (fresh, committed)
-        for top in GENERATED
-        for path in ([root / top] if (root / top).is_file() else (root / top).rglob("*"))
+        for path in root.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-    }
-    return sorted(
-        name
-        for name in names
-        if not ((fresh / name).is_file() and (committed / name).is_file())
-        or not filecmp.cmp(fresh / name, committed / name, shallow=False)
-    )
+    ]
 
 
 def main() -> int:
@@ -59,22 +76,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="example: generate.py --check")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where protos/gen is not fresh")
     arguments = parser.parse_args()
-    committed = ROOT / "protos" / "gen"
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         try:
             generate(fresh)
         except subprocess.CalledProcessError as error:
             return error.returncode
-        stale = differences(fresh, committed)
+        except make_client.UnsupportedError as error:
+            print(f"generate.py: {error}", file=sys.stderr)
+            return 1
         if arguments.check:
-            for name in stale:
-                print(f"protos/gen/{name}: not what the contracts say; run `make gen` and commit", file=sys.stderr)
+            stale = differences(fresh)
+            for path in stale:
+                name = path.relative_to(ROOT)
+                print(f"{name}: not what the contracts say; run `make gen` and commit", file=sys.stderr)
             return 1 if stale else 0
-        for top in GENERATED[:2]:
-            shutil.rmtree(committed / top, ignore_errors=True)
-            shutil.copytree(fresh / top, committed / top)
-        shutil.copyfile(fresh / GENERATED[2], committed / GENERATED[2])
+        for top, committed in GENERATED.items():
+            if (fresh / top).is_file():
+                shutil.copyfile(fresh / top, committed)
+            else:
+                shutil.rmtree(committed, ignore_errors=True)
+                shutil.copytree(fresh / top, committed)
     return 0
 
 

@@ -8,7 +8,7 @@ difference to what was expected, and fails the test.
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -24,7 +24,7 @@ from svc.contract_tests.expectation import Expectation, Like, Where, given_of
 from svc.contract_tests.records import Given, Interaction
 from svc.contract_tests.tokens import Anybody
 
-_LIMITS: Final = Limits(threads=8, streams=8)
+LIMITS: Final = Limits(threads=8, streams=8)
 _LOOK_S: Final = 0.02
 _GRACE_S: Final = 0.2
 UNEXPECTED: Final = "UNEXPECTED_CALL"
@@ -44,26 +44,34 @@ class Received:
     """Until the caller's deadline or the contract's timeout, when it came."""
 
 
-class _Open(Server):
+class Open(Server):
     """A server that lets everybody in."""
 
     def _method(self, descriptor: MethodDescriptor) -> Method:
         return replace(super()._method(descriptor), public=True, scopes=frozenset())
 
 
-class _Handlers:
+class Answers(Protocol):
+    """Whoever answers for a service that is not there."""
+
+    def answer(self, method: MethodDescriptor, request: Message, call: CallContext) -> Iterator[Message]:
+        """The answer, or those of a stream. Raises AppError."""
+        ...
+
+
+class Handlers:
     """One handler for each method of a service."""
 
-    def __init__(self, service: ServiceDescriptor, mock: "Mock") -> None:
+    def __init__(self, service: ServiceDescriptor, mock: Answers) -> None:
         for method in service.methods:
             setattr(
                 self, method.name, self._stream(mock, method) if method.server_streaming else self._one(mock, method)
             )
 
-    def _one(self, mock: "Mock", method: MethodDescriptor) -> Callable[[Message, CallContext], Message]:
+    def _one(self, mock: Answers, method: MethodDescriptor) -> Callable[[Message, CallContext], Message]:
         return lambda request, call: next(mock.answer(method, request, call))
 
-    def _stream(self, mock: "Mock", method: MethodDescriptor) -> Callable[[Message, CallContext], Iterator[Message]]:
+    def _stream(self, mock: Answers, method: MethodDescriptor) -> Callable[[Message, CallContext], Iterator[Message]]:
         return lambda request, call: mock.answer(method, request, call)
 
 
@@ -79,11 +87,11 @@ class Mock:
         self._problems: list[str] = []
         self._interactions: list[Interaction] = []
         self._lock = threading.Lock()
-        made = (service, _Handlers(service, self))
+        made = (service, Handlers(service, self))
         if verifier is None:
-            self._server: Server = _Open([made], verifier=Anybody(), limits=_LIMITS)
+            self._server: Server = Open([made], verifier=Anybody(), limits=LIMITS)
         else:
-            self._server = Server([made], verifier=verifier, limits=_LIMITS)
+            self._server = Server([made], verifier=verifier, limits=LIMITS)
         self.address: str = f"127.0.0.1:{self._server.bind(Address('127.0.0.1', 0))}"
         self._server.start()
         self._server.serving(True)
@@ -121,12 +129,7 @@ class Mock:
         with self._lock:
             self.calls.append(Received(method.name, request, token, subject, call.deadline.remaining()))
             expectation = self._fitting(method, request)
-        outcome = expectation.outcome
-        yield from (message for message, _ in outcome.answers)
-        if outcome.hangs:
-            _hang(call)
-        if outcome.error is not None:
-            raise outcome.error
+        yield from ended(expectation, call)
 
     def _fitting(self, method: MethodDescriptor, request: Message) -> Expectation:
         """Use up an expectation, or raise what the consumer is told."""
@@ -187,6 +190,16 @@ class Stage:
         """As `Mock.expects`."""
         __tracebackhide__ = True
         return self.mock.add(self.states, method, request, **fields)
+
+
+def ended(expectation: Expectation, call: CallContext) -> Iterator[Message]:
+    """What an expectation says that comes of a call. Raises AppError."""
+    outcome = expectation.outcome
+    yield from (message for message, _ in outcome.answers)
+    if outcome.hangs:
+        _hang(call)
+    if outcome.error is not None:
+        raise outcome.error
 
 
 def _hang(call: CallContext) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("gateway", "lb", "svc", "worker", "deploy", "protos/py", "tests", "bench", "console")
+PACKAGES = ("gateway", "lb", "svc", "worker", "deploy", "protos/py", "protos/clients", "tests", "bench", "console")
 
 # Such modules collect what nobody wanted to name.
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc", "base", "shared", "core", "manager"}

@@ -43,6 +43,7 @@ Part = Literal[
     "slo",
     "consistency",
     "invalidates",
+    "mcp",
 ]
 #: The parts of a policy, each with the fields that say it.
 PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
@@ -58,6 +59,7 @@ PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "slo": (MethodPolicy.SLO_FIELD_NUMBER,),
     "consistency": (MethodPolicy.CONSISTENCY_FIELD_NUMBER,),
     "invalidates": (MethodPolicy.INVALIDATES_FIELD_NUMBER,),
+    "mcp": (MethodPolicy.MCP_FIELD_NUMBER,),
 }
 
 _POLICY: Final[int] = policy_pb2.policy.number

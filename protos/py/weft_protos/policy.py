@@ -48,12 +48,16 @@ RETRY_PAUSES_S: Final = (2.0,) * 4
 OPERATE: Final = "mesh.operate"
 
 
+#: Each is taken from the method whole, or from its service.
+_PARTS: Final = ("rate_limit", "timeout", "retry", "cache", "max_request_bytes", "hedging", "slo", "consistency", "mcp")
+
+
 def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     """Overlay a method's policy on its service's defaults.
 
     Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`, `slo`,
-    `consistency`) that the method states replaces the service's whole part; access is one part: a method that states
-    `public` or `scopes` inherits neither. Errors add up, and so do invalidations.
+    `consistency`, `mcp`) that the method states replaces the service's whole part; access is one part: a method that
+    states `public` or `scopes` inherits neither. Errors add up, and so do invalidations.
     """
     policy = MethodPolicy()
     policy.CopyFrom(service.Extensions[policy_pb2.defaults])
@@ -61,7 +65,7 @@ def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     if own.public or own.scopes:
         policy.ClearField("public")
         policy.ClearField("scopes")
-    for part in ("rate_limit", "timeout", "retry", "cache", "max_request_bytes", "hedging", "slo", "consistency"):
+    for part in _PARTS:
         if own.HasField(part):
             policy.ClearField(part)
     policy.MergeFrom(own)

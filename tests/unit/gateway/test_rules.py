@@ -158,6 +158,11 @@ RPCS = {
         11,
         "has the invalidates key '{shop}', and shop is no single string field",
     ),
+    "streaming tool": (
+        rpc('timeout: {} scopes: "shop.read" mcp: {}', options="", response="stream Request"),
+        11,
+        "is a stream and a tool",
+    ),
     "public unlimited": (rpc("timeout: {seconds: 1} public: true"), 9, "is public and has no rate limit"),
     "public by subject": (
         rpc(f"timeout: {{seconds: 1}} public: true {LIMIT.replace('burst', 'key: KEY_SUBJECT burst')}"),

@@ -118,6 +118,14 @@ MISPLACED = {
         19,
         "is cached and answers inner.code, which is secret",
     ),
+    "told to a model": (
+        INNER
+        + message("repeated Inner inner = 1", name="Answer")
+        + message("string name = 1")
+        + method(GET, more="mcp: {}", response="Answer"),
+        19,
+        "is a tool for models and answers inner.code, which is secret",
+    ),
     "in an event": (event("string shop = 1", f"string code = 2 {SECRET}"), 9, "carries code, which is secret"),
     "deep in an event": (
         INNER + event("string shop = 1", "repeated Inner inner = 2"),

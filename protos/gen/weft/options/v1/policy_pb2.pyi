@@ -101,6 +101,7 @@ class MethodPolicy(_message.Message):
     SLO_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     INVALIDATES_FIELD_NUMBER: _builtins.int
+    MCP_FIELD_NUMBER: _builtins.int
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
@@ -159,6 +160,13 @@ class MethodPolicy(_message.Message):
         ended. Only on methods with side effects. A method's own add to those of its service.
         """
 
+    @_builtins.property
+    def mcp(self) -> Global___McpTool:
+        """Offers the method to language models as a tool of the Model Context Protocol. Not said: it is no tool. Whoever calls
+        the tool has the token, the limits and the errors of any other caller. Neither on streams, nor where request or
+        answer hold a secret.
+        """
+
     def __init__(
         self,
         *,
@@ -175,16 +183,41 @@ class MethodPolicy(_message.Message):
         slo: Global___ServiceLevelObjective | None = ...,
         consistency: Global___Consistency | None = ...,
         invalidates: _abc.Iterable[Global___Invalidation] | None = ...,
+        mcp: Global___McpTool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "mcp", b"mcp", "rate_limit", b"rate_limit", "retry", b"retry", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "invalidates", b"invalidates", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "invalidates", b"invalidates", "max_request_bytes", b"max_request_bytes", "mcp", b"mcp", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_request_bytes) -> _WhichOneofReturnType__max_request_bytes | None: ...
 
 Global___MethodPolicy: _TypeAlias = MethodPolicy  # noqa: Y015
+
+@_typing.final
+class McpTool(_message.Message):
+    """A method as a tool for language models: its schema is the request with the contract's rules, and whether it only reads
+    or may be repeated is what the contract says of it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    description: _builtins.str
+    """When to use the tool, in words for a model. Not said: the comment of the method."""
+    def __init__(
+        self,
+        *,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___McpTool: _TypeAlias = McpTool  # noqa: Y015
 
 @_typing.final
 class ServiceLevelObjective(_message.Message):
