@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.jobs import EXIT_USAGE, fail
+from deploy.cli import exits
 from deploy.supervisor.config import Settings
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
@@ -46,11 +46,11 @@ def mcp(
     from deploy.mcp import serving
 
     if bool(user) != (password_file is not None):
-        fail(EXIT_USAGE, "--user and --password-file go together")
+        exits.fail(exits.USAGE, "--user and --password-file go together")
     if (user or http is not None) and token_file is not None:
-        fail(EXIT_USAGE, "--token-file goes neither with --user nor with --http")
+        exits.fail(exits.USAGE, "--token-file goes neither with --user nor with --http")
     if user and http is not None:
-        fail(EXIT_USAGE, "with --http each request brings its own token: leave out --user")
+        exits.fail(exits.USAGE, "with --http each request brings its own token: leave out --user")
     try:
         weft = _client(address, (user, password_file), serving.bearer if http is not None else token_file)
         if http is None:
@@ -58,7 +58,7 @@ def mcp(
         else:
             asyncio.run(serving.http(weft, http, on_start=_say))
     except (OSError, ValueError) as error:
-        fail(EXIT_USAGE, str(error))
+        exits.fail(exits.USAGE, str(error))
 
 
 def _client(address: str, login: tuple[str, Path | None], token: Path | Callable[[], str] | None) -> AsyncWeft:
