@@ -79,7 +79,9 @@ function read(service: DescService, registry: FileRegistry): Service {
   return {
     id: service.typeName,
     comment: comment(service.file, [6, at]),
-    methods: service.methods.map((method, index) => describe(method, comment(service.file, [6, at, 2, index]), defaults, registry)),
+    methods: service.methods.map((method, index) =>
+      describe(method, comment(service.file, [6, at, 2, index]), defaults, registry),
+    ),
   };
 }
 
@@ -120,10 +122,16 @@ function option(registry: FileRegistry, name: string, options: Message | undefin
 }
 
 /** The rules of a field (protovalidate) in ProtoJSON, and whether a caller has to say it (AIP-203). */
-export function rules(field: DescField, registry: FileRegistry): { rules: JsonObject; required: boolean; output: boolean } {
+export function rules(
+  field: DescField,
+  registry: FileRegistry,
+): { rules: JsonObject; required: boolean; output: boolean } {
   const behaviour = registry.getExtension("google.api.field_behavior");
   const options = field.proto.options;
-  const said = behaviour && options && hasExtension(options as never, behaviour) ? (getExtension(options as never, behaviour) as number[]) : [];
+  const said =
+    behaviour && options && hasExtension(options as never, behaviour)
+      ? (getExtension(options as never, behaviour) as number[])
+      : [];
   const found = option(registry, "buf.validate.field", options);
   return { rules: found, required: said.includes(2) || found.required === true, output: said.includes(3) };
 }
@@ -132,7 +140,10 @@ export function rules(field: DescField, registry: FileRegistry): { rules: JsonOb
 export function comment(file: DescFile, path: readonly number[]): string {
   const key = path.join();
   const location = file.proto.sourceCodeInfo?.location.find((one) => one.path.join() === key);
-  return (location?.leadingComments ?? "").replace(/^ /gm, "").replace(/\n(?!\n)/g, " ").trim();
+  return (location?.leadingComments ?? "")
+    .replace(/^ /gm, "")
+    .replace(/\n(?!\n)/g, " ")
+    .trim();
 }
 
 /** The comment on a field. Only those of messages that no other message holds are looked up by it. */
@@ -150,7 +161,10 @@ export function fieldComment(field: DescField): string {
 
 /** `maxRequestBytes` -> `max request bytes`. */
 export function words(name: string): string {
-  return name.replace(/_/g, " ").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
+  return name
+    .replace(/_/g, " ")
+    .replace(/([a-z])([A-Z])/g, "$1 $2")
+    .toLowerCase();
 }
 
 /** A value of a policy in one line. */
@@ -163,5 +177,7 @@ export function spoken(value: JsonValue): string {
       .join(", ");
   }
   // Enumerations read without their prefix.
-  return String(value).replace(/^(CRITICALITY|LEVEL|KEY)_/, "").replace(/^[A-Z_]+$/, (name) => name.toLowerCase().replace(/_/g, " "));
+  return String(value)
+    .replace(/^(CRITICALITY|LEVEL|KEY)_/, "")
+    .replace(/^[A-Z_]+$/, (name) => name.toLowerCase().replace(/_/g, " "));
 }

@@ -33,20 +33,44 @@ export interface Failure {
 
 /** What each status tells a caller (google.rpc.Code), and what to do about it. */
 const MEANING: Record<Code, { what: string; next: string }> = {
-  [Code.Canceled]: { what: "The call was given up by its caller.", next: "Send it again if the answer is still wanted." },
+  [Code.Canceled]: {
+    what: "The call was given up by its caller.",
+    next: "Send it again if the answer is still wanted.",
+  },
   [Code.Unknown]: { what: "Something failed without saying what.", next: "Look at the trace of the call." },
-  [Code.InvalidArgument]: { what: "The request itself is wrong.", next: "Correct the fields named below; repeating it as it is cannot help." },
-  [Code.DeadlineExceeded]: { what: "The time allowed was over before the answer came.", next: "Look at the trace for the slow part; a write may have been done." },
+  [Code.InvalidArgument]: {
+    what: "The request itself is wrong.",
+    next: "Correct the fields named below; repeating it as it is cannot help.",
+  },
+  [Code.DeadlineExceeded]: {
+    what: "The time allowed was over before the answer came.",
+    next: "Look at the trace for the slow part; a write may have been done.",
+  },
   [Code.NotFound]: { what: "There is no such thing, or not for this caller.", next: "Check the name and whose it is." },
   [Code.AlreadyExists]: { what: "There is one already.", next: "Take another id, or update the one that is there." },
-  [Code.PermissionDenied]: { what: "The token lacks a scope that the contract names.", next: "Ask for a token with one of the method's scopes." },
-  [Code.ResourceExhausted]: { what: "A limit was reached: of calls, of size or of load.", next: "Wait as long as the answer says, then try again." },
-  [Code.FailedPrecondition]: { what: "The state of things does not allow it.", next: "Change what is named below first." },
+  [Code.PermissionDenied]: {
+    what: "The token lacks a scope that the contract names.",
+    next: "Ask for a token with one of the method's scopes.",
+  },
+  [Code.ResourceExhausted]: {
+    what: "A limit was reached: of calls, of size or of load.",
+    next: "Wait as long as the answer says, then try again.",
+  },
+  [Code.FailedPrecondition]: {
+    what: "The state of things does not allow it.",
+    next: "Change what is named below first.",
+  },
   [Code.Aborted]: { what: "Something else changed it at the same time.", next: "Read again and repeat." },
   [Code.OutOfRange]: { what: "It goes past the end.", next: "Ask for less." },
-  [Code.Unimplemented]: { what: "Nobody serves this method.", next: "Check that its service runs a version that has it." },
+  [Code.Unimplemented]: {
+    what: "Nobody serves this method.",
+    next: "Check that its service runs a version that has it.",
+  },
   [Code.Internal]: { what: "A part of the mesh is broken.", next: "Look at the trace and the logs of its spans." },
-  [Code.Unavailable]: { what: "A part of the mesh could not be reached.", next: "It is safe to try again in a moment." },
+  [Code.Unavailable]: {
+    what: "A part of the mesh could not be reached.",
+    next: "It is safe to try again in a moment.",
+  },
   [Code.DataLoss]: { what: "Data could not be read back.", next: "Stop writing and look at the logs." },
   [Code.Unauthenticated]: { what: "The token is missing, expired or not good.", next: "Sign in again." },
 };
@@ -82,7 +106,11 @@ export function fromError(thrown: unknown): Failure {
     domain: info?.domain ?? "",
     metadata: { ...info?.metadata },
     violations: [
-      ...error.findDetails(BadRequestSchema).flatMap((detail) => detail.fieldViolations.map((one) => ({ subject: one.field, description: one.description }))),
+      ...error
+        .findDetails(BadRequestSchema)
+        .flatMap((detail) =>
+          detail.fieldViolations.map((one) => ({ subject: one.field, description: one.description })),
+        ),
       ...error.findDetails(PreconditionFailureSchema).flatMap((detail) => detail.violations),
       ...error.findDetails(QuotaFailureSchema).flatMap((detail) => detail.violations),
     ].map(({ subject, description }) => ({ subject, description })),
@@ -95,9 +123,9 @@ function isFetchFailure(thrown: unknown): boolean {
   return thrown instanceof TypeError;
 }
 
-/** The trace id of an answer's headers (W3C Trace Context), where it has one. */
+/** The trace id that the gateway says in an answer's headers, refusals included; empty where the answer is not its own. */
 export function traceOf(headers: Headers): string {
-  return /^00-([0-9a-f]{32})-/.exec(headers.get("traceparent") ?? "")?.[1] ?? headers.get("x-weft-trace-id") ?? "";
+  return /^[0-9a-f]{32}$/.exec(headers.get("x-trace-id") ?? "")?.[0] ?? "";
 }
 
 /** HTTP statuses of the transcoder that stand for one gRPC status, for answers whose body is not a `google.rpc.Status`. */
@@ -119,12 +147,14 @@ const OF_HTTP: Record<number, Code> = {
 /** From an answer in JSON that is an error: a `google.rpc.Status` in ProtoJSON (AIP-193). */
 export function fromStatus(http: number, body: unknown, headers: Headers): Failure {
   const status = record(body);
-  const code = typeof status.code === "number" && status.code in MEANING ? (status.code as Code) : (OF_HTTP[http] ?? Code.Unknown);
+  const code =
+    typeof status.code === "number" && status.code in MEANING ? (status.code as Code) : (OF_HTTP[http] ?? Code.Unknown);
   const details = Array.isArray(status.details) ? status.details.map(record) : [];
   const typed = (name: string) => details.filter((detail) => String(detail["@type"]).endsWith(`/google.rpc.${name}`));
   const [info] = typed("ErrorInfo");
   const [retry] = typed("RetryInfo");
-  const listed = (detail: Record<string, unknown>, key: string) => (Array.isArray(detail[key]) ? detail[key].map(record) : []);
+  const listed = (detail: Record<string, unknown>, key: string) =>
+    Array.isArray(detail[key]) ? detail[key].map(record) : [];
   return {
     code,
     name: codeName(code),
@@ -133,7 +163,12 @@ export function fromStatus(http: number, body: unknown, headers: Headers): Failu
     domain: text(info?.domain),
     metadata: Object.fromEntries(Object.entries(record(info?.metadata)).map(([key, value]) => [key, text(value)])),
     violations: [
-      ...typed("BadRequest").flatMap((detail) => listed(detail, "fieldViolations").map((one) => ({ subject: text(one.field), description: text(one.description) }))),
+      ...typed("BadRequest").flatMap((detail) =>
+        listed(detail, "fieldViolations").map((one) => ({
+          subject: text(one.field),
+          description: text(one.description),
+        })),
+      ),
       ...[...typed("PreconditionFailure"), ...typed("QuotaFailure")].flatMap((detail) =>
         listed(detail, "violations").map((one) => ({ subject: text(one.subject), description: text(one.description) })),
       ),

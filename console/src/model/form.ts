@@ -45,7 +45,9 @@ const AS_TEXT: Record<string, string> = {
 };
 
 export function fields(message: DescMessage, registry: FileRegistry, depth = 0): Field[] {
-  return message.fields.filter((field) => !rules(field, registry).output).map((field) => describe(field, registry, depth));
+  return message.fields
+    .filter((field) => !rules(field, registry).output)
+    .map((field) => describe(field, registry, depth));
 }
 
 function describe(field: DescField, registry: FileRegistry, depth: number): Field {
@@ -91,7 +93,8 @@ function control(field: DescField, depth: number): Control {
   }
 }
 
-const names = (described: DescEnum) => described.values.filter((value) => value.number !== 0).map((value) => value.name);
+const names = (described: DescEnum) =>
+  described.values.filter((value) => value.number !== 0).map((value) => value.name);
 
 /** The rules of protovalidate in words. */
 function hint(found: JsonObject): string {
@@ -102,7 +105,8 @@ function hint(found: JsonObject): string {
       if (phrase && typeof value !== "object") said.push(phrase(String(value)));
       else if (value && typeof value === "object" && !Array.isArray(value)) tell(value);
       else if (name === "cel" && Array.isArray(value)) {
-        for (const one of value) if (one && typeof one === "object" && !Array.isArray(one)) said.push(String(one.message ?? ""));
+        for (const one of value)
+          if (one && typeof one === "object" && !Array.isArray(one)) said.push(String(one.message ?? ""));
       }
     }
   };
@@ -127,7 +131,12 @@ const PHRASES: Record<string, (value: string) => string> = {
 
 /** What a new form begins with: nothing, except one of what is required, and fresh UUIDs. */
 export function blank(shape: readonly Field[], uuid: () => string): Drafts {
-  return Object.fromEntries(shape.map((field) => [field.key, field.repeated ? (field.required ? [empty(field, uuid)] : []) : empty(field, uuid)]));
+  return Object.fromEntries(
+    shape.map((field) => [
+      field.key,
+      field.repeated ? (field.required ? [empty(field, uuid)] : []) : empty(field, uuid),
+    ]),
+  );
 }
 
 /** One entry of a field, ready to be filled in. */

@@ -59,7 +59,8 @@ export function bytes(size: number | bigint | undefined): string {
   let rest = Number(size);
   if (!Number.isFinite(rest) || rest < 0) return NONE;
   for (const unit of ["B", "KiB", "MiB", "GiB", "TiB"]) {
-    if (rest < 1023.5 || unit === "TiB") return `${unit === "B" || rest >= 99.5 ? rest.toFixed(0) : rest.toFixed(1)} ${unit}`;
+    if (rest < 1023.5 || unit === "TiB")
+      return `${unit === "B" || rest >= 99.5 ? rest.toFixed(0) : rest.toFixed(1)} ${unit}`;
     rest /= 1024;
   }
   return NONE;

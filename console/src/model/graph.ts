@@ -7,8 +7,8 @@ export interface Node {
 }
 
 export interface Edge {
-  from: string;
-  to: string;
+  source: string;
+  target: string;
 }
 
 export interface Place {
@@ -68,9 +68,9 @@ function place(order: readonly string[][]): Layout {
 
 function neighbours(nodes: readonly Node[], edges: readonly Edge[]): Map<string, string[]> {
   const beside = new Map<string, string[]>(nodes.map((node) => [node.id, []]));
-  for (const { from, to } of edges) {
-    beside.get(from)?.push(to);
-    beside.get(to)?.push(from);
+  for (const { source, target } of edges) {
+    beside.get(source)?.push(target);
+    beside.get(target)?.push(source);
   }
   return beside;
 }
@@ -91,7 +91,10 @@ export function line(from: Place, to: Place): { path: string; middle: Place } {
     const y1 = upper.y + BOX.height / 2;
     const y2 = lower.y + BOX.height / 2;
     const reach = GAP.x * 0.45;
-    const path = from.y <= to.y ? `M${x} ${y1}C${x + reach} ${y1} ${x + reach} ${y2} ${x} ${y2}` : `M${x} ${y2}C${x + reach} ${y2} ${x + reach} ${y1} ${x} ${y1}`;
+    const path =
+      from.y <= to.y
+        ? `M${x} ${y1}C${x + reach} ${y1} ${x + reach} ${y2} ${x} ${y2}`
+        : `M${x} ${y2}C${x + reach} ${y2} ${x + reach} ${y1} ${x} ${y1}`;
     return { path, middle: { x: x + reach * 0.8, y: (y1 + y2) / 2 } };
   }
   const forward = from.x < to.x;
