@@ -45,16 +45,9 @@ export function App() {
   if (!user) return <SignInPage />;
   return (
     <>
-      <a
-        class="skip"
-        href="#main"
-        onClick={(event) => {
-          event.preventDefault();
-          document.getElementById("main")?.focus();
-        }}
-      >
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
         Skip to the page
-      </a>
+      </button>
       <div class="frame">
         <Rail user={user} />
         <div>

@@ -16,6 +16,7 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { bytes } from "./format";
 
 /** An error that the contract of a method names. */
 export interface Declared {
@@ -101,7 +102,11 @@ function describe(desc: DescMethod, text: string, defaults: JsonObject, registry
     scopes: list(merged.scopes).map(String),
     terms: Object.keys(merged)
       .filter((name) => !ELSEWHERE.has(name))
-      .map((name) => ({ name: words(name), value: spoken(merged[name] ?? null), own: name in own })),
+      .map((name) => ({
+        name: PLAIN[name] ?? words(name),
+        value: name === "maxRequestBytes" ? bytes(Number(merged[name])) : spoken(merged[name] ?? null),
+        own: name in own,
+      })),
     errors: [...list(own.errors), ...list(defaults.errors)].map((error) => {
       const said = error as JsonObject;
       return { code: String(said.code ?? ""), reason: String(said.reason ?? ""), comment: String(said.comment ?? "") };
@@ -167,13 +172,21 @@ export function words(name: string): string {
     .toLowerCase();
 }
 
+/** What reads better in another word than the contract's. */
+const PLAIN: Record<string, string> = {
+  slo: "objective",
+  maxRequestBytes: "largest request",
+  per: "in",
+  requests: "calls",
+};
+
 /** A value of a policy in one line. */
 export function spoken(value: JsonValue): string {
   if (value === null) return "–";
   if (Array.isArray(value)) return value.map(spoken).join("; ");
   if (typeof value === "object") {
     return Object.entries(value)
-      .map(([name, inner]) => `${words(name)} ${spoken(inner ?? null)}`)
+      .map(([name, inner]) => `${PLAIN[name] ?? words(name)} ${spoken(inner ?? null)}`)
       .join(", ");
   }
   // Enumerations read without their prefix.

@@ -22,8 +22,8 @@ export interface Layout {
   height: number;
 }
 
-export const BOX = { width: 168, height: 62 };
-const GAP = { x: 92, y: 26 };
+export const BOX = { width: 156, height: 60 };
+const GAP = { x: 88, y: 24 };
 const MARGIN = 14;
 const SWEEPS = 4;
 
@@ -105,6 +105,26 @@ export function line(from: Place, to: Place): { path: string; middle: Place } {
   const bend = (x2 - x1) / 2;
   return {
     path: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`,
-    middle: { x: (x1 + x2) / 2, y: (y1 + y2) / 2 },
+    // Ways fan out from where they come; before where they go to there is room for a word.
+    middle: onCurve({ x: x1, y: y1 }, { x: x2, y: y2 }, x2 - Math.sign(bend) * GAP.x * 0.45),
   };
+}
+
+/** The point of such a curve above a given x, by halving. */
+function onCurve(from: Place, to: Place, x: number): Place {
+  let low = 0;
+  let high = 1;
+  for (let step = 0; step < 20; step++) {
+    const at = (low + high) / 2;
+    if ((along(from.x, to.x, at) - x) * Math.sign(to.x - from.x) < 0) low = at;
+    else high = at;
+  }
+  const at = (low + high) / 2;
+  return { x, y: from.y + (to.y - from.y) * (3 * at ** 2 - 2 * at ** 3) };
+}
+
+/** x of a cubic whose middle points stand half way. */
+function along(x1: number, x2: number, at: number): number {
+  const half = (x1 + x2) / 2;
+  return x1 * (1 - at) ** 3 + 3 * half * (at * (1 - at) ** 2 + at ** 2 * (1 - at)) + x2 * at ** 3;
 }

@@ -3,7 +3,7 @@
 import type { FileRegistry, JsonObject } from "@bufbuild/protobuf";
 import { useMemo, useRef, useState } from "preact/hooks";
 import type { Method } from "../model/contract";
-import { blank, type Drafts, fields, toRequest } from "../model/form";
+import { blank, type Drafts, type Field, fields, toRequest } from "../model/form";
 import { length, plural } from "../model/format";
 import { curl, grpcurl, httpCall } from "../model/request";
 import { href } from "../model/route";
@@ -59,32 +59,7 @@ export function Caller({ method, registry, sample }: { method: Method; registry:
   return (
     <div class="split even">
       <section class="panel" aria-label="Request">
-        <header>
-          <h2>Call it</h2>
-          <div class="aside">
-            {sample && (
-              <button type="button" onClick={() => setTyped({ ...typed, text: pretty(sample) })}>
-                Example
-              </button>
-            )}
-            <fieldset class="tabs" style={{ border: 0, margin: 0 }} aria-label="How the request is written">
-              <button
-                type="button"
-                aria-pressed={typed.text === undefined}
-                onClick={() => setTyped({ ...typed, text: undefined })}
-              >
-                Form
-              </button>
-              <button
-                type="button"
-                aria-pressed={typed.text !== undefined}
-                onClick={() => setTyped({ ...typed, text: JSON.stringify(request ?? {}, null, 2) })}
-              >
-                Text
-              </button>
-            </fieldset>
-          </div>
-        </header>
+        <Heading typed={typed} write={setTyped} request={request} sample={sample} />
         <form
           class="body form"
           onSubmit={(event) => {
@@ -92,28 +67,14 @@ export function Caller({ method, registry, sample }: { method: Method; registry:
             if (protocol !== "grpc" && !error) send();
           }}
         >
-          {typed.text !== undefined ? (
-            <label class="field">
-              <span>{method.desc.input.typeName}</span>
-              <textarea
-                rows={14}
-                spellcheck={false}
-                value={typed.text}
-                onInput={(event) => setTyped({ ...typed, text: event.currentTarget.value })}
-              />
-            </label>
-          ) : shape.length === 0 ? (
-            <p class="quiet">It is asked with nothing.</p>
-          ) : (
-            <Controls fields={shape} drafts={typed.drafts} change={(drafts) => setTyped({ ...typed, drafts })} />
-          )}
+          <Written shape={shape} typed={typed} write={setTyped} message={method.desc.input.typeName} />
           {(error || wrong) && (
             <p class="bad small" role="alert">
               {error || wrong}
             </p>
           )}
           <div class="row">
-            <fieldset class="tabs" style={{ border: 0, margin: 0 }} aria-label="Protocol">
+            <fieldset class="tabs" aria-label="Protocol">
               {PROTOCOLS.map((one) => (
                 <button
                   key={one.protocol}
@@ -154,7 +115,67 @@ export function Caller({ method, registry, sample }: { method: Method; registry:
   );
 }
 
-function read(shape: ReturnType<typeof fields>, typed: Typed): { request?: JsonObject; error?: string } {
+interface HeadingProps {
+  typed: Typed;
+  write: (typed: Typed) => void;
+  request: JsonObject | undefined;
+  sample: string;
+}
+
+function Heading({ typed, write, request, sample }: HeadingProps) {
+  const asText = typed.text !== undefined;
+  return (
+    <header>
+      <h2>Call it</h2>
+      <div class="aside">
+        {sample && (
+          <button type="button" onClick={() => write({ ...typed, text: pretty(sample) })}>
+            Example
+          </button>
+        )}
+        <fieldset class="tabs" aria-label="How the request is written">
+          <button type="button" aria-pressed={!asText} onClick={() => write({ ...typed, text: undefined })}>
+            Form
+          </button>
+          <button
+            type="button"
+            aria-pressed={asText}
+            onClick={() => write({ ...typed, text: typed.text ?? JSON.stringify(request ?? {}, null, 2) })}
+          >
+            Text
+          </button>
+        </fieldset>
+      </div>
+    </header>
+  );
+}
+
+interface WrittenProps {
+  shape: readonly Field[];
+  typed: Typed;
+  write: (typed: Typed) => void;
+  message: string;
+}
+
+function Written({ shape, typed, write, message }: WrittenProps) {
+  if (typed.text !== undefined) {
+    return (
+      <label class="field">
+        <span>{message}</span>
+        <textarea
+          rows={14}
+          spellcheck={false}
+          value={typed.text}
+          onInput={(event) => write({ ...typed, text: event.currentTarget.value })}
+        />
+      </label>
+    );
+  }
+  if (shape.length === 0) return <p class="quiet">It is asked with nothing.</p>;
+  return <Controls fields={shape} drafts={typed.drafts} change={(drafts) => write({ ...typed, drafts })} />;
+}
+
+function read(shape: readonly Field[], typed: Typed): { request?: JsonObject; error?: string } {
   try {
     return {
       request:

@@ -32,10 +32,8 @@ function Seen({ mesh: seen }: { mesh: Mesh }) {
   return (
     <div class={`stack ${stale.value ? "old" : ""}`}>
       <Figures mesh={seen} />
-      <div class="split">
-        <Graph mesh={seen} />
-        <Troubles mesh={seen} />
-      </div>
+      <Troubles mesh={seen} />
+      <Graph mesh={seen} />
     </div>
   );
 }
@@ -101,7 +99,7 @@ function Graph({ mesh: seen }: { mesh: Mesh }) {
             />
             registry and control plane
           </label>
-          <fieldset class="tabs" style={{ border: 0, margin: 0 }} aria-label="Form">
+          <fieldset class="tabs" aria-label="Form">
             <button type="button" aria-pressed={!table} onClick={() => setTable(false)}>
               Graph
             </button>
@@ -142,7 +140,6 @@ function Drawing({
   const dim = (...ids: string[]) =>
     chosen && beside.size > 0 && !ids.every((one) => one === chosen || beside.has(one)) ? "dim" : "";
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: leaving the picture only ends a highlight
     <svg
       class="graph"
       viewBox={`0 0 ${width} ${height}`}
@@ -311,37 +308,38 @@ function Ways({ edges }: { edges: readonly Edge[] }) {
   );
 }
 
-/** More than these are a page of their own. */
+/** More than these say no more than that it is bad. */
 const SHOWN = 12;
 
 function Troubles({ mesh: seen }: { mesh: Mesh }) {
   const found = troubles(seen);
+  if (found.length === 0) {
+    return (
+      <p class="panel calm">
+        <Mark condition="good">Nothing is wrong: every part is ready, no alert fires, no event lies dead.</Mark>
+      </p>
+    );
+  }
   return (
     <section class="panel" aria-labelledby="wrong">
       <header>
         <h2 id="wrong">What is wrong now</h2>
-        {found.length > 0 && <span class="tally bad">{found.length}</span>}
+        <span class="tally bad">{found.length}</span>
+        {found.length > SHOWN && <span class="aside small quiet">the gravest {SHOWN}</span>}
       </header>
-      {found.length === 0 ? (
-        <Empty title="Nothing">Every part is ready, no alert fires, no event lies dead.</Empty>
-      ) : (
-        <table>
-          <tbody>
-            {found.slice(0, SHOWN).map((trouble) => (
-              <tr key={trouble.title + trouble.detail}>
-                <td class="loose">
-                  <a href={trouble.href}>
-                    <Mark condition={trouble.condition}>{trouble.title}</Mark>
-                  </a>
-                  <div class="small quiet">{trouble.detail}</div>
-                </td>
-                <td class="number quiet">{trouble.since > 0 && ago(trouble.since, now.value + ahead.value)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      )}
-      {found.length > SHOWN && <p class="body small quiet">and {found.length - SHOWN} more</p>}
+      <ul class="troubles">
+        {found.slice(0, SHOWN).map((trouble) => (
+          <li key={trouble.title + trouble.detail}>
+            <a href={trouble.href}>
+              <Mark condition={trouble.condition}>{trouble.title}</Mark>
+            </a>
+            <span class="small quiet cut" title={trouble.detail}>
+              {trouble.detail}
+            </span>
+            <span class="small quiet figure">{trouble.since > 0 && ago(trouble.since, now.value + ahead.value)}</span>
+          </li>
+        ))}
+      </ul>
     </section>
   );
 }

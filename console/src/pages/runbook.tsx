@@ -29,7 +29,6 @@ export function RunbookPage({ name }: { name: string }) {
         {text && (
           <div class="body prose">
             {blocks(text).map((block, at) => (
-              // biome-ignore lint/suspicious/noArrayIndexKey: a text does not change under its reader
               <Written key={at} block={block} />
             ))}
           </div>
@@ -46,7 +45,6 @@ function Written({ block }: { block: Block }): ComponentChildren {
     case "code":
       return <pre class="quote">{block.text}</pre>;
     case "list": {
-      // biome-ignore lint/suspicious/noArrayIndexKey: a text does not change under its reader
       const items = block.items.map((item, at) => <li key={at}>{words(item)}</li>);
       return block.ordered ? <ol>{items}</ol> : <ul>{items}</ul>;
     }

@@ -151,7 +151,7 @@ function Fall({
               {span.status === Span_Status.ERROR ? <Mark condition="bad" /> : <span class="dot" />}
               <span class="cut">
                 {orphan && <span class="quiet">… </span>}
-                {span.operation} <span class="quiet">{span.service}</span>
+                <span title={span.operation}>{short(span.operation)}</span> <span class="quiet">{span.service}</span>
               </span>
             </span>
             <span class="track">
@@ -164,6 +164,9 @@ function Fall({
     </div>
   );
 }
+
+/** Without its package: `OrderService/PlaceOrder`. */
+const short = (operation: string) => operation.replace(/^(?:[a-z][a-z0-9_]*\.)+(?=[A-Z])/, "");
 
 function Detail({ trace, span, own }: { trace: string; span: Timed; own: number }) {
   const attributes = Object.entries(span.attributes).sort(([one], [other]) => one.localeCompare(other));

@@ -43,7 +43,6 @@ function Controlled({ field, draft, change, path }: OneProps) {
       </legend>
       {field.comment && <p class="hint">{field.comment}</p>}
       {draft.map((item, at) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: an entry has no other name than its place
         <div key={at} class="stack">
           <One
             field={{ ...field, label: `${field.label} ${at + 1}`, comment: "", required: false }}

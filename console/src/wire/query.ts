@@ -28,7 +28,7 @@ export function useQuery<T>(question: string, ask: (signal: AbortSignal) => Prom
   asking.current = ask;
   const revived = revivals.value;
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: `round` asks again, and so does a mesh that has come back
+  // `round` asks again, and so does a mesh that has come back.
   useEffect(() => {
     const given = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
