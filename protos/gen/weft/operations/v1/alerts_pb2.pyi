@@ -84,7 +84,7 @@ class Alert(_message.Message):
     state: Global___Alert.State.ValueType
     """How far it is."""
     severity: _builtins.str
-    """How grave it is: `critical`, `warning`, `info`."""
+    """How grave it is: `page` (somebody is to come now), `ticket`, or `info`."""
     summary: _builtins.str
     """What is wrong, in a line."""
     description: _builtins.str

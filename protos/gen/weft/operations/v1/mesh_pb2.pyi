@@ -453,7 +453,7 @@ class Service(_message.Message):
     CONTRACTS_FIELD_NUMBER: _builtins.int
     SCALABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name, `services/{service}`: `services/orders`. That of the lane `next` is `services/orders-next`."""
+    """Resource name, `services/{service}`: `services/orders`. In the lane `next` it is `services/orders@next`."""
     kind: Global___Kind.ValueType
     """What it is."""
     processes: _builtins.int
@@ -684,7 +684,6 @@ class Database(_message.Message):
     ERROR_RATE_FIELD_NUMBER: _builtins.int
     RETRY_RATE_FIELD_NUMBER: _builtins.int
     CONNECTIONS_FIELD_NUMBER: _builtins.int
-    SIZE_BYTES_FIELD_NUMBER: _builtins.int
     OUTBOX_EVENTS_FIELD_NUMBER: _builtins.int
     OUTBOX_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -701,8 +700,6 @@ class Database(_message.Message):
     """Transactions run once more after a conflict, in a second."""
     connections: _builtins.int
     """Connections that are open."""
-    size_bytes: _builtins.int
-    """How long it is, in bytes."""
     outbox_events: _builtins.int
     """Events in its outbox that are not published yet."""
     outbox_age_seconds: _builtins.float
@@ -717,13 +714,12 @@ class Database(_message.Message):
         error_rate: _builtins.float | None = ...,
         retry_rate: _builtins.float | None = ...,
         connections: _builtins.int | None = ...,
-        size_bytes: _builtins.int | None = ...,
         outbox_events: _builtins.int | None = ...,
         outbox_age_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_connections", b"_connections", "_error_rate", b"_error_rate", "_outbox_age_seconds", b"_outbox_age_seconds", "_outbox_events", b"_outbox_events", "_retry_rate", b"_retry_rate", "_size_bytes", b"_size_bytes", "_transaction_rate", b"_transaction_rate", "_up", b"_up", "connections", b"connections", "error_rate", b"error_rate", "outbox_age_seconds", b"outbox_age_seconds", "outbox_events", b"outbox_events", "retry_rate", b"retry_rate", "size_bytes", b"size_bytes", "transaction_rate", b"transaction_rate", "up", b"up"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_connections", b"_connections", "_error_rate", b"_error_rate", "_outbox_age_seconds", b"_outbox_age_seconds", "_outbox_events", b"_outbox_events", "_retry_rate", b"_retry_rate", "_transaction_rate", b"_transaction_rate", "_up", b"_up", "connections", b"connections", "error_rate", b"error_rate", "outbox_age_seconds", b"outbox_age_seconds", "outbox_events", b"outbox_events", "retry_rate", b"retry_rate", "transaction_rate", b"transaction_rate", "up", b"up"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connections", b"_connections", "_error_rate", b"_error_rate", "_outbox_age_seconds", b"_outbox_age_seconds", "_outbox_events", b"_outbox_events", "_retry_rate", b"_retry_rate", "_size_bytes", b"_size_bytes", "_transaction_rate", b"_transaction_rate", "_up", b"_up", "connections", b"connections", "error_rate", b"error_rate", "leader", b"leader", "name", b"name", "outbox_age_seconds", b"outbox_age_seconds", "outbox_events", b"outbox_events", "retry_rate", b"retry_rate", "size_bytes", b"size_bytes", "transaction_rate", b"transaction_rate", "up", b"up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connections", b"_connections", "_error_rate", b"_error_rate", "_outbox_age_seconds", b"_outbox_age_seconds", "_outbox_events", b"_outbox_events", "_retry_rate", b"_retry_rate", "_transaction_rate", b"_transaction_rate", "_up", b"_up", "connections", b"connections", "error_rate", b"error_rate", "leader", b"leader", "name", b"name", "outbox_age_seconds", b"outbox_age_seconds", "outbox_events", b"outbox_events", "retry_rate", b"retry_rate", "transaction_rate", b"transaction_rate", "up", b"up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__connections: _TypeAlias = _typing.Literal["connections"]  # noqa: Y015
     _WhichOneofArgType__connections: _TypeAlias = _typing.Literal["_connections", b"_connections"]  # noqa: Y015
@@ -735,8 +731,6 @@ class Database(_message.Message):
     _WhichOneofArgType__outbox_events: _TypeAlias = _typing.Literal["_outbox_events", b"_outbox_events"]  # noqa: Y015
     _WhichOneofReturnType__retry_rate: _TypeAlias = _typing.Literal["retry_rate"]  # noqa: Y015
     _WhichOneofArgType__retry_rate: _TypeAlias = _typing.Literal["_retry_rate", b"_retry_rate"]  # noqa: Y015
-    _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
-    _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
     _WhichOneofReturnType__transaction_rate: _TypeAlias = _typing.Literal["transaction_rate"]  # noqa: Y015
     _WhichOneofArgType__transaction_rate: _TypeAlias = _typing.Literal["_transaction_rate", b"_transaction_rate"]  # noqa: Y015
     _WhichOneofReturnType__up: _TypeAlias = _typing.Literal["up"]  # noqa: Y015
@@ -751,8 +745,6 @@ class Database(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__outbox_events) -> _WhichOneofReturnType__outbox_events | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_rate) -> _WhichOneofReturnType__retry_rate | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__transaction_rate) -> _WhichOneofReturnType__transaction_rate | None: ...
     @_typing.overload

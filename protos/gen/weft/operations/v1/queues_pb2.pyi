@@ -308,7 +308,7 @@ class ReplayDeadLettersRequest(_message.Message):
     type: _builtins.str
     """Only those of this type, whole or its last part: `OrderPlaced`; empty: any."""
     all: _builtins.bool
-    """Every one."""
+    """Every one that the other fields do not leave out: without them, every one there is."""
     @_builtins.property
     def letter_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these: the last part of their resource names."""

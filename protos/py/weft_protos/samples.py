@@ -5,8 +5,8 @@ rules are too intricate for this writer there is none, and the contract can help
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import protovalidate
 from google.api import field_behavior_pb2
@@ -17,8 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from buf.validate import validate_pb2
 from buf.validate.validate_pb2 import FieldRules
-from gateway.contract import Method
-from gateway.docs import pattern
+from weft_protos import pattern
 
 ID: Final = "example-1"
 UUID: Final = "3f0c1e9a-5b7d-4c2e-8a61-0d9e4b7f2c13"
@@ -60,6 +59,29 @@ _NUMBERS: Final = frozenset(
     }
 )
 _INPUT_FREE: Final = frozenset({field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER})
+
+
+class Binding(Protocol):
+    """One way to call a method in JSON."""
+
+    @property
+    def template(self) -> str:
+        """The template of its path (google.api.http)."""
+        ...
+
+
+class Method(Protocol):
+    """What has to be known of a method."""
+
+    @property
+    def request(self) -> str:
+        """Full name of its request message."""
+        ...
+
+    @property
+    def bindings(self) -> Sequence[Binding]:
+        """How it is called in JSON."""
+        ...
 
 
 class Samples:
