@@ -250,7 +250,7 @@ function Way({
       {figures && edge.rate !== undefined && (
         <text x={middle.x} y={middle.y - 5}>
           {rate(edge.rate)}/s{edge.p99Seconds !== undefined && ` · ${length(edge.p99Seconds * 1000)}`}
-          {failing === "bad" && ` · ${percent(errorShare(edge))}`}
+          {failing === "bad" && edge.p99Seconds === undefined && ` · ${percent(errorShare(edge))}`}
         </text>
       )}
     </g>

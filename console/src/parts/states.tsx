@@ -12,7 +12,7 @@ export function Loading({ what }: { what: string }) {
     <div class="bones" role="status">
       <span class="unseen">Loading {what}</span>
       {[72, 94, 58, 83].map((width) => (
-        <i key={width} class="pulse" style={{ width: `${width}%` }} />
+        <i key={width} class="bone pulse" style={{ width: `${width}%` }} />
       ))}
     </div>
   );

@@ -37,7 +37,7 @@ export type Alert = Message<"weft.operations.v1.Alert"> & {
   state: Alert_State;
 
   /**
-   * How grave it is: `critical`, `warning`, `info`.
+   * How grave it is: `page` (somebody is to come now), `ticket`, or `info`.
    *
    * @generated from field: string severity = 3;
    */

@@ -354,7 +354,7 @@ export type ReplayDeadLettersRequest = Message<"weft.operations.v1.ReplayDeadLet
   type: string;
 
   /**
-   * Every one.
+   * Every one that the other fields do not leave out: without them, every one there is.
    *
    * @generated from field: bool all = 5;
    */
