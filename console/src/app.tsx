@@ -113,7 +113,7 @@ function Rail({ user }: { user: string }) {
   const figures = seen && headline(seen);
   const tallies: Record<string, number | undefined> = { alerts: figures?.firing, queues: figures?.deadLetters };
   return (
-    <div class="rail">
+    <header class="rail">
       <a class="brand" href={href("overview")}>
         <Weave /> Weft
       </a>
@@ -140,7 +140,7 @@ function Rail({ user }: { user: string }) {
           Sign out
         </button>
       </footer>
-    </div>
+    </header>
   );
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import grpc
-from google.protobuf import json_format
+from google.protobuf import empty_pb2, json_format
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -34,7 +34,7 @@ TICK_S = 0.2
 Handler = Callable[[Any], Message | Iterator[Message]]
 
 
-class Refused(Exception):  # noqa: N818: it is an answer
+class Refused(Exception):  # noqa: N818
     """A status with details, instead of an answer."""
 
     def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
@@ -161,8 +161,6 @@ class ConsoleMesh:
         return self._session()
 
     def _sign_out(self, request: identity_pb2.DeleteSessionRequest) -> Message:
-        from google.protobuf import empty_pb2
-
         self.deeds.append(request)
         return empty_pb2.Empty()
 

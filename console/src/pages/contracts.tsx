@@ -107,9 +107,9 @@ function Index({ catalogue: all, chosen }: { catalogue: Catalogue; chosen: strin
         {services.length === 0 && <Empty title="No method is called that" />}
         {services.map((service) => (
           <div key={service.id}>
-            <h3 class="cut" title={service.id}>
+            <h2 class="cut" title={service.id}>
               {service.id.replace(/^weft\./, "")}
-            </h3>
+            </h2>
             {service.methods.map((method) => (
               <a
                 key={method.id}
