@@ -130,7 +130,7 @@ function Rail({ user }: { user: string }) {
           ))}
         </ul>
       </nav>
-      <footer>
+      <div class="foot">
         <Pulse />
         <span class="cut quiet" title={user}>
           {id(user)}
@@ -139,7 +139,7 @@ function Rail({ user }: { user: string }) {
         <button type="button" onClick={() => signOut()}>
           Sign out
         </button>
-      </footer>
+      </div>
     </header>
   );
 }

@@ -189,7 +189,7 @@ function Part({
     ? "outside"
     : `${service.readyProcesses} of ${Math.max(service.processes, service.size ?? 0)} ready`;
   const box = (
-    <>
+    <g aria-hidden="true">
       <rect class="box" x={at.x} y={at.y} width={BOX.width} height={BOX.height} rx="9" />
       <rect class="strip" x={at.x + 10} y={at.y + 12} width="3.5" height={BOX.height - 24} rx="1.75" />
       <text class="title" x={at.x + 24} y={at.y + 24}>
@@ -204,7 +204,7 @@ function Part({
           {percent(share)}
         </text>
       )}
-    </>
+    </g>
   );
   const told = `${name}, ${words}${service.rate === undefined ? "" : `, ${rate(service.rate)} a second`}${share ? `, ${percent(share)} failed` : ""}`;
   if (outside) return <g class={`part ${condition} ${look}`}>{box}</g>;
