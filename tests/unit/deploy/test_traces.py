@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from deploy.observability.config import Address, ConfigError, Settings
 from deploy.observability.markup import element
-from deploy.observability.span_store import Retention, SpanReader, SpanWriter
+from deploy.observability.span_store import Retention, Search, SpanReader, SpanWriter
 from deploy.observability.span_tree import StoredSpan, arrivals, tree
 from deploy.observability.traces import TraceSink, Writer
 
@@ -211,7 +211,7 @@ def test_old_traces_go(tmp_path: Path) -> None:
     assert 3 == store.prune(Retention(age_s=0))
 
     reader = SpanReader(tmp_path / "spans.sqlite")
-    assert ([], []) == (reader.latest(service="", errors=False, limit=9), reader.services())
+    assert ([], []) == (reader.latest(Search(), limit=9), reader.services())
     store.close()
 
 
@@ -220,7 +220,7 @@ def test_a_store_that_grows_too_large_shrinks_from_its_oldest_end(tmp_path: Path
 
     assert 0 < store.prune(Retention(size_bytes=700_000)) < 600
 
-    newest = SpanReader(tmp_path / "spans.sqlite").latest(service="", errors=False, limit=1)
+    newest = SpanReader(tmp_path / "spans.sqlite").latest(Search(), limit=1)
     assert 600 == int(newest[0]["trace_id"], 16)
     store.close()
 
@@ -260,7 +260,7 @@ def test_absurd_times_are_kept_and_shown(tmp_path: Path) -> None:
     store.add(arrivals(export_of(late, backwards)))
     store.close()
 
-    assert 2 == SpanReader(tmp_path / "spans.sqlite").latest(service="", errors=False, limit=1)[0]["spans"]
+    assert 2 == SpanReader(tmp_path / "spans.sqlite").latest(Search(), limit=1)[0]["spans"]
     assert 0 <= tree(TRACE, rows(late, backwards))["duration_ms"]
 
 
