@@ -86,7 +86,9 @@ class Supervised:
                     stream.write(json.dumps(answer).encode() + b"\n")
 
 
-def process(name: str, *, service: str = "", kind: str = "service", state: str = "ready", **more: Any) -> dict[str, Any]:
+def process(
+    name: str, *, service: str = "", kind: str = "service", state: str = "ready", **more: Any
+) -> dict[str, Any]:
     """One process as the supervisor tells of it."""
     return {
         "name": name,
@@ -107,7 +109,15 @@ def process(name: str, *, service: str = "", kind: str = "service", state: str =
 
 def status(*processes: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """A supervisor's status."""
-    return {"gateway": "", "urls": {}, "processes": list(processes), "supervisor": 1, "sizes": {}, "rolling": [], **more}
+    return {
+        "gateway": "",
+        "urls": {},
+        "processes": list(processes),
+        "supervisor": 1,
+        "sizes": {},
+        "rolling": [],
+        **more,
+    }
 
 
 def series(asked: str, value: float, **labels: str) -> dict[str, Any]:

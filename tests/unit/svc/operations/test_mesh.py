@@ -89,7 +89,11 @@ def test_a_process_is_what_supervisor_registry_and_figures_say_of_it() -> None:
 
 def test_a_service_counts_its_processes_and_says_how_many_are_wanted() -> None:
     sizes = {"orders": {"desired": 3, "auto": "2-4", "load": 1.5}}
-    there = (process("orders-1"), process("orders-2", state="starting"), process("orders-next-1", service="orders@next"))
+    there = (
+        process("orders-1"),
+        process("orders-2", state="starting"),
+        process("orders-next-1", service="orders@next"),
+    )
     known = Known(status(*there, sizes=sizes, rolling=["orders"]))
 
     made = mesh.compose(readings(supervisor=said(known)), AT)
@@ -99,7 +103,9 @@ def test_a_service_counts_its_processes_and_says_how_many_are_wanted() -> None:
     assert (2, 1, 3, 2, 4) == (found.processes, found.ready_processes, found.size, found.bounds.min, found.bounds.max)
     assert (1.5, True, True, ["next"]) == (found.load, found.rolling, found.scalable, list(found.lanes))
     assert ["weft.orders.v1.InventoryService", "weft.orders.v1.OrderService"] == sorted(found.contracts)
-    assert ["processes/orders-1", "processes/orders-2", "processes/orders-next-1"] == [one.name for one in made.processes]
+    assert ["processes/orders-1", "processes/orders-2", "processes/orders-next-1"] == [
+        one.name for one in made.processes
+    ]
     assert "next" == made.processes[2].lane
     assert mesh.service(made, "services/clients") is None
 

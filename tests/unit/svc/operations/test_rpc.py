@@ -397,7 +397,11 @@ def test_contracts_are_data_that_a_form_can_be_made_of() -> None:
         handler.GetMethod(contracts_pb2.GetMethodRequest(name="methods/x.Y"), make_call())
 
     assert place in listed.methods
-    assert ("orders", ["orders.write"], 3) == (place.service, list(place.policy.scopes), place.policy.retry.max_attempts)
+    assert ("orders", ["orders.write"], 3) == (
+        place.service,
+        list(place.policy.scopes),
+        place.policy.retry.max_attempts,
+    )
     assert [("POST", "/v1/orders", "*")] == [(one.verb, one.template, one.body) for one in place.bindings]
     assert place.comment.startswith("Places an order")
     assert place.location.startswith("weft/orders/v1/orders.proto:")

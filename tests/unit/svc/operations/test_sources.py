@@ -65,7 +65,7 @@ def test_who_does_not_answer_in_time_is_away() -> None:
 
 
 def test_what_is_not_there_is_told_from_what_is_away(told: Told) -> None:
-    with pytest.raises(NotThereError, match="it: it does not know /x$"):
+    with pytest.raises(NotThereError, match=r"it: it does not know /x$"):
         Http("it", [told.address]).get("/x", {"secret": "s"})
 
 
