@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
             return self.server.answer(Request(verb, self.path, headers, body))
-        except Exception:
+        except Exception:  # one broken page must not end the others; the log has the stack
             metrics.UNEXPECTED_ERRORS.labels(place="site").inc()
             log.exception("page_failed")
             return Response(HTTPStatus.INTERNAL_SERVER_ERROR)
