@@ -189,30 +189,28 @@ function Part({
     ? "outside"
     : `${service.readyProcesses} of ${Math.max(service.processes, service.size ?? 0)} ready`;
   const box = (
-    <g aria-hidden="true">
+    <>
       <rect class="box" x={at.x} y={at.y} width={BOX.width} height={BOX.height} rx="9" />
       <rect class="strip" x={at.x + 10} y={at.y + 12} width="3.5" height={BOX.height - 24} rx="1.75" />
       <text class="title" x={at.x + 24} y={at.y + 24}>
-        {name.length > 17 ? `${name.slice(0, 16)}…` : name}
+        {name.length > 17 ? `${name.slice(0, 16)}…` : name}{" "}
       </text>
       <text class="said" x={at.x + 24} y={at.y + 44}>
         {words}
-        {service.rate !== undefined && ` · ${rate(service.rate)}/s`}
+        {service.rate !== undefined && ` · ${rate(service.rate)}/s`}{" "}
       </text>
       {(failing === "warn" || failing === "bad") && (
         <text class={`said ${failing}`} x={at.x + BOX.width - 10} y={at.y + 24} text-anchor="end">
           {percent(share)}
         </text>
       )}
-    </g>
+    </>
   );
-  const told = `${name}, ${words}${service.rate === undefined ? "" : `, ${rate(service.rate)} a second`}${share ? `, ${percent(share)} failed` : ""}`;
   if (outside) return <g class={`part ${condition} ${look}`}>{box}</g>;
   return (
     <a
       class={`part ${condition} ${look}`}
       href={href("services", name)}
-      aria-label={told}
       onMouseEnter={() => choose(name)}
       onFocus={() => choose(name)}
       onBlur={() => choose("")}
