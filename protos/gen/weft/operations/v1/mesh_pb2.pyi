@@ -763,7 +763,7 @@ class CacheEntry(_message.Message):
     HIT_RATIO_FIELD_NUMBER: _builtins.int
     ERROR_RATE_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """The method: `weft.catalog.v1.CatalogService/GetProduct`."""
+    """The method: `weft.catalog.v1.CatalogService.GetProduct`."""
     rate: _builtins.float
     """Look-ups in a second."""
     hit_ratio: _builtins.float
