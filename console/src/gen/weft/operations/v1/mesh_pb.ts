@@ -849,7 +849,7 @@ export const DatabaseSchema: GenMessage<Database> = /*@__PURE__*/
  */
 export type CacheEntry = Message<"weft.operations.v1.CacheEntry"> & {
   /**
-   * The method: `weft.catalog.v1.CatalogService/GetProduct`.
+   * The method: `weft.catalog.v1.CatalogService.GetProduct`.
    *
    * @generated from field: string method = 1;
    */
