@@ -23,7 +23,7 @@ export interface Layout {
 }
 
 export const BOX = { width: 156, height: 60 };
-const GAP = { x: 88, y: 24 };
+const GAP = { x: 102, y: 24 };
 const MARGIN = 14;
 const SWEEPS = 4;
 

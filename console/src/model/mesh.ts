@@ -13,6 +13,7 @@ import {
   Source_Kind,
   Source_State,
 } from "../gen/weft/operations/v1/mesh_pb";
+import { percent } from "./format";
 import { href } from "./route";
 
 /** How something does. `idle`: nothing is known, or nothing is to be said. */
@@ -236,6 +237,15 @@ export function troubles(mesh: Mesh): Trouble[] {
       href: href("alerts"),
       since: moment(alert.startTime),
     });
+  }
+  for (const service of mesh.services) {
+    const share = errorShare(service);
+    const condition = errorCondition(share);
+    if (condition !== "warn" && condition !== "bad") continue;
+    const name = id(service.name);
+    const title = `${percent(share)} of ${name} fails`;
+    const address = href("traces", "", { service: name, errors: "1" });
+    found.push({ condition, title, detail: "by a fault of the mesh: see its failed traces", href: address, since: 0 });
   }
   for (const process of mesh.processes) {
     const { word, condition } = processState(process);

@@ -314,7 +314,9 @@ function Troubles({ mesh: seen }: { mesh: Mesh }) {
   if (found.length === 0) {
     return (
       <p class="panel calm">
-        <Mark condition="good">Nothing is wrong: every part is ready, no alert fires, no event lies dead.</Mark>
+        <Mark condition="good">
+          Nothing is wrong: every part is ready, no call fails, no alert fires, no event lies dead.
+        </Mark>
       </p>
     );
   }
