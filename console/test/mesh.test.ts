@@ -127,7 +127,13 @@ test("what is wrong is told gravest first: dead processes, alerts, missing news,
       .slice(2)
       .map((trouble) => trouble.title)
       .sort(),
-  ).toEqual(["2 dead in email", "DeadLetters", "No news from: metrics", "orders-3 is starting"]);
+  ).toEqual([
+    "1.0 % of gateway fails",
+    "2 dead in email",
+    "DeadLetters",
+    "No news from: metrics",
+    "orders-3 is starting",
+  ]);
   expect(troubles(create(MeshSchema))).toEqual([]);
 });
 
