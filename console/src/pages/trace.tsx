@@ -144,11 +144,16 @@ function Fall({
             type="button"
             class={`span ${hue(span.service)} ${span.status === Span_Status.ERROR ? "failed" : ""}`}
             aria-pressed={span.id === chosen}
-            aria-label={`${span.service} ${span.operation}, ${length(span.duration)}${span.status === Span_Status.ERROR ? ", failed" : ""}`}
             onClick={() => choose(span.id)}
           >
             <span class="label" style={{ paddingLeft: `${Math.min(depth, 14) * 14}px` }}>
-              {span.status === Span_Status.ERROR ? <Mark condition="bad" /> : <span class="dot" />}
+              {span.status === Span_Status.ERROR ? (
+                <Mark condition="bad">
+                  <span class="unseen">failed</span>
+                </Mark>
+              ) : (
+                <span class="dot" />
+              )}
               <span class="cut">
                 {orphan && <span class="quiet">… </span>}
                 <span title={span.operation}>{short(span.operation)}</span> <span class="quiet">{span.service}</span>

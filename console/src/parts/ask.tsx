@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { fromError } from "../model/failure";
 
 interface Question {
@@ -55,7 +55,7 @@ async function perform(asked: Question): Promise<void> {
 export function Asking() {
   const asked = question.value;
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (asked && !dialog.current?.open) dialog.current?.showModal();
   }, [asked]);
   return (

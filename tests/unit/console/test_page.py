@@ -168,7 +168,7 @@ def test_a_trace_shows_where_it_failed_with_the_logs_of_that_span(signed_in: Pag
     expect(signed_in.get_by_text("out of stock: mug")).to_be_visible()
     expect(signed_in.get_by_text("too little is left of mug")).to_be_visible()
 
-    signed_in.get_by_role("button", name=re.compile("^orders INSERT")).focus()
+    signed_in.get_by_role("button", name="INSERT orders, outbox orders").focus()
     signed_in.keyboard.press("ArrowUp")
     signed_in.keyboard.press("Enter")
     expect(signed_in.get_by_role("heading", name="transaction")).to_be_visible()
@@ -379,5 +379,6 @@ def test_every_page_is_reached_and_used_by_the_keyboard_alone(signed_in: Page, m
     signed_in.keyboard.press("Tab")
     assert "solid" in ring.evaluate("element => getComputedStyle(element).outlineStyle")
     signed_in.keyboard.press("Enter")
+    expect(signed_in.get_by_role("dialog")).to_be_visible()
     signed_in.keyboard.press("Escape")
     expect(ring).to_be_focused()
