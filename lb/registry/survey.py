@@ -4,6 +4,7 @@ Belongs to one thread, which blocks while it asks. Nobody acts on what it says: 
 """
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -30,17 +31,19 @@ class Survey:
     def __init__(self, settings: EtcdSettings) -> None:
         """Opens nothing."""
         self._dialer = Dialer(settings)
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stack = AsyncExitStack()
         self._client: Client | None = None
 
     def read(self, timeout_s: float) -> Seen:
         """What is there. Raises EtcdError."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
         return self._loop.run_until_complete(self._read(timeout_s))
 
     def close(self) -> None:
         """Close the connection. In the thread that asked, or after it has ended."""
-        if not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.run_until_complete(self._leave())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
@@ -50,9 +53,9 @@ class Survey:
             async with asyncio.timeout(timeout_s):
                 try:
                     return await self._ask()
-                except EtcdError:
+                except EtcdError as error:
                     # A connection that was kept may have died, and its login ends after a while.
-                    await self._leave()
+                    await self._leave(error)
                     return await self._ask()
         except TimeoutError as error:
             await self._leave()
@@ -63,6 +66,8 @@ class Survey:
             self._client = await self._stack.enter_async_context(self._dialer.session())
         return Seen(await registered(self._client), await statuses(self._client))
 
-    async def _leave(self) -> None:
+    async def _leave(self, error: EtcdError | None = None) -> None:
+        """Close the connection; one that has failed is not tried again before the other members."""
         self._client = None
-        await self._stack.aclose()
+        with contextlib.suppress(EtcdError):
+            await self._stack.__aexit__(None if error is None else type(error), error, None)

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Settings
 from svc.chassis.resources import Resources
+from svc.chassis.server import Limits, Server
+from svc.chassis.tokens import TokenVerifier
 from svc.operations import wiring
 from svc.operations.config import Sources
 from tests.fakes.operations import Supervised, make_call, process, status
@@ -52,6 +55,14 @@ def built(environ: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 def test_every_service_of_the_contract_has_its_handler(built: dict[str, Any]) -> None:
     assert {"MeshService", "AlertService", "QueueService", "TraceService", "ContractService", "MailService"} == {*built}
+
+
+def test_a_server_takes_all_of_them(environ: pytest.MonkeyPatch) -> None:
+    # It refuses a handler that lacks a method, and a contract that cannot be obeyed.
+    services = wiring.build(Resources(Settings.read(), name="operations"))
+    server = Server(services, verifier=TokenVerifier(SystemClock()), limits=Limits(threads=1, streams=1))
+
+    assert server.stop(0.0)
 
 
 def test_with_everybody_away_a_look_says_so_and_pages_are_served(built: dict[str, Any]) -> None:
