@@ -9,13 +9,16 @@ BUF := .venv/bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check bench chaos gen gen-xds down clean
+.PHONY: help setup setup-tests up demo test check bench chaos gen gen-xds down clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
-setup: ## Install what is missing: system packages, .venv, generated descriptors
+setup: ## Install what is missing: system packages, .venv, generated descriptors, the console's page
 	@deploy/setup.sh
+
+setup-tests:
+	@deploy/setup.sh tests
 
 up: setup ## Start the whole mesh in the background and print where everything is; PROFILE=ha: all servers threefold
 	@$(if $(PROFILE),WEFT_PROFILE=$(PROFILE)) $(WEFT) up
@@ -23,7 +26,7 @@ up: setup ## Start the whole mesh in the background and print where everything i
 demo: up ## Start the mesh, send it a synthetic day of orders, print the balance
 	@$(WEFT) demo
 
-test: setup ## Run the whole suite on a mesh of its own, beside a running one or without
+test: setup-tests ## Run the whole suite on a mesh of its own, beside a running one or without
 	$(PYTHON) -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 bench: ## Measure what Weft claims of its cost; results in bench/results, one file for each claim
@@ -34,7 +37,7 @@ chaos: setup ## Hurt a mesh of its own by seeded schedules and check its invaria
 	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULES),--schedules $(SCHEDULES)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(PROFILE),--profile $(PROFILE))
 
-check: setup ## Lint, types, import rules, contracts, generated code
+check: setup-tests ## Lint, types, import rules, contracts, generated code
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -43,10 +46,14 @@ check: setup ## Lint, types, import rules, contracts, generated code
 	$(BUF) format --diff --exit-code
 	$(WEFT) contracts check
 	$(PYTHON) protos/py/generate.py --check
+	console/generate --check
+	console/npm run --silent types
+	console/npm run --silent lint
 	$(PYTHON) -m svc.chassis.migration_steps
 
-gen: setup ## Generate protos/gen from the contracts
+gen: setup-tests ## Generate protos/gen and console/src/gen from the contracts
 	$(PYTHON) protos/py/generate.py
+	console/generate
 
 gen-xds: setup ## Make the xDS descriptors again
 	$(PYTHON) protos/py/make_xds.py

@@ -6,8 +6,10 @@
 #   2. the system user `weft` that servers run under (only when we are root)
 #   3. .venv with the locked packages and this project, editable
 #   4. the xDS descriptors, made from their pinned wheel
+#   5. the console's page, built by the Node of .venv from console/ into build/console
 #
-# `deploy/setup.sh bench` installs what the benches need as well: a load generator, and what Weft is compared with.
+# `deploy/setup.sh bench` installs what the benches need as well: a load generator, and what Weft is compared with;
+# `deploy/setup.sh tests` what tests and checks need: a browser, and the tools of the page.
 # Used by `make up`, `make test` and `make check`. Needs Debian 12 and Python 3.11 or 3.12; sudo when not root.
 set -euo pipefail
 
@@ -19,15 +21,21 @@ stamp=$venv/.weft-setup
 user=weft
 packages=(etcd-server etcd-client memcached rabbitmq-server postgresql patroni prometheus prometheus-alertmanager prometheus-postgres-exporter python3-venv)
 groups=()
-case ${1-} in
+mode=${1-}
+case $mode in
   "") ;;
   bench)
     stamp=$venv/.weft-setup-bench
     packages+=(nghttp2-client)
     groups=(--group bench)
     ;;
+  tests)
+    stamp=$venv/.weft-setup-tests
+    packages+=(chromium)
+    groups=(--group browser)
+    ;;
   *)
-    printf 'setup: unknown argument %s; the only one is `bench`\n' "$1" >&2
+    printf 'setup: unknown argument %s; there are `bench` and `tests`\n' "$1" >&2
     exit 2
     ;;
 esac
@@ -56,11 +64,26 @@ have_servers() {
 
 have_user() { [[ $EUID -ne 0 ]] || id -u "$user" >/dev/null 2>&1; }
 
-have_load_generator() { ((${#groups[@]} == 0)) || command -v h2load >/dev/null; }
+have_load_generator() { [[ ${1-} != bench ]] || command -v h2load >/dev/null; }
+
+have_browser() { [[ ${1-} != tests ]] || [[ -x /usr/bin/chromium ]]; }
+
+page=build/console
+page_wanted() {
+  # What the page is built from; the machine's own things in the folder are not.
+  find console docs/runbooks -path console/node_modules -prune -o -path console/test -prune -o -type f -print0 |
+    LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1
+}
+have_page() { [[ -f $page/.built && $(<"$page/.built") == "$(page_wanted)" ]]; }
+modules=console/node_modules
+# With `tests` all of its packages, else those that build it.
+modules_wanted() { echo "${1:-page} $(sha256sum <console/package-lock.json)"; }
+have_modules() { [[ $(cat "$modules/.weft" 2>/dev/null || true) == @("$(modules_wanted "${1-}")"|"$(modules_wanted tests)") ]]; }
 
 up_to_date() {
   [[ -f $stamp && $(<"$stamp") == "$(wanted)" && -x $venv/bin/weft && -f protos/gen/xds.binpb ]] &&
-    have_servers && have_user && have_load_generator
+    have_servers && have_user && have_load_generator "$mode" && have_browser "$mode" && have_page &&
+    { [[ $mode != tests ]] || have_modules tests; }
 }
 
 if up_to_date; then
@@ -219,6 +242,31 @@ UV_PROJECT_ENVIRONMENT=$root/$venv UV_PYTHON_DOWNLOADS=never \
 say "making the xDS descriptors"
 "$venv/bin/python" protos/py/make_xds.py >&2 ||
   die "protos/gen/xds.binpb could not be made" "its wheel comes from the package index; check that it is reached"
+
+# --- 5. the console ---------------------------------------------------------------------------------------------
+
+build_page() {
+  if ! have_modules "${mode#bench}"; then
+    say "installing the console's packages"
+    if [[ $mode == tests ]]; then
+      console/npm ci --silent --no-audit --no-fund >&2 || return 1
+    else
+      console/npm ci --silent --no-audit --no-fund --omit=dev >&2 || return 1
+    fi
+    modules_wanted "${mode#bench}" >"$modules/.weft"
+  fi
+  if ! have_page; then
+    say "building the console"
+    console/npm run --silent build -- --logLevel warn >&2 || return 1
+    page_wanted >"$page/.built"
+  fi
+}
+
+if ! build_page; then
+  [[ $mode != tests ]] || die "the console could not be built; why stands above" \
+    "check that this machine reaches the package registry of npm (its setting \`registry\`, proxy)"
+  say "the console could not be built; the mesh runs without its page, and the next set-up tries again"
+fi
 
 wanted >"$stamp"
 say "done"

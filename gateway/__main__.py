@@ -175,6 +175,7 @@ def _bootstrap(arguments: argparse.Namespace) -> int:
         collector=arguments.otlp,
         metrics_port=arguments.metrics_port,
         admin_socket=arguments.admin_socket,
+        pages=arguments.pages or (),
         zone=arguments.zone,
     )
     secret = tls.secret(_existing(arguments.tls_cert), _existing(arguments.tls_key))
@@ -297,6 +298,9 @@ def _add_bootstrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--zone", default="", help="where it runs; instances whose WEFT_ZONE is the same come first")
     command.add_argument(
         "--xds", type=_address, action="append", required=True, help="a control plane; repeat for more"
+    )
+    command.add_argument(
+        "--pages", type=_address, action="append", help="who serves the console's pages over HTTP; repeat for more"
     )
     command.add_argument("--metrics-port", type=_port, required=True, help="loopback port of metrics and /ready")
     command.add_argument("--otlp", type=_address, help="collector of spans; without it they are dropped")

@@ -78,3 +78,21 @@ class Mail(BaseSettings):
         except ValidationError as error:
             reason = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
             raise ConfigError(f"WEFT_SMTP: {reason}") from None
+
+
+class LetterDoor(BaseSettings):
+    """Where the operations service asks for dead letters."""
+
+    model_config = SettingsConfigDict(env_prefix="WEFT_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    listen_letters: OneAddress | None = None
+    """Where the door listens; not said: there is none."""
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read it from the environment; `ConfigError` says what is wrong."""
+        try:
+            return cls.model_validate({})
+        except ValidationError as error:
+            reason = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"WEFT_LISTEN_LETTERS: {reason}") from None

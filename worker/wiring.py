@@ -26,6 +26,7 @@ from worker.amqp.consumer import Consumer
 from worker.amqp.depth import DepthProbe, Depths
 from worker.amqp.ladder import Ladder
 from worker.amqp.publisher import Publisher
+from worker.door import TOKEN, Door
 from worker.forgetting import Forgetting
 from worker.handlers.analytics import handler as sales
 from worker.handlers.analytics.handler import AnalyticsHandler
@@ -72,7 +73,16 @@ def relay(resources: Resources) -> Sequence[Background]:
         Relay(_database(resources, name), forgetting, name=name, routing_keys=topology.routing_keys())
         for name in config.OUTBOXES
     ]
-    return [publisher, Relays(loops)]
+    return [*_letter_door(resources), publisher, Relays(loops)]
+
+
+def _letter_door(resources: Resources) -> Sequence[Background]:
+    """The door of dead letters, where somebody has said where it is to be."""
+    address, secrets = config.LetterDoor.read().listen_letters, resources.settings.secrets
+    if address is None or not secrets.has(TOKEN):
+        return ()
+    every = [name for queue in topology.work_queues() for name in queue.names]
+    return [Door(address, secrets, depths=Depths(secrets.amqp_url(), every))]
 
 
 def email(resources: Resources) -> Sequence[Background]:

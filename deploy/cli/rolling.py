@@ -8,16 +8,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
+from typing import Any
 
+from deploy.supervisor.chores import ROLLABLE
 from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Status
-from deploy.supervisor.part import Kind
-
-#: What can be rolled: of these one may go while others do its work.
-KINDS: Final = (Kind.SERVICE, Kind.WORKER, Kind.GATEWAY, Kind.CONTROL_PLANE, Kind.MEMCACHED, Kind.ETCD)
 
 #: Tells of something that is done to a part: its name and what it is.
 Step = Callable[[str, str], AbstractContextManager[dict[str, Any]]]
@@ -25,9 +22,9 @@ Step = Callable[[str, str], AbstractContextManager[dict[str, Any]]]
 
 def instances(status: Status, service: str) -> Sequence[str]:
     """Names of a service's instances, in their order. Raises RefusedError where it cannot be rolled now."""
-    found = [process for process in status.processes if process.service == service and process.kind in KINDS]
+    found = [process for process in status.processes if process.service == service and process.kind in ROLLABLE]
     if not found:
-        known = dict.fromkeys(process.service for process in status.processes if process.kind in KINDS)
+        known = dict.fromkeys(process.service for process in status.processes if process.kind in ROLLABLE)
         raise RefusedError(f"nothing that can be rolled is called {service}; known are {', '.join(known)}")
     late = [process.name for process in found if process.state != "ready"]
     if late:

@@ -38,6 +38,8 @@ class Settings:
     """Its SQLite file: WEFT_STORE. The directory must exist."""
     log_level: str
     """Least severe level that is logged: WEFT_LOG_LEVEL, info unless set."""
+    logs: Path | None = None
+    """Directory of the logs of the mesh's processes: WEFT_LOGS. Only the trace sink looks there."""
 
     @classmethod
     def from_environ(cls, intake: str) -> Self:
@@ -52,4 +54,5 @@ class Settings:
             http=Address.parse("WEFT_LISTEN_HTTP", values["WEFT_LISTEN_HTTP"]),
             store=Path(values["WEFT_STORE"]),
             log_level=environ.get("WEFT_LOG_LEVEL", "info"),
+            logs=Path(environ["WEFT_LOGS"]) if environ.get("WEFT_LOGS") else None,
         )

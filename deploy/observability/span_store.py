@@ -127,6 +127,26 @@ def _summary(arrival: Arrival, now: float) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Which traces are meant; what is left empty excludes none."""
+
+    service: str = ""
+    """Any span is of that service."""
+    name: str = ""
+    """A part of the trace's name, in any case."""
+    errors: bool = False
+    """Something failed."""
+    least_nanos: int = 0
+    """It took so long or longer."""
+    since: int = 0
+    """It began then or later: nanoseconds since 1970, as all times here."""
+    until: int = 0
+    """It began before then; 0: whenever."""
+    before: tuple[int, str] | None = None
+    """It comes behind the trace with this start and id, in a list of the newest first."""
+
+
 class SpanReader:
     """The side that is asked; any thread, a connection of its own for each question."""
 
@@ -134,17 +154,13 @@ class SpanReader:
         """The file must have been created by a SpanWriter."""
         self._path = path
 
-    def latest(self, *, service: str, errors: bool, limit: int) -> list[dict[str, Any]]:
-        """Summaries of traces, the newest first. `service`: any of its spans is of that service; empty: any."""
-        conditions, values = [], list[Any]()
-        if service:
-            conditions.append("trace_id IN (SELECT trace_id FROM trace_service WHERE service = ?)")
-            values.append(service)
-        if errors:
-            conditions.append("errors > 0")
+    def latest(self, search: Search, *, limit: int) -> list[dict[str, Any]]:
+        """Summaries of traces, the newest first; `start_nanos` beside the start for people."""
+        conditions, values = _conditions(search)
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        statement = f"SELECT * FROM trace {where} ORDER BY start DESC, trace_id DESC LIMIT ?"
         with reader(self._path) as db:
-            rows = db.execute(f"SELECT * FROM trace {where} ORDER BY start DESC LIMIT ?", (*values, limit)).fetchall()
+            rows = db.execute(statement, (*values, limit)).fetchall()
         return [_summary_json(row) for row in rows]
 
     def spans(self, trace_id: str) -> Sequence[StoredSpan]:
@@ -153,6 +169,12 @@ class SpanReader:
             rows = db.execute("SELECT * FROM span WHERE trace_id = ?", (trace_id,)).fetchall()
         return [StoredSpan(row["trace_id"], row["span_id"], row["service"], row["body"]) for row in rows]
 
+    def began(self, trace_id: str) -> int:
+        """When a trace began, in nanoseconds since 1970; 0 where it is not known."""
+        with reader(self._path) as db:
+            row = db.execute("SELECT start FROM trace WHERE trace_id = ?", (trace_id,)).fetchone()
+        return 0 if row is None else int(row["start"])
+
     def services(self) -> list[dict[str, Any]]:
         """Every service that spans came from, with the number of its traces."""
         statement = "SELECT service, count(*) AS traces FROM trace_service GROUP BY service ORDER BY service"
@@ -160,9 +182,30 @@ class SpanReader:
             return [dict(row) for row in db.execute(statement)]
 
 
+def _conditions(search: Search) -> tuple[list[str], list[Any]]:
+    """The words of a WHERE and their values: all constant but for the values."""
+    wanted: list[tuple[str, tuple[Any, ...]]] = []
+    if search.service:
+        wanted.append(("trace_id IN (SELECT trace_id FROM trace_service WHERE service = ?)", (search.service,)))
+    if search.name:
+        wanted.append(("instr(lower(name), lower(?)) > 0", (search.name,)))
+    if search.errors:
+        wanted.append(("errors > 0", ()))
+    if search.least_nanos:
+        wanted.append(("finish - start >= ?", (search.least_nanos,)))
+    if search.since:
+        wanted.append(("start >= ?", (search.since,)))
+    if search.until:
+        wanted.append(("start < ?", (search.until,)))
+    if search.before is not None:
+        wanted.append(("(start, trace_id) < (?, ?)", search.before))
+    return [words for words, _ in wanted], [value for _, values in wanted for value in values]
+
+
 def _summary_json(row: sqlite3.Row) -> dict[str, Any]:
     return {
         "trace_id": row["trace_id"],
+        "start_nanos": row["start"],
         "service": row["service"],
         "name": row["name"],
         "start": moment(row["start"]),

@@ -1,7 +1,9 @@
 """The trace sink: takes OTLP over gRPC, keeps spans in SQLite, answers over HTTP.
 
-    GET /api/traces?service=&error=true&limit=   summaries, the newest first
+    GET /api/traces?service=&name=&error=true&min_ms=&since=&until=&before=&limit=
+                                                 summaries, the newest first; `next` goes into `before`
     GET /api/traces/<trace id>                   the spans as a tree
+    GET /api/traces/<trace id>/logs?span=&limit= what the mesh's processes logged for it (WEFT_LOGS)
     GET /api/services                            names that spans came under
     GET /, /traces/<trace id>                    the same for people        GET /healthz
 
@@ -28,9 +30,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from deploy.observability import trace_pages
 from deploy.observability.config import Settings
 from deploy.observability.process import run
-from deploy.observability.span_store import Retention, SpanReader, SpanWriter
+from deploy.observability.span_logs import LINES_MAX, lines
+from deploy.observability.span_store import Retention, Search, SpanReader, SpanWriter
 from deploy.observability.span_tree import arrivals, tree
-from deploy.observability.web import Query, Response, Site, as_html, as_json, not_found
+from deploy.observability.web import Query, QueryError, Response, Site, as_html, as_json, not_found
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -45,6 +48,12 @@ _GRACE_S: Final = 2.0
 _DRAIN_S: Final = 5.0
 _LIMIT_DEFAULT: Final = 50
 _LIMIT_MAX: Final = 1000
+_LINES_DEFAULT: Final = 200
+_NANOS_PER_MS: Final = 1_000_000
+_NANOS_PER_S: Final = 1_000_000_000
+_MS_MAX: Final = 2**31 - 1
+#: What SQLite can compare.
+_NANOS_MAX: Final = 2**63 - 1
 
 
 class Writer:
@@ -133,6 +142,7 @@ class TraceSink:
     def __init__(self, settings: Settings, *, retention: Retention | None = None) -> None:
         """Opens the store and nothing else yet."""
         self._intake = settings.intake
+        self._logs = settings.logs
         self._store = SpanWriter(settings.store)
         self._reader = SpanReader(settings.store)
         self._writer = Writer(self._store, retention=retention or Retention())
@@ -147,6 +157,7 @@ class TraceSink:
                 (r"/healthz", self._healthz),
                 (r"/api/traces", self._list),
                 (r"/api/traces/([0-9a-fA-F]{32})", self._trace),
+                (r"/api/traces/([0-9a-fA-F]{32})/logs", self._log_lines),
                 (r"/api/services", self._services),
                 (r"/traces/([0-9a-fA-F]{32})", self._waterfall),
                 (r"/", self._index),
@@ -176,11 +187,30 @@ class TraceSink:
         return as_json({"status": "serving" if alive else "not serving"}, status=200 if alive else 503)
 
     def _latest(self, query: Query) -> list[dict[str, Any]]:
-        limit = query.number("limit", default=_LIMIT_DEFAULT, most=_LIMIT_MAX)
-        return self._reader.latest(service=query.text("service"), errors=query.flag("error"), limit=limit)
+        search = Search(
+            service=query.text("service"),
+            name=query.text("name"),
+            errors=query.flag("error"),
+            least_nanos=query.number("min_ms", default=0, most=_MS_MAX) * _NANOS_PER_MS,
+            since=query.number("since", default=0, most=_NANOS_MAX),
+            until=query.number("until", default=0, most=_NANOS_MAX),
+            before=_position(query.text("before")),
+        )
+        return self._reader.latest(search, limit=query.number("limit", default=_LIMIT_DEFAULT, most=_LIMIT_MAX))
 
     def _list(self, query: Query) -> Response:
-        return as_json({"traces": self._latest(query)})
+        found = self._latest(query)
+        full = len(found) == query.number("limit", default=_LIMIT_DEFAULT, most=_LIMIT_MAX)
+        onward = f"{found[-1]['start_nanos']}-{found[-1]['trace_id']}" if full else ""
+        return as_json({"traces": found, "next": onward})
+
+    def _log_lines(self, query: Query, trace_id: str) -> Response:
+        if self._logs is None:
+            return not_found("log")
+        limit = query.number("limit", default=_LINES_DEFAULT, most=LINES_MAX)
+        began_s = self._reader.began(trace_id.lower()) / _NANOS_PER_S
+        found, truncated = lines(self._logs, trace_id.lower(), span_id=query.text("span"), since_s=began_s, limit=limit)
+        return as_json({"entries": found, "truncated": truncated})
 
     def _trace(self, query: Query, trace_id: str) -> Response:
         found = self._find(trace_id)
@@ -199,6 +229,16 @@ class TraceSink:
     def _find(self, trace_id: str) -> dict[str, Any] | None:
         spans = self._reader.spans(trace_id.lower())
         return tree(trace_id.lower(), spans) if spans else None
+
+
+def _position(text: str) -> tuple[int, str] | None:
+    """Where a list goes on, as `next` of the page before says it."""
+    if not text:
+        return None
+    start, _, trace_id = text.partition("-")
+    if not start.isascii() or not start.isdigit() or int(start[:20]) > _NANOS_MAX or len(trace_id) > len(text):
+        raise QueryError(f"before: {text[:64]!r} is not what `next` says")
+    return int(start), trace_id
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Query:
         text = self.values.get(name)
         if text is None:
             return default
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        if not text.isascii() or not text.isdigit() or len(text) > 20 or not 1 <= int(text) <= most:
             raise QueryError(f"{name}: {text!r} is not a number from 1 to {most}")
         return int(text)
 

@@ -64,9 +64,9 @@ def stand_by(layout: Layout, takeovers: int) -> int:
 
 def _run(layout: Layout, *, takeovers: int) -> int:
     # Here and not above: a stand-by that waits for months needs a fifth of the memory without it.
-    from deploy.supervisor import daemon
+    from deploy.supervisor import running
 
-    return daemon.run(layout, takeovers=takeovers)
+    return running.run(layout, takeovers=takeovers)
 
 
 def clean() -> int:

@@ -11,20 +11,20 @@ import json
 import os
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import structlog
 
-from deploy.supervisor import account, lane, messages, process
+from deploy.supervisor import account, lane, messages
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.autoscaler import Autoscaler
 from deploy.supervisor.backoff import delay_s
+from deploy.supervisor.chores import Chores
 from deploy.supervisor.desired import SCALABLE, Desired
 from deploy.supervisor.door import Door
 from deploy.supervisor.edge_certificate import EdgeCertificate
@@ -45,7 +45,6 @@ from deploy.supervisor.stack import Stack
 from deploy.supervisor.standby import StandBy
 from deploy.supervisor.starvation import Lag
 from deploy.supervisor.supervisor import Supervisor, cancel
-from weft_protos import redaction
 
 log = structlog.get_logger()
 
@@ -97,6 +96,10 @@ class Daemon:
             environ=lambda: self._running_stack.publishing().environ,
         )
         self._lanes = Lanes(around, layout.run / "lanes.json")
+        self._chores = Chores(
+            resize=lambda service, size: self._change(lambda desired: desired.following({service: size})),
+            hold=self._autoscaler.hold,
+        )
         self._supervisor: Supervisor | None = None
         self._recovery: Recovery | None = None
         self._door: Door | None = None
@@ -124,6 +127,7 @@ class Daemon:
             finally:
                 await self._standby.stop()  # first: nobody is to take over what is being stopped
                 await self._shut_door()
+                await self._chores.stop()
                 if self._supervisor is not None:
                     self._emit(Event("stopping", seconds=self._elapsed()))
                     await self._supervisor.stop()
@@ -259,7 +263,6 @@ class Daemon:
 
     async def _scale(self, request: Mapping[str, Any]) -> messages.Scaled:
         service = str(request["service"])
-        self._autoscaler.hold(service)
 
         def change(desired: Desired) -> Desired:
             if "auto" not in request:
@@ -267,7 +270,12 @@ class Daemon:
             within = request["auto"]
             return desired.sized_by_load(service, None if within is None else Bounds(*within))
 
-        return await self._change(change)
+        change(self._desired)  # what cannot be is refused before anything is begun
+        self._autoscaler.hold(service)
+        if request.get("wait", True):
+            return await self._change(change)
+        self._chores.begin(f"scale {service}", self._change(change))
+        return messages.Scaled((), ())
 
     async def _follow_load(self, sizes: Mapping[str, int]) -> None:
         await self._change(lambda desired: desired.following({n: s for n, s in sizes.items() if n in desired.auto}))
@@ -415,7 +423,8 @@ class Daemon:
         match request["op"]:
             case "status":
                 parts = supervisor.processes()
-                status = messages.Status(stack.gateway_url(), stack.urls(), parts, os.getpid(), self._sizes())
+                sizes, rolling = self._sizes(), self._chores.rolling
+                status = messages.Status(stack.gateway_url(), stack.urls(), parts, os.getpid(), sizes, rolling)
                 return {"status": json.loads(status.to_json())}
             case "publishing":
                 return {"publishing": asdict(stack.publishing())}
@@ -428,8 +437,13 @@ class Daemon:
                 self._hold(supervisor, str(request["name"]))
                 killed = supervisor.kill(str(request["name"]), signal.Signals(request["signal"]))
             case "restart":
-                self._hold(supervisor, str(request["name"]))
-                killed = await supervisor.restart(str(request["name"]))
+                name = str(request["name"])
+                self._hold(supervisor, name)
+                waits = request.get("wait", True)
+                killed = await supervisor.restart(name) if waits else self._chores.restart(supervisor, name)
+            case "roll":
+                self._chores.roll(supervisor, str(request["service"]), self._desired.sizes)
+                return {}
             case "scale":
                 return asdict(await self._scale(request))
             case "lanes":
@@ -472,26 +486,3 @@ def _tell_of_fault(chore: "asyncio.Task[None]") -> None:
     """A fault in what runs beside the parts ends that and nothing else."""
     if not chore.cancelled() and (error := chore.exception()) is not None:
         log.error("chore_failed", chore=chore.get_name(), exc_info=error)
-
-
-def run(layout: Layout, *, takeovers: int) -> int:
-    """Be the daemon of a data directory until it is told to stop; the exit code. The caller holds the lock."""
-    process.forbid_core_files()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            redaction.clean,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
-
-    async def live() -> int:
-        desired = Desired.read(layout.desired)
-        rng, own = random.Random(), replace(layout, ha=desired.ha)
-        return await Daemon(own, desired, now=lambda: datetime.now(UTC), rng=rng, takeovers=takeovers).run()
-
-    return asyncio.run(live())

@@ -25,6 +25,7 @@ DEFAULT_SIZES: Mapping[str, int] = {
     "catalog": 2,
     "orders": 2,
     "analytics": 1,
+    "operations": 1,
     "relay": 1,
     "email": 1,
     "audit": 1,
@@ -39,7 +40,7 @@ HA_SIZES: Mapping[str, int] = {name: max(2, size) for name, size in DEFAULT_SIZE
 """The same in the profile `ha`: nothing is there only once."""
 
 SCALABLE: tuple[str, ...] = (
-    *("identity", "catalog", "orders", "analytics"),
+    *("identity", "catalog", "orders", "analytics", "operations"),
     *("relay", "email", "audit", "analytics-worker", "archive", "reports"),
     "gateway",
 )

@@ -1,10 +1,12 @@
 """What goes over the supervisor's socket: one JSON object a line. Shared by `daemon.py` and `client.py`.
 
 request   {"op": "status" | "publishing" | "renew-certificate" | "events" | "down" | "kill" | "restart" | "scale"
-           | "watch" | "lanes" | "lane-start" | "lane-shift" | "lane-end", ...}
+           | "roll" | "watch" | "lanes" | "lane-start" | "lane-shift" | "lane-end", ...}
 answer    {"status": {...}} | {"publishing": {...}} | {"certificate": {...}} | {"event": ...} many
           | {"pid": ..., "name": ...} | {"started": [...], "stopped": [...]}
           | {"lanes": [...]} | {} | {"error": "one line"}
+
+"restart" and "scale" with "wait": false are answered once they are begun; so is "roll".
 """
 
 import json
@@ -76,6 +78,8 @@ class Status:
     """Pid of the supervisor itself."""
     sizes: Mapping[str, Size] = field(default_factory=dict)
     """Of everything whose number can be changed."""
+    rolling: tuple[str, ...] = ()
+    """Services whose instances are being replaced, one after another, by the supervisor itself."""
 
     @property
     def ready(self) -> bool:
@@ -169,4 +173,5 @@ def status_of(message: Mapping[str, Any]) -> Status:
     found: Sequence[Mapping[str, Any]] = message["processes"]
     processes = tuple(Process(**{**process, "log": tuple(process["log"])}) for process in found)
     sizes = {name: Size(**size) for name, size in message["sizes"].items()}
-    return Status(message["gateway"], message["urls"], processes, message["supervisor"], sizes)
+    rolling = tuple(message.get("rolling", ()))
+    return Status(message["gateway"], message["urls"], processes, message["supervisor"], sizes, rolling)

@@ -43,6 +43,7 @@ class Secrets:
         self.operator_email()
         self.password("operator")
         self.password("etcd")
+        self.password("letters")
 
     def operator_email(self) -> str:
         """Where the operator gets mail."""

@@ -12,13 +12,14 @@ memcached, trace and mail sinks, alertmanager    (need nothing)
 In the profile `ha` rabbitmq and postgres are three each, and postgres waits for etcd-auth: Patroni elects there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from deploy.supervisor import graph
 from deploy.supervisor.account import Account
+from deploy.supervisor.config import PROJECT
 from deploy.supervisor.databases import Databases
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.edge_certificate import EdgeCertificate
@@ -45,6 +46,11 @@ from weft_protos import lanes
 
 SERVICES = ("identity", "catalog", "orders", "analytics")
 """Identity first: the others and the gateways wait for its public keys."""
+STATELESS = ("operations",)
+"""Services without a database: nothing has to be migrated for them."""
+_PLACES = {False: (1,), True: (1, 2)}
+"""Numbers of the instances that pages and dead letters are asked of, without and with the profile `ha`: whoever asks
+is told once, whatever becomes of the sizes."""
 WORKERS = ("relay", "email", "audit", "analytics-worker", "archive", "reports")
 MIGRATED_BY_WORKER = ("email", "audit")
 REGISTRY = ("etcd-1", "etcd-2", "etcd-3")
@@ -87,6 +93,9 @@ class Stack:
         self._otlp_port = ports.get("traces.otlp")
         self._smtp_port = ports.get("mail.smtp")
         self.door_port = ports.get("supervisor")
+        places = _PLACES[desired.ha]
+        self._pages = {f"operations-{number}": ports.get(f"operations-{number}.pages") for number in places}
+        self._letters = {f"relay-{number}": ports.get(f"relay-{number}.letters") for number in places}
         self._surroundings = self._make_surroundings()
 
     def parts(self) -> tuple[Part, ...]:
@@ -110,13 +119,17 @@ class Stack:
         """Pages of a running mesh; None for what this release does not have."""
         base = {name: f"http://{HOST}:{port}/" for name, port in self._http_ports.items()}
         return {
-            "console": None,
+            "console": f"{self.gateway_url()}/" if self._shows_console() else None,
             "traces": base["traces"],
             "metrics": base["prometheus"],
             "alerts": base["alertmanager"],
             "mail": base["mail"],
             "queue": None,
         }
+
+    def _shows_console(self) -> bool:
+        """Whether gateways send browsers to the console."""
+        return self._desired.profile == "local" and self._desired.sizes["operations"] > 0 and self._wants_gateways()
 
     def gateway_url(self) -> str:
         """Where clients go: in clear, where there is a port for it."""
@@ -235,21 +248,21 @@ class Stack:
         ]
 
     def _sinks(self) -> list[Part]:
-        level = self._desired.log_level
+        level = {"WEFT_LOG_LEVEL": self._desired.log_level}
         return [
             python.sink(
                 "traces",
-                ("deploy.observability.traces",),
+                "deploy.observability.traces",
                 store=self._layout.home("traces") / "spans.sqlite",
                 listen={"WEFT_LISTEN_HTTP": self._http_ports["traces"], "WEFT_LISTEN_OTLP": self._otlp_port},
-                log_level=level,
+                environ=level | {"WEFT_LOGS": str(self._layout.log)},
             ),
             python.sink(
                 "mail",
-                ("deploy.observability.mail",),
+                "deploy.observability.mail",
                 store=self._layout.home("mail") / "mail.sqlite",
                 listen={"WEFT_LISTEN_HTTP": self._http_ports["mail"], "WEFT_LISTEN_SMTP": self._smtp_port},
-                log_level=level,
+                environ=level,
             ),
         ]
 
@@ -290,7 +303,42 @@ class Stack:
             )
             for service in SERVICES
             for name in self._names(service)
-        ] + [
+        ] + [*self._operations(), *self._laned()]
+
+    def _operations(self) -> list[Part]:
+        """Who shows all of it: told where the others are, and needing none of them to be there."""
+        ports = self._http_ports
+        environ = {
+            "WEFT_SUPERVISOR": str(self._layout.socket),
+            "WEFT_PROMETHEUS": f"{HOST}:{ports['prometheus']}",
+            "WEFT_TRACES": f"{HOST}:{ports['traces']}",
+            "WEFT_MAIL": f"{HOST}:{ports['mail']}",
+            "WEFT_LETTERS": ",".join(f"{HOST}:{port}" for port in self._letters.values()),
+            "WEFT_CONSOLE": str(PROJECT / "build" / "console"),
+            "WEFT_DOCS": str(PROJECT / "build" / "docs"),
+        }
+        return [
+            python.server(
+                self._listening_too(name, "operations", Kind.SERVICE, "WEFT_LISTEN_PAGES", environ=environ),
+                self._surroundings,
+                arguments=("svc.operations", "serve"),
+                after=("etcd-auth",),
+            )
+            for name in self._names("operations")
+        ]
+
+    def _listening_too(
+        self, name: str, service: str, kind: Kind, variable: str, *, environ: Mapping[str, str]
+    ) -> python.Instance:
+        """An instance that has a port more, where its number is among those that have."""
+        port = (self._pages | self._letters).get(name)
+        instance = replace(self._instance(name, service, kind), environ=environ)
+        if port is None:
+            return instance
+        return replace(instance, environ={**environ, variable: f"{HOST}:{port}"}, ports=(port,))
+
+    def _laned(self) -> list[Part]:
+        return [
             self._in_lane(lane, spec, service, number)
             for lane, spec in self._desired.lanes.items()
             for service in spec.services
@@ -319,7 +367,7 @@ class Stack:
         }
         return [
             python.server(
-                self._instance(name, worker, Kind.WORKER),
+                self._listening_too(name, worker, Kind.WORKER, "WEFT_LISTEN_LETTERS", environ={}),
                 self._surroundings,
                 arguments=("worker", worker.removesuffix("-worker")),
                 # All of them: a queue has its members among the nodes that are there when it is declared.
@@ -338,6 +386,7 @@ class Stack:
             arguments = (
                 *("gateway", "bootstrap", "--node", name),
                 *(argument for address in addresses for argument in ("--xds", address)),
+                *(argument for port in self._pages.values() for argument in ("--pages", f"{HOST}:{port}")),
                 *("--metrics-port", str(metrics_port), "--otlp", otlp),
                 *("--tls-cert", str(self.certificate.certificate), "--tls-key", str(self.certificate.key)),
                 *("--tls-secret", str(self._layout.tls_secret)),

@@ -16,12 +16,12 @@ from markupsafe import Markup, escape
 
 from gateway.contract import OWN_PACKAGES, Contract, Event, Method, Service
 from gateway.docs import calls, promises, refusals, sayings, words
-from gateway.docs.samples import Samples
 from gateway.docs.sayings import Saying
 from gateway.policy import PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy, MethodPolicy
 from weft_protos import policy as shared
 from weft_protos.locations import Location
+from weft_protos.sample_requests import Samples
 
 INDEX: Final = "index.html"
 EVENTS: Final = "events.html"

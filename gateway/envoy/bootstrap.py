@@ -65,6 +65,8 @@ class Settings:
     """Takes spans by OTLP; None: they are dropped."""
     metrics_port: int
     admin_socket: Path
+    pages: Sequence[Address] = ()
+    """Who serves pages to browsers, over HTTP/1.1; nobody: there are none."""
     zone: str = ""
     """Where it runs: it calls instances of the same zone first. Empty: not said."""
 
@@ -98,6 +100,7 @@ def build(settings: Settings) -> Any:
                 _upstream(names.OTLP, [settings.collector] if settings.collector else []),
                 _edge(),
                 _admin(settings.admin_socket),
+                *([_pages(settings.pages)] if settings.pages else []),
             ],
             "listeners": [_metrics(settings.metrics_port)],
         },
@@ -107,17 +110,28 @@ def build(settings: Settings) -> Any:
 
 
 def _upstream(name: str, addresses: Sequence[Address]) -> Any:
+    return _static(name, addresses, typed_extension_protocol_options={_H2: http2(XDS_KEEPALIVE)})
+
+
+def _pages(addresses: Sequence[Address]) -> Any:
+    # Of the places some may be empty: one whose port is closed is left out until it is worth another look.
+    outliers = {"consecutive_local_origin_failure": 1, "split_external_local_origin_errors": True}
+    bounds = {"interval": "1s", "base_ejection_time": "2s", "max_ejection_time": "5s", "max_ejection_percent": 50}
+    return _static(names.PAGES, addresses, outlier_detection={**outliers, **bounds})
+
+
+def _static(name: str, addresses: Sequence[Address], **words: Any) -> Any:
     literal = all(_is_ip(address.host) for address in addresses)
     return envoy(
         "config.cluster.v3.Cluster",
         name=name,
         type="STATIC" if literal else "STRICT_DNS",
         connect_timeout=CONNECT_TIMEOUT,
-        typed_extension_protocol_options={_H2: http2(XDS_KEEPALIVE)},
         load_assignment={
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(address)}} for address in addresses]}],
         },
+        **words,
     )
 
 

@@ -63,6 +63,7 @@ EDGE_TLS: Final = "edge-tls"
 XDS: Final = "xds"
 OTLP: Final = "otlp"
 ADMIN: Final = "admin"
+PAGES: Final = "pages"
 
 #: What a request may have of headers: bytes of names and values, and fields.
 HEADERS_BYTES_MAX: Final = 16 << 10

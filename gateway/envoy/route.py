@@ -29,6 +29,9 @@ RETRY_BACK_OFF: Final = {"base_interval": "0.02s", "max_interval": "0.2s"}
 HOST_ATTEMPTS: Final = 16
 #: A stream that says nothing for this long is taken for dead.
 STREAM_IDLE: Final = "3600s"
+#: What browsers come for beside methods: `/`, and files below these names. All else is unknown, as ever.
+PAGES: Final = r"/(assets/[^/]+|docs(/.*)?|favicon[.](ico|svg))"
+PAGES_TIMEOUT: Final = "10s"
 #: Reflection streams live for one look-up.
 REFLECTION_IDLE: Final = "60s"
 REFLECTION: Final = tuple(
@@ -81,6 +84,7 @@ def routes(policies: PolicySet, edge: Edge) -> Iterator[Any]:
     yield from (_json(rpc, binding, guard) for rpc, binding in _by_specificity(policies.rpcs))
     if edge.shows_itself:
         yield from (_reflection(method) for method in REFLECTION)
+        yield from _pages()
         yield _welcome()
     yield _nothing()
 
@@ -178,15 +182,22 @@ def _open() -> dict[str, Any]:
 def _retry(rpc: Rpc) -> dict[str, Any] | None:
     if rpc.policy.max_attempts is None:
         return None
-    elsewhere = {
-        "name": "envoy.retry_host_predicates.previous_hosts",
-        "typed_config": envoy("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
-    }
     return {
         "retry_on": RETRY_ON,
         "num_retries": rpc.policy.max_attempts - 1,
         # With the hedge policy of the route it ends no attempt: it is when the next one is sent beside it.
         "per_try_timeout": rpc.policy.hedging_delay,
+        **_elsewhere(),
+    }
+
+
+def _elsewhere() -> dict[str, Any]:
+    """How another attempt goes to another instance, and when."""
+    elsewhere = {
+        "name": "envoy.retry_host_predicates.previous_hosts",
+        "typed_config": envoy("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+    }
+    return {
         "retry_back_off": RETRY_BACK_OFF,
         "retry_host_predicate": [elsewhere],
         "host_selection_retry_max_attempts": HOST_ATTEMPTS,
@@ -202,6 +213,29 @@ def _reflection(method: str) -> Any:
         decorator={"operation": method, "propagate": False},
         typed_per_filter_config=_open() | {names.SIZE: size.unbuffered(), names.HEADERS: header_strip.without_grpc()},
     )
+
+
+def _pages() -> Iterator[Any]:
+    """Files for browsers. Who asks for `/` and does not want HTML, as curl, is welcomed in a line."""
+    html = {"name": "accept", "string_match": {"contains": "text/html"}}
+    verb = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    for name, match in (
+        ("console", {"path": "/", "headers": [verb, html]}),
+        ("pages", {"safe_regex": {"regex": PAGES}, "headers": [verb]}),
+    ):
+        yield envoy(
+            "config.route.v3.Route",
+            name=name,
+            match=match,
+            route={
+                "cluster": names.PAGES,
+                "cluster_not_found_response_code": "NOT_FOUND",
+                "timeout": PAGES_TIMEOUT,
+                "retry_policy": {"retry_on": "connect-failure,reset", "num_retries": 2} | _elsewhere(),
+            },
+            decorator={"operation": "pages", "propagate": False},
+            typed_per_filter_config=_open() | {names.TRANSCODER: transcoder.untouched()},
+        )
 
 
 def _welcome() -> Any:

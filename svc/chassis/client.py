@@ -8,6 +8,7 @@ becomes ABORTED, which the gateway does not repeat.
 
 import importlib.metadata
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -19,7 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.trace import SpanKind
 
-from svc.chassis import purity, telemetry, throttle
+from svc.chassis import metrics, purity, telemetry, throttle
 from svc.chassis.context import CallContext
 from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import (
@@ -152,6 +153,12 @@ class _Method:
     criticality: Criticality
     """How much its calls matter by themselves."""
 
+    def count(self, code: str, seconds: float) -> None:
+        """Count a call that has ended."""
+        name = self.path.removeprefix("/")
+        metrics.PEER_REQUESTS.labels(name, code).inc()
+        metrics.PEER_DURATION.labels(name).observe(seconds)
+
     @classmethod
     def of(cls, channel: grpc.Channel, descriptor: MethodDescriptor) -> "_Method":
         path = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
@@ -201,14 +208,17 @@ class Peer:
             "peer.service": self._owner,
         }
         with telemetry.span(f"{self._name}/{method}", SpanKind.CLIENT, attributes=attributes) as current:
-            wanted = self._methods[method]
+            wanted, began, code = self._methods[method], time.perf_counter(), "OK"
             try:
                 return self._attempt(wanted, request, call)
             except grpc.RpcError as error:
                 ended = cast(grpc.Call, error)  # every error of a call on a channel is that call as well
+                code = ended.code().name
                 if current.is_recording():
                     current.set_attribute("rpc.response.status_code", ended.code().name)
                 raise error_of(ended, self._owner) from error
+            finally:
+                wanted.count(code, time.perf_counter() - began)
 
     def _metadata(self, method: _Method, call: CallContext) -> list[tuple[str, str]]:
         authorization = "" if call.principal is None else f"Bearer {call.principal.token}"

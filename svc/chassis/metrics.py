@@ -34,6 +34,18 @@ RPC_SHED: Final = Counter(
     ["service", "criticality"],
 )
 
+PEER_REQUESTS: Final = Counter(
+    "weft_peer_requests_total",
+    "Calls to other services of the mesh that ended, retries and all, by status code.",
+    ["method", "code"],
+)
+PEER_DURATION: Final = Histogram(
+    "weft_peer_duration_seconds",
+    "Time of calls to other services of the mesh, as the caller saw it, retries and all.",
+    ["method"],
+    buckets=_CALL_SECONDS,
+)
+
 RPC_THREADS: Final = Gauge("weft_rpc_threads", "Threads that serve unary calls.")
 RPC_BUSY: Final = Counter("weft_rpc_busy_seconds_total", "Seconds that these threads have been busy, all together.")
 RPC_WAITING: Final = Gauge("weft_rpc_waiting", "Unary calls that wait for one of them.")

@@ -85,19 +85,24 @@ class Resources:
     @cached_property
     def agent(self) -> Agent:
         """The registry: registration, published and watched documents. Runs from now on."""
-        etcd, password = self.settings.etcd, self.settings.secrets.etcd_password()
         agent = Agent(
-            EtcdSettings(
-                endpoints=tuple(str(member) for member in etcd.etcd),
-                user=None if password is None else etcd.etcd_user,
-                password=password,
-            ),
+            self.etcd_settings,
             last_good=None if self.settings.xds.state is None else LastGood(self.settings.xds.state),
             on_registration=self._registered,
             on_renewal=lambda outcome: metrics.LEASE_RENEWALS.labels(outcome=outcome).inc(),
         )
         agent.start()
         return agent
+
+    @property
+    def etcd_settings(self) -> EtcdSettings:
+        """Where the registry is, and as whom it is asked."""
+        etcd, password = self.settings.etcd, self.settings.secrets.etcd_password()
+        return EtcdSettings(
+            endpoints=tuple(str(member) for member in etcd.etcd),
+            user=None if password is None else etcd.etcd_user,
+            password=password,
+        )
 
     def _registered(self, registered: bool) -> None:
         # Only where there is something to register: a worker that reads and publishes documents is not missing.

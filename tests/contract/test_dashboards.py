@@ -17,6 +17,7 @@ from gateway.envoy import calls
 from lb.registry import metrics as registry
 from lb.xds import metrics as control_plane
 from svc.chassis import metrics as chassis
+from svc.operations import figures
 from weft_protos import locations
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,7 @@ def panels() -> Iterator[tuple[str, str]]:
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel["targets"]:
                 yield f"{path.stem}: {panel['title']}", target["expr"]
+    yield from ((f"operations: {name}", expression) for name, expression in figures.QUESTIONS.items())
 
 
 def rules() -> Iterator[tuple[str, str]]:

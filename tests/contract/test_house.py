@@ -46,6 +46,16 @@ def test_a_file_fits_one_purpose_and_a_function_one_screen() -> None:
     assert [] == long
 
 
+def test_a_file_of_the_page_fits_one_purpose_and_says_it() -> None:
+    # How long a function may be is biome's to say: `make check`.
+    page = [path for path in tracked(".ts", ".tsx", ".css") if path.relative_to(ROOT).parts[0] == "console"]
+
+    assert [] == [path.relative_to(ROOT) for path in page if path.read_text().count("\n") > 500]
+    assert [] == [path.relative_to(ROOT) for path in page if path.stem in NAMELESS]
+    silent = [path for path in page if path.suffix != ".css" and not path.read_text().startswith("/** ")]
+    assert [] == [path.relative_to(ROOT) for path in silent if path.relative_to(ROOT).parts[1] == "src"]
+
+
 def test_every_module_says_what_it_is() -> None:
     silent = [path.relative_to(ROOT) for path in sources() if ast.get_docstring(ast.parse(path.read_text())) is None]
 
@@ -60,7 +70,7 @@ def test_nothing_is_left_for_later_or_tied_to_one_machine() -> None:
     pattern = re.compile(r"\b(TODO|FIXME|XXX)\b|NotImplementedError|/(home|root|work)/")
     found = [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in tracked(".py", ".proto", ".md", ".sh", ".lua", ".toml", ".yml", ".yaml")
+        for path in tracked(".py", ".proto", ".md", ".sh", ".lua", ".toml", ".yml", ".yaml", ".ts", ".tsx", ".css")
         if path != Path(__file__)
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if pattern.search(line) and "third_party" not in path.parts

@@ -71,6 +71,8 @@ class Instance:
     metrics_port: int
     environ: Mapping[str, str] = field(default_factory=dict)
     """What it has in its environment beside what all have."""
+    ports: tuple[int, ...] = ()
+    """What it listens on beside its own and that of its metrics."""
     checkout: Path | None = None
     """The clone whose code it runs; None: this one."""
 
@@ -105,7 +107,7 @@ def server(
         if instance.checkout is None
         else _of(instance.checkout, arguments, environ),
         probe=GrpcHealth(address),
-        ports=(instance.port, instance.metrics_port),
+        ports=(instance.port, instance.metrics_port, *instance.ports),
         after=after,
         watched=True,
         heavy=True,
@@ -127,7 +129,7 @@ def task(name: str, arguments: Sequence[str], surroundings: Surroundings, *, aft
     return Task(name=name, run=command(arguments, environ), after=after, heavy=True)
 
 
-def sink(name: str, arguments: Sequence[str], *, store: Path, listen: Mapping[str, int], log_level: str) -> Server:
+def sink(name: str, module: str, *, store: Path, listen: Mapping[str, int], environ: Mapping[str, str]) -> Server:
     """A monitor of ours: `listen` maps the variable to the port; `WEFT_LISTEN_HTTP` serves `/healthz`."""
 
     async def prepare() -> None:
@@ -135,17 +137,17 @@ def sink(name: str, arguments: Sequence[str], *, store: Path, listen: Mapping[st
 
     environ = {
         **child_environ(),
+        **environ,
         **{variable: f"{HOST}:{port}" for variable, port in listen.items()},
         "WEFT_INSTANCE": name,
         "WEFT_STORE": str(store),
-        "WEFT_LOG_LEVEL": log_level,
     }
     http_port = listen["WEFT_LISTEN_HTTP"]
     return Server(
         name=name,
         kind=Kind.MONITOR,
         service=name,
-        command=command(arguments, environ),
+        command=command((module,), environ),
         probe=Http(http_port, "/healthz"),
         ports=(http_port, *(port for variable, port in listen.items() if variable != "WEFT_LISTEN_HTTP")),
         prepare=prepare,

@@ -16,6 +16,7 @@ from weft.catalog.v1 import catalog_pb2
 from weft.catalog.v1 import events_pb2 as catalog_events_pb2
 from weft.identity.v1 import events_pb2 as identity_events_pb2
 from weft.identity.v1 import identity_pb2
+from weft.operations.v1 import alerts_pb2, contracts_pb2, mails_pb2, mesh_pb2, queues_pb2, traces_pb2
 from weft.options.v1 import policy_pb2
 from weft.options.v1.policy_pb2 import Consistency, EventPolicy, MethodPolicy
 from weft.orders.v1 import events_pb2 as orders_events_pb2
@@ -32,6 +33,12 @@ FILES: Final[tuple[FileDescriptor, ...]] = (
     orders_events_pb2.DESCRIPTOR,
     analytics_pb2.DESCRIPTOR,
     analytics_events_pb2.DESCRIPTOR,
+    mesh_pb2.DESCRIPTOR,
+    alerts_pb2.DESCRIPTOR,
+    queues_pb2.DESCRIPTOR,
+    traces_pb2.DESCRIPTOR,
+    contracts_pb2.DESCRIPTOR,
+    mails_pb2.DESCRIPTOR,
 )
 
 #: The most bytes of a request whose contract says no less, and the most that a contract may say. 500 items of an order

@@ -168,7 +168,7 @@ def test_logs_of_a_service_are_those_of_its_instances(data: Path, capsys: pytest
 def test_the_status_object_has_the_promised_shape() -> None:
     found = json.loads(STATUS.to_json())
 
-    assert {"gateway", "urls", "processes", "supervisor", "sizes"} == set(found)
+    assert {"gateway", "urls", "processes", "supervisor", "sizes", "rolling"} == set(found)
     promised = ["name", "kind", "service", "pid", "address", "state", "restarts", "since", "role"]
     assert [*promised, "quarantined", "reason", "log"] == list(found["processes"][0])
 

@@ -238,10 +238,10 @@ def test_prometheus_reads_targets_and_rules_from_its_own_directory(tmp_path: Pat
 def test_a_sink_answers_on_its_http_port_first(tmp_path: Path) -> None:
     server = python.sink(
         "mail",
-        ("deploy.observability.mail",),
+        "deploy.observability.mail",
         store=tmp_path / "mail.sqlite",
         listen={"WEFT_LISTEN_SMTP": 25, "WEFT_LISTEN_HTTP": 80},
-        log_level="info",
+        environ={"WEFT_LOG_LEVEL": "info"},
     )
 
     assert (80, 25) == server.ports

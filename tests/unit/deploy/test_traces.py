@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from deploy.observability.config import Address, ConfigError, Settings
 from deploy.observability.markup import element
-from deploy.observability.span_store import Retention, SpanReader, SpanWriter
+from deploy.observability.span_store import Retention, Search, SpanReader, SpanWriter
 from deploy.observability.span_tree import StoredSpan, arrivals, tree
 from deploy.observability.traces import TraceSink, Writer
 
@@ -122,6 +122,47 @@ def test_lists_narrow_by_service_error_and_number(sink: TraceSink) -> None:
     assert [{"service": "catalog", "traces": 3}, {"service": "orders", "traces": 2}] == services
 
 
+def test_lists_narrow_by_name_duration_and_time_and_go_on_where_they_ended(sink: TraceSink) -> None:
+    for number in range(5):
+        spans = span_of(
+            1, trace=f"{number + 1:032x}", at_ms=number * 1000, name="PlaceOrder" if number % 2 else "GetOrder"
+        )
+        spans.end_time_unix_nano += number * 100_000_000
+        send(sink, export_of(spans))
+    listed(sink, spans=5)
+
+    def ids(query: str) -> list[int]:
+        return [int(trace["trace_id"], 16) for trace in json.loads(get(sink, f"/api/traces?{query}")[1])["traces"]]
+
+    assert [4, 2] == ids("name=placeorder")
+    assert [5, 4] == ids("min_ms=250")
+    assert [3, 2] == ids(f"since={START + SECOND}&until={START + 3 * SECOND}")
+    first = json.loads(get(sink, "/api/traces?limit=2")[1])
+    assert [3, 2] == ids(f"limit=2&before={first['next']}")
+    assert "" == json.loads(get(sink, "/api/traces?limit=10")[1])["next"]
+    assert [] == ids("name='%20OR%201=1%20--")
+    for wrong in ("before=x", "before=99999999999999999999-a", "since=-1", "min_ms=soon"):
+        assert 400 == get(sink, f"/api/traces?{wrong}")[0]
+
+
+def test_logs_of_a_trace_are_there_where_somebody_has_said_where_logs_lie(sink: TraceSink, tmp_path: Path) -> None:
+    assert 404 == get(sink, f"/api/traces/{TRACE}/logs")[0]
+    (tmp_path / "orders-1.log").write_text(json.dumps({"event": "late", "trace_id": TRACE}) + "\n")
+    settings = Settings(LOOPBACK, LOOPBACK, tmp_path / "b.sqlite", "info", logs=tmp_path)
+    told = TraceSink(settings)
+    told.start()
+    try:
+        status, body = get(told, f"/api/traces/{TRACE}/logs?limit=5")
+    finally:
+        told.stop()
+
+    assert (200, ["late"], False) == (
+        status,
+        [each["message"] for each in json.loads(body)["entries"]],
+        json.loads(body)["truncated"],
+    )
+
+
 def test_a_span_exported_twice_counts_once(sink: TraceSink) -> None:
     send(sink, export_of(span_of(1)), export_of(span_of(1)), export_of(span_of(2, 1)))
 
@@ -211,7 +252,7 @@ def test_old_traces_go(tmp_path: Path) -> None:
     assert 3 == store.prune(Retention(age_s=0))
 
     reader = SpanReader(tmp_path / "spans.sqlite")
-    assert ([], []) == (reader.latest(service="", errors=False, limit=9), reader.services())
+    assert ([], []) == (reader.latest(Search(), limit=9), reader.services())
     store.close()
 
 
@@ -220,7 +261,7 @@ def test_a_store_that_grows_too_large_shrinks_from_its_oldest_end(tmp_path: Path
 
     assert 0 < store.prune(Retention(size_bytes=700_000)) < 600
 
-    newest = SpanReader(tmp_path / "spans.sqlite").latest(service="", errors=False, limit=1)
+    newest = SpanReader(tmp_path / "spans.sqlite").latest(Search(), limit=1)
     assert 600 == int(newest[0]["trace_id"], 16)
     store.close()
 
@@ -260,7 +301,7 @@ def test_absurd_times_are_kept_and_shown(tmp_path: Path) -> None:
     store.add(arrivals(export_of(late, backwards)))
     store.close()
 
-    assert 2 == SpanReader(tmp_path / "spans.sqlite").latest(service="", errors=False, limit=1)[0]["spans"]
+    assert 2 == SpanReader(tmp_path / "spans.sqlite").latest(Search(), limit=1)[0]["spans"]
     assert 0 <= tree(TRACE, rows(late, backwards))["duration_ms"]
 
 

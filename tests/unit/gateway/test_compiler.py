@@ -44,7 +44,7 @@ def test_a_bundle_holds_every_resource_under_its_hash(bundle: Bundle, tmp_path: 
         "weft.strict_json",
         "orders~streams",
     } == {entry["name"] for entry in entries if entry["audience"] == "envoy"}
-    services = ["analytics", "catalog", "identity", "orders"]
+    services = ["analytics", "catalog", "identity", "operations", "orders"]
     assert services == [entry["name"] for entry in entries if entry["audience"] == "all"]
     assert sorted([*services, *(f"grpc/{service}" for service in services)]) == sorted(
         entry["name"] for entry in entries if entry["audience"] == "grpc"

@@ -22,11 +22,11 @@ from gateway import __main__ as program
 from gateway import compiler, contract, policy
 from gateway.contract import Method
 from gateway.docs import calls, refusals, site
-from gateway.docs.samples import Samples
 from gateway.envoy import names
 from gateway.envoy.filters import strict_json
 from gateway.policy import PolicySet
 from weft_protos import pattern
+from weft_protos.sample_requests import Samples
 
 from .conftest import ROOT, TESTDATA
 from .script_run import EnvoySays, run_script

@@ -39,7 +39,7 @@ def _pretty(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
-def _select(table: dict[str, Any], verb: str, path: str) -> str:
+def _select(table: dict[str, Any], verb: str, path: str, accept: str = "*/*") -> str:
     """The first route that takes a request, as Envoy chooses it."""
     for entry in table["routes"]:
         match = entry["match"]
@@ -48,9 +48,16 @@ def _select(table: dict[str, Any], verb: str, path: str) -> str:
             or ("prefix" in match and path.startswith(match["prefix"]))
             or ("safe_regex" in match and re.fullmatch(match["safe_regex"]["regex"], path))
         )
-        if fits and all(header.get("string_match", {}).get("exact") == verb for header in match.get("headers", [])):
+        if fits and all(_fits(header, {":method": verb, "accept": accept}) for header in match.get("headers", [])):
             return str(entry["name"])
     return ""
+
+
+def _fits(header: dict[str, Any], sent: dict[str, str]) -> bool:
+    said, value = header.get("string_match", {}), sent.get(header["name"], "")
+    if "safe_regex" in said:
+        return re.fullmatch(said["safe_regex"]["regex"], value) is not None
+    return said.get("exact") == value or ("contains" in said and said["contains"] in value)
 
 
 def test_routes_are_as_agreed(shop: PolicySet, golden: Golden) -> None:
@@ -93,7 +100,7 @@ def test_a_per_route_config_names_a_filter_of_the_chain(table: dict[str, Any]) -
 
 def test_every_route_needs_a_token_unless_it_is_public(table: dict[str, Any], policies: PolicySet) -> None:
     public = {rpc.name for rpc in policies.rpcs if rpc.policy.public} | set(route.REFLECTION)
-    public |= {"welcome", "nothing", "too-many-headers", "two-hosts"}
+    public |= {"console", "pages", "welcome", "nothing", "too-many-headers", "two-hosts"}
     exempted = {
         entry["name"].split(" ")[0]
         for entry in table["routes"]
@@ -109,7 +116,7 @@ def test_in_production_only_methods_are_served_and_only_over_tls(bundle: Bundle,
     production = Edge.of(Profile.PRODUCTION)
     found = to_dict(route.build(policies, production))["virtual_hosts"][0]["routes"]
     local = to_dict(route.build(policies, Edge()))["virtual_hosts"][0]["routes"]
-    shown = {*route.REFLECTION, "welcome"}
+    shown = {*route.REFLECTION, "console", "pages", "welcome"}
 
     assert [entry for entry in local if entry["name"] not in shown] == found
     assert ["edge-tls"] == [message.name for message in listener.build(policies, production)]
@@ -120,11 +127,11 @@ def test_in_production_only_methods_are_served_and_only_over_tls(bundle: Bundle,
 def test_only_a_method_leads_to_a_service(table: dict[str, Any], policies: PolicySet) -> None:
     clusters = {entry["name"]: entry["route"]["cluster"] for entry in table["routes"] if "route" in entry}
     leading = {name: cluster for name, cluster in clusters.items() if cluster != names.NOWHERE}
-    reflection = dict.fromkeys(route.REFLECTION, names.XDS)
+    beside = dict.fromkeys(route.REFLECTION, names.XDS) | dict.fromkeys(("console", "pages"), names.PAGES)
 
     calls = {rpc.name: rpc.owner for rpc in policies.rpcs if not rpc.method.streaming}
     streams = {rpc.name: f"{rpc.owner}~streams" for rpc in policies.rpcs if rpc.method.streaming}
-    assert calls | streams | reflection == leading
+    assert calls | streams | beside == leading
 
 
 def test_nobody_defines_the_cluster_of_a_dead_end(bundle: Bundle, settings: bootstrap.Settings) -> None:
@@ -164,6 +171,12 @@ def test_cors_holds_on_every_route_that_a_page_may_ask_for(table: dict[str, Any]
         ("PATCH", "/v1/products/A1", "UpdateProduct"),
         ("POST", "/v1/sessions:refresh", "RefreshSession"),
         ("GET", "/", "welcome"),
+        ("GET", "/assets/index-4f2a.js", "pages"),
+        ("HEAD", "/docs/runbooks/ServiceDown.html", "pages"),
+        ("GET", "/docs", "pages"),
+        ("GET", "/assets/a/b.js", "nothing"),
+        ("GET", "/docsify", "nothing"),
+        ("POST", "/assets/index-4f2a.js", "nothing"),
         ("GET", "/v1/orders/1/2", "nothing"),
         ("DELETE", "/v1/orders/1", "nothing"),
         ("GET", "/weft.orders.v1.OrderService/PlaceOrder", "nothing"),
@@ -172,6 +185,12 @@ def test_cors_holds_on_every_route_that_a_page_may_ask_for(table: dict[str, Any]
 )
 def test_a_request_meets_the_route_of_its_method(table: dict[str, Any], verb: str, path: str, expected: str) -> None:
     assert expected == _select(table, verb, path).split(" ")[0].split("/")[-1]
+
+
+def test_a_browser_gets_the_console_and_others_a_line(table: dict[str, Any]) -> None:
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+    assert ("console", "welcome") == (_select(table, "GET", "/", browser), _select(table, "GET", "/"))
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,12 @@ def filled(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Message:
     """A message whose every string says where it stands, marked ones with the canary."""
     message: Any = message_factory.GetMessageClass(descriptor)()
     for field in descriptor.fields:
+        entry = field.message_type
+        if entry is not None and entry.GetOptions().map_entry:
+            value = entry.fields_by_name["value"]
+            assert value.message_type is None, "a map of messages needs a case of its own here"
+            getattr(message, field.name)[f"{field.full_name} key"] = f"{field.full_name} value"
+            continue
         marked = redaction.sensitivity(field) in (policy_pb2.SENSITIVITY_SECRET, policy_pb2.SENSITIVITY_PERSONAL)
         value: Any
         if field.type == FieldDescriptor.TYPE_STRING:

@@ -87,6 +87,12 @@ class SelfSuspension(FailedPrecondition):
     """FAILED_PRECONDITION SELF_SUSPENSION: the user is the caller."""
 
 
+class SupervisorRefused(FailedPrecondition):
+    """FAILED_PRECONDITION SUPERVISOR_REFUSED: the supervisor does not do it now; the message says why; the
+        supervisor does not do it now, or not with this number; the message says why.
+    """
+
+
 class TooManyKeys(FailedPrecondition):
     """FAILED_PRECONDITION TOO_MANY_KEYS: there are as many keys as verifiers take; wait until the oldest is
         retired.
@@ -145,8 +151,24 @@ class UserIdReserved(InvalidArgument):
     """INVALID_ARGUMENT USER_ID_RESERVED: the id is kept for the platform."""
 
 
+class DeadLetterNotFound(NotFound):
+    """NOT_FOUND DEAD_LETTER_NOT_FOUND: it does not lie there, or no longer."""
+
+
+class MailNotFound(NotFound):
+    """NOT_FOUND MAIL_NOT_FOUND: there is no such mail, or its text is kept no longer."""
+
+
+class MethodNotFound(NotFound):
+    """NOT_FOUND METHOD_NOT_FOUND: no contract has this method."""
+
+
 class OrderNotFound(NotFound):
     """NOT_FOUND ORDER_NOT_FOUND: there is no such order, or it is another's."""
+
+
+class ProcessNotFound(NotFound):
+    """NOT_FOUND PROCESS_NOT_FOUND: no process has this name."""
 
 
 class ProductNotFound(NotFound):
@@ -155,8 +177,16 @@ class ProductNotFound(NotFound):
     """
 
 
+class QueueNotFound(NotFound):
+    """NOT_FOUND QUEUE_NOT_FOUND: there is no such queue."""
+
+
 class ReportNotFound(NotFound):
     """NOT_FOUND REPORT_NOT_FOUND: there is no such report, or it is another's."""
+
+
+class ServiceNotFound(NotFound):
+    """NOT_FOUND SERVICE_NOT_FOUND: no service has this name."""
 
 
 class SessionNotFound(NotFound):
@@ -171,6 +201,10 @@ class StockNotFound(NotFound):
     """NOT_FOUND STOCK_NOT_FOUND: the product has no stock on record; a product has no stock on record;
         ResourceInfo names the first.
     """
+
+
+class TraceNotFound(NotFound):
+    """NOT_FOUND TRACE_NOT_FOUND: no span of it was kept."""
 
 
 class UserNotFound(NotFound):
@@ -273,6 +307,12 @@ class ServiceUnreachable(Unavailable):
     """UNAVAILABLE SERVICE_UNREACHABLE."""
 
 
+class SourceUnavailable(Unavailable):
+    """UNAVAILABLE SOURCE_UNAVAILABLE: whoever tells of alerts does not answer; the mailbox does not answer;
+        whoever tells of queues does not answer; no supervisor answers; the trace store does not answer.
+    """
+
+
 #: By code and reason.
 BY_REASON: Final[Mapping[tuple[str, str], type[WeftError]]] = {
     ("ABORTED", "CONTENTION"): Contention,
@@ -291,6 +331,7 @@ BY_REASON: Final[Mapping[tuple[str, str], type[WeftError]]] = {
     ("FAILED_PRECONDITION", "REPORT_FINISHED"): ReportFinished,
     ("FAILED_PRECONDITION", "REQUEST_ID_REUSED"): RequestIdReused,
     ("FAILED_PRECONDITION", "SELF_SUSPENSION"): SelfSuspension,
+    ("FAILED_PRECONDITION", "SUPERVISOR_REFUSED"): SupervisorRefused,
     ("FAILED_PRECONDITION", "TOO_MANY_KEYS"): TooManyKeys,
     ("FAILED_PRECONDITION", "TOO_MANY_REPORTS"): TooManyReports,
     ("FAILED_PRECONDITION", "TOTAL_TOO_LARGE"): TotalTooLarge,
@@ -305,12 +346,19 @@ BY_REASON: Final[Mapping[tuple[str, str], type[WeftError]]] = {
     ("INVALID_ARGUMENT", "SCOPE_NOT_HELD"): ScopeNotHeld,
     ("INVALID_ARGUMENT", "SCOPE_UNKNOWN"): ScopeUnknown,
     ("INVALID_ARGUMENT", "USER_ID_RESERVED"): UserIdReserved,
+    ("NOT_FOUND", "DEAD_LETTER_NOT_FOUND"): DeadLetterNotFound,
+    ("NOT_FOUND", "MAIL_NOT_FOUND"): MailNotFound,
+    ("NOT_FOUND", "METHOD_NOT_FOUND"): MethodNotFound,
     ("NOT_FOUND", "ORDER_NOT_FOUND"): OrderNotFound,
+    ("NOT_FOUND", "PROCESS_NOT_FOUND"): ProcessNotFound,
     ("NOT_FOUND", "PRODUCT_NOT_FOUND"): ProductNotFound,
+    ("NOT_FOUND", "QUEUE_NOT_FOUND"): QueueNotFound,
     ("NOT_FOUND", "REPORT_NOT_FOUND"): ReportNotFound,
+    ("NOT_FOUND", "SERVICE_NOT_FOUND"): ServiceNotFound,
     ("NOT_FOUND", "SESSION_NOT_FOUND"): SessionNotFound,
     ("NOT_FOUND", "SIGNING_KEY_NOT_FOUND"): SigningKeyNotFound,
     ("NOT_FOUND", "STOCK_NOT_FOUND"): StockNotFound,
+    ("NOT_FOUND", "TRACE_NOT_FOUND"): TraceNotFound,
     ("NOT_FOUND", "USER_NOT_FOUND"): UserNotFound,
     ("PERMISSION_DENIED", "DELEGATION_CHAIN"): DelegationChain,
     ("PERMISSION_DENIED", "SCOPE_INSUFFICIENT"): ScopeInsufficient,
@@ -336,4 +384,5 @@ BY_REASON: Final[Mapping[tuple[str, str], type[WeftError]]] = {
     ("UNAVAILABLE", "KEYS_NOT_LOADED"): KeysNotLoaded,
     ("UNAVAILABLE", "NO_SIGNING_KEY"): NoSigningKey,
     ("UNAVAILABLE", "SERVICE_UNREACHABLE"): ServiceUnreachable,
+    ("UNAVAILABLE", "SOURCE_UNAVAILABLE"): SourceUnavailable,
 }

@@ -5,7 +5,8 @@ rules are too intricate there is none.
 """
 
 import re
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import protovalidate
 from google.protobuf.descriptor import FieldDescriptor
@@ -13,10 +14,32 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from gateway.contract import Method
 from weft_protos import samples
 
 _VARIABLE: Final = re.compile(r"\{([^}=]+)(?:=([^}]*))?\}")
+
+
+class Binding(Protocol):
+    """One way to call a method in JSON."""
+
+    @property
+    def template(self) -> str:
+        """The template of its path (google.api.http)."""
+        ...
+
+
+class Method(Protocol):
+    """What has to be known of a method."""
+
+    @property
+    def request(self) -> str:
+        """Full name of its request message."""
+        ...
+
+    @property
+    def bindings(self) -> Sequence[Binding]:
+        """How it is called in JSON."""
+        ...
 
 
 class Samples:
