@@ -16,17 +16,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any, Final, Literal, TypeVar, cast
 
 import grpc
 
 from bench import gateway_hop, load, ours, report
 from bench.load import WARM_UP, Target
-from bench.measure import cpu_s, in_turns, summary
+from bench.measure import in_turns, own_cpu_s, paired, summary
 from bench.report import BenchError, Claim
 from bench.stand import HOST, Caller, Stand, cores, free_port, until
 from deploy.supervisor.servers.memcached import BINARY
+from lb.xds import collector
 from svc.catalog import rpc
 from svc.catalog.model import Price, Product
 from svc.catalog.rpc import CatalogHandler
@@ -57,8 +57,8 @@ T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--requests", type=report.whole, default=4000, help="requests in each round (default 4000)")
-    parser.add_argument("--rounds", type=report.whole, default=5, help="rounds of each side (default 5)")
+    parser.add_argument("--requests", type=report.whole, default=1500, help="requests in each round (default 1500)")
+    parser.add_argument("--rounds", type=report.whole, default=15, help="rounds of each side (default 15)")
 
 
 class Row:
@@ -113,6 +113,7 @@ def serve() -> None:
     server = Server(((CATALOG, counting),), verifier=verifier, limits=Limits(threads=THREADS, streams=0))
     print(server.bind(Address(HOST, 0)), flush=True)
     server.start()
+    collector.calm()
     for _ in sys.stdin:
         print(json.dumps([counting.calls, row.reads]), flush=True)
     server.stop(0)
@@ -145,7 +146,7 @@ class Side:
         return calls, reads
 
     def cpu_s(self) -> float:
-        return sum(map(cpu_s, (self.target.pid, self.service.pid, *self.others)))
+        return sum(map(own_cpu_s, (self.target.pid, self.service.pid, *self.others)))
 
 
 @dataclass
@@ -219,7 +220,7 @@ def measure(options: argparse.Namespace) -> list[Claim]:
         Claim(
             "get_product_hit",
             "all CPU of GetProduct answered from the cache, against an echo behind the same interceptors and gateway",
-            report.ratio(median(found["hit"]), median(found["echo"])),
+            round(paired(found["hit"], found["echo"]), 3),
             floor=FLOOR,
             goal=GOAL,
             sides={"unit": "CPU us per request", "ours": summary(found["hit"]), "theirs": summary(found["echo"])},
