@@ -126,7 +126,7 @@ def measure(options: argparse.Namespace) -> list[Claim]:
             turns = {name: (lambda side=side: side.cost(caller, options.calls)) for name, side in sides.items()}
             found = in_turns(turns, options.rounds)
             ordering.even(url, sum(side.placed for side in sides.values()))
-    sides = {"unit": "us", **{name: summary(found[name]) for name in SIDES}}
+    measured = {"unit": "us", **{name: summary(found[name]) for name in SIDES}}
     ours, by_hand, bare = (found[name] for name in SIDES)
     return [
         Claim(
@@ -135,13 +135,13 @@ def measure(options: argparse.Namespace) -> list[Claim]:
             round(paired(ours, by_hand), 3),
             floor=FLOOR,
             goal=GOAL,
-            sides=sides,
+            sides=measured,
         ),
         Claim(
             "place_order_bare",
             "the same against a handler that takes no locks and sets no time limits",
             round(paired(ours, bare), 3),
-            sides=sides,
+            sides=measured,
         ),
     ]
 

@@ -466,7 +466,7 @@ def _roll_back(connection: Transaction, job: Job) -> None:
         if driver.closed:
             connection.invalidate()
         elif driver.info.transaction_status != TransactionStatus.IDLE:
-            # Through a cursor, which sees the ROLLBACK and forgets the prepared statements: one may have been the cause.
+            # Through a cursor: it sees the ROLLBACK and forgets the prepared statements, one of which may be the cause.
             driver.until = time.monotonic() + _ROLLBACK_S
             driver.execute(job.closing("ROLLBACK"), prepare=False)
         elif job.plan.advisory:
