@@ -57,6 +57,15 @@ def cpu_s(root: int) -> float:
     return tree_ticks(processes, root) / os.sysconf("SC_CLK_TCK")
 
 
+def own_cpu_s(pid: int) -> float:
+    """CPU seconds of one living process without its children, by its own clock: nanoseconds, where /proc has 10 ms.
+
+    Raises OSError where it is gone.
+    """
+    # The clock that clock_getcpuclockid(3) names: the complement of the pid above, CPUCLOCK_SCHED in the lowest bits.
+    return time.clock_gettime((~pid << 3) | 2)
+
+
 def calibration_ms() -> float:
     """CPU milliseconds of a fixed loop of pure Python: figures of two runs compare as their calibrations do."""
     began = time.process_time()
@@ -75,6 +84,14 @@ def in_turns(sides: Mapping[Side, Callable[[], T]], rounds: int) -> dict[Side, l
         for name in names[first:] + names[:first]:
             found[name].append(sides[name]())
     return found
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Ours as a multiple of theirs: the median of the rounds' own ratios, each of two figures from one moment.
+
+    A machine that others use changes its speed by half within a minute; within a round both sides meet that alike.
+    """
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def summary(samples: Sequence[float]) -> dict[str, float | list[float]]:

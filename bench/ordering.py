@@ -66,8 +66,12 @@ def ours(url: str) -> Handler:
 class ByHand:
     """Statement by statement. `retries` counts runs beyond the first."""
 
-    def __init__(self, url: str, *, attempts: int = ATTEMPTS_MAX, waits: bool = True) -> None:
-        """`waits`: with full jitter before it tries again; else it tries at once."""
+    def __init__(self, url: str, *, attempts: int = ATTEMPTS_MAX, waits: bool = True, guarded: bool = False) -> None:
+        """`waits`: with full jitter before it tries again; else it tries at once.
+
+        `guarded`: it takes the locks that the service takes, and the server ends its statements by the call's deadline.
+        """
+        self._guarded = guarded
         self._target = parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._attempts = attempts
         self._waits = waits
@@ -85,7 +89,8 @@ class ByHand:
         connection = self._connection()
         for attempt in range(1, self._attempts + 1):
             try:
-                with connection.transaction():
+                with self._locks(connection, order, request_id, call), connection.transaction():
+                    self._limit(connection, call)
                     return self._write(connection, order, answer, event, uuid.UUID(request_id), call)
             except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
                 delay = backoff(attempt, self._random) if self._waits else 0.0
@@ -94,6 +99,28 @@ class ByHand:
                 self.retries += 1
                 threading.Event().wait(delay)
         raise AssertionError
+
+    @contextmanager
+    def _locks(
+        self, connection: "psycopg.Connection[Any]", order: Order, request_id: str, call: CallContext
+    ) -> Iterator[None]:
+        """The call's own lock, and one for each product, in one order for all."""
+        if not self._guarded:
+            yield
+            return
+        keys = sorted(f"stock {item.product_id}" for item in order.items)
+        try:
+            for key in (f"once {call.caller.subject} {call.method} {request_id}", *keys):
+                connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (key,))
+            yield
+        finally:
+            connection.execute("SELECT pg_advisory_unlock_all()")
+
+    def _limit(self, tx: "psycopg.Connection[Any]", call: CallContext) -> None:
+        if self._guarded:
+            left_ms = str(int(call.deadline.remaining() * 1000))
+            for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+                tx.execute("SELECT set_config(%s, %s, true)", (name, left_ms))
 
     def _connection(self) -> "psycopg.Connection[Any]":
         if not hasattr(self._local, "connection"):

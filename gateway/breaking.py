@@ -289,6 +289,14 @@ def ordering_is_kept(before: Event, after: Event) -> Iterator[Violation]:
         yield Violation(after.said_at(EventPolicy.ORDERING_KEY_FIELD_NUMBER), message, f"keep {was!r}, or add an event")
 
 
+def position_is_kept(before: Event, after: Event) -> Iterator[Violation]:
+    """What took effect in order still does, by the same count."""
+    was, now = before.policy.position, after.policy.position
+    if was and now != was:
+        message = f"{after.full_name} has its position in {now!r}, before in {was!r}: one event may overtake another"
+        yield Violation(after.said_at(EventPolicy.POSITION_FIELD_NUMBER), message, f"keep {was!r}, or add an event")
+
+
 def queues_are_kept(before: Event, after: Event) -> Iterator[Violation]:
     """A worker that was sent an event is sent it."""
     for queue in before.policy.queues:
@@ -352,6 +360,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc, Rpc], Iterator[Violation]], ...]] = (
 EVENT_RULES: Final[tuple[Callable[[Event, Event], Iterator[Violation]], ...]] = (
     routing_is_kept,
     ordering_is_kept,
+    position_is_kept,
     queues_are_kept,
 )
 EDGE_RULES: Final[tuple[Callable[[EdgeRules, EdgeRules], Iterator[Violation]], ...]] = (

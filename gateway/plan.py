@@ -26,6 +26,7 @@ _WORDS: Final[Mapping[Sign, str]] = {"+": "added", "-": "removed", "~": "changed
 _EVENT_FIELDS: Final[Mapping[str, int]] = {
     "routing_key": EventPolicy.ROUTING_KEY_FIELD_NUMBER,
     "ordering_key": EventPolicy.ORDERING_KEY_FIELD_NUMBER,
+    "position": EventPolicy.POSITION_FIELD_NUMBER,
     "queues": EventPolicy.QUEUES_FIELD_NUMBER,
     "retry_after": EventPolicy.RETRY_AFTER_FIELD_NUMBER,
     "retention": EventPolicy.RETENTION_FIELD_NUMBER,
@@ -218,6 +219,7 @@ def _event_facets(event: Event) -> Facets:
     return {
         "routing_key": (policy.routing_key,),
         "ordering_key": (policy.ordering_key,),
+        "position": (policy.position,) if policy.position else (),
         "queues": tuple(sorted(policy.queues)),
         # In one value: the order counts. It says of `max_deliveries` what that comes to.
         "retry_after": (", ".join(f"{pause:g} s" for pause in retry_pauses(policy)),),

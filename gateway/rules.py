@@ -13,7 +13,7 @@ from typing import Final
 from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto, MethodOptions
 from google.rpc import code_pb2
 
-from gateway import caching, sensitivity
+from gateway import caching, ordering, sensitivity
 from gateway.contract import EVENT, HTTP, Binding, Event
 from gateway.errors import Violation
 from gateway.policy import EdgeRules, PolicySet, RateLimit, Rpc
@@ -83,6 +83,7 @@ def check(policies: PolicySet) -> tuple[Violation, ...]:
     found += routing_keys_are_unique(policies.events)
     found += sensitivity.check(policies)
     found += caching.check(policies)
+    found += ordering.check(policies)
     found += edge_is_said_once(policies.edges)
     found += [violation for edge in policies.edges for violation in origins_are_origins(edge)]
     found += [violation for edge in policies.edges for violation in address_limit_makes_sense(edge, policies.rpcs)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, cast
 
@@ -26,6 +26,8 @@ EXCHANGE: Final = "weft.events"
 #: Deliveries of this message that ended in a retry before this one. Ours alone: `x-death` is never read, since
 #: whoever may publish could write it.
 ATTEMPT_HEADER: Final = "x-weft-attempt"
+#: Milliseconds that it has waited, because it came before one that it has to follow.
+WAITED_HEADER: Final = "x-weft-waited"
 REASON_HEADER: Final = "x-weft-reason"
 #: When it was put among the dead letters: seconds of Unix time.
 PARKED_HEADER: Final = "x-weft-parked"
@@ -33,13 +35,21 @@ TRACEPARENT_HEADER: Final = "traceparent"
 CONTENT_TYPE: Final = "application/x-protobuf"
 
 # Only to keep a forged number inside what AMQP can carry.
-_ATTEMPT_MAX: Final = 1_000_000
+_COUNT_MAX: Final = 1_000_000
 
 #: Larger than any event we write by far; a larger one is not ours.
 BODY_BYTES_MAX: Final = 256 * 1024
 
+#: How long an event waits for those before it, then it goes on without them. Longer than a worker in an outage holds on
+#: to what it has (`runner.HOLD_S`); by then they have taken effect, or nobody knows of them any more.
+WAIT_MAX_S: Final = 900.0
+
 _PAYLOADS: Final[Mapping[str, type[Message]]] = {
     descriptor.full_name: message_factory.GetMessageClass(descriptor) for descriptor in policy.EVENTS
+}
+#: By event type, the field that counts the events of one key.
+_POSITIONS: Final[Mapping[str, str]] = {
+    descriptor.full_name: found.position for descriptor in policy.EVENTS if (found := policy.event_policy(descriptor))
 }
 _ANY_PREFIX: Final = "type.googleapis.com/"
 
@@ -61,9 +71,17 @@ class Delivery:
     @property
     def attempt(self) -> int:
         """Which delivery through the retry ladder this is, from 1."""
-        value = self.headers.get(ATTEMPT_HEADER)
-        earlier = value if isinstance(value, int) and not isinstance(value, bool) else 0
-        return min(max(earlier, 0), _ATTEMPT_MAX) + 1
+        return self._count(ATTEMPT_HEADER) + 1
+
+    @property
+    def waited_s(self) -> float:
+        """How long it has waited for those that it has to follow."""
+        return self._count(WAITED_HEADER) / 1000
+
+    def _count(self, header: str) -> int:
+        value = self.headers.get(header)
+        count = value if isinstance(value, int) and not isinstance(value, bool) else 0
+        return min(max(count, 0), _COUNT_MAX)
 
     @property
     def traceparent(self) -> str:
@@ -87,6 +105,16 @@ class Event:
     envelope: bytes = field(repr=False)
     #: The lane of the call that caused it; what a handler does goes by the same. Empty: none.
     lane: str = ""
+    #: What it is ordered by, and which event of that it is, from 1; 0: its contract does not count them.
+    ordering_key: str = ""
+    position: int = 0
+    #: It has waited long enough for those before it, and waits no longer.
+    overdue: bool = False
+
+    @property
+    def stream(self) -> str:
+        """What its position counts in. Two services may use one word for different things."""
+        return f"{self.source} {self.ordering_key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +142,20 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """The event is to come back after a while, and has not failed: it came before one that it has to follow."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """The event is put aside for a human."""
 
     reason: str
 
 
-Outcome = Ack | Retry | DeadLetter
+Outcome = Ack | Retry | Wait | DeadLetter
 
 
 def decode(delivery: Delivery) -> Event:
@@ -134,7 +169,7 @@ def decode(delivery: Delivery) -> Event:
         raise Permanent("message id differs from the envelope's")
     if delivery.type != envelope.type:
         raise Permanent("message type differs from the envelope's")
-    return _event(envelope, delivery.body)
+    return replace(_event(envelope, delivery.body), overdue=delivery.waited_s >= WAIT_MAX_S)
 
 
 def unseal(body: bytes) -> Event:
@@ -165,12 +200,13 @@ def _envelope(body: bytes) -> Envelope:
     if canonical != envelope.id:
         raise Permanent("envelope id is not a UUID in its canonical form")
     # PostgreSQL stores no NUL in text: caught here, it is one dead letter and not a transaction that fails for ever.
-    if "\x00" in envelope.source + envelope.subject + envelope.actor:
-        raise Permanent("envelope has a NUL character in source, subject or actor")
+    if "\x00" in envelope.source + envelope.subject + envelope.actor + envelope.ordering_key:
+        raise Permanent("envelope has a NUL character in source, subject, actor or ordering key")
     return envelope
 
 
 def _event(envelope: Envelope, body: bytes) -> Event:
+    payload = _payload(envelope)
     return Event(
         id=envelope.id,
         type=envelope.type,
@@ -178,10 +214,20 @@ def _event(envelope: Envelope, body: bytes) -> Event:
         subject=envelope.subject,
         actor=envelope.actor,
         occur_time=timestamp(envelope, "occur_time"),
-        payload=_payload(envelope),
+        payload=payload,
         envelope=body,
         lane=envelope.lane if lanes.is_name(envelope.lane) else "",
+        ordering_key=envelope.ordering_key,
+        position=_position(envelope.type, payload),
     )
+
+
+def _position(event_type: str, payload: Message) -> int:
+    counting = _POSITIONS[event_type]
+    position = int(getattr(payload, counting)) if counting else 0
+    if position < 0:
+        raise Permanent(f"{counting} is below zero")
+    return position
 
 
 def _payload(envelope: Envelope) -> Message:

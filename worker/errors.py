@@ -2,6 +2,7 @@
 
     Permanent            the event itself is at fault: no repetition can help it
     Transient            this event may succeed later, others are not affected
+      Early              one before it has not taken effect yet: no attempt is counted
       Outage             something that every event needs is away: nobody's attempt is counted, work waits
         Overrun          the time was over before the work was; less work at once may fit into it
 
@@ -20,6 +21,14 @@ class Permanent(Exception):
 
 class Transient(Exception):
     """The event cannot be handled yet."""
+
+
+class Early(Transient):
+    """Of these events each has one before it that has not taken effect yet; without them the others can."""
+
+    def __init__(self, event_ids: frozenset[str]) -> None:
+        super().__init__("one before it has not taken effect")
+        self.event_ids = event_ids
 
 
 class Outage(Transient):

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from weft_protos import policy
-from worker.delivery import DeadLetter, Outcome, Retry
-from worker.errors import Permanent, Transient
+from worker.delivery import DeadLetter, Outcome, Retry, Wait
+from worker.errors import Early, Permanent, Transient
 
 #: By event type: what its deliveries wait after each failure. The failure after the last pause makes a dead letter.
 LADDERS: Final[Mapping[str, tuple[float, ...]]] = {
@@ -30,16 +30,21 @@ def ladder(event_type: str) -> tuple[float, ...]:
     return LADDERS.get(event_type, policy.RETRY_PAUSES_S)
 
 
-def outcome(attempt: int, error: Exception, pauses: Sequence[float]) -> Outcome:
-    """The answer to a delivery that failed: by what failed, and how often it has come.
+def outcome(attempt: int, error: Exception, pauses: Sequence[float], *, waited_s: float = 0.0) -> Outcome:
+    """The answer to a delivery that failed: by what failed, how often it has come, and how long it has waited.
 
     error               with a pause left     without
     Permanent           DeadLetter            DeadLetter
+    Early               Wait                  Wait            (`inbox` stops saying so to who has waited long enough)
     Transient           Retry                 DeadLetter
     anything else       Retry                 DeadLetter      (a bug: a roll-out may mend it, so it gets its turns)
     """
     if isinstance(error, Permanent):
         return DeadLetter(_reason(str(error)))
+    if isinstance(error, Early):
+        # The longer it has waited, the longer it may wait at once.
+        rungs = pauses or policy.RETRY_PAUSES_S
+        return Wait(max((pause for pause in rungs if pause <= waited_s), default=min(rungs)))
     if attempt <= len(pauses):
         return Retry(pauses[attempt - 1])
     # The text of an unexpected error may quote data; its type says enough beside the log.

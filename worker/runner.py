@@ -30,8 +30,8 @@ from svc.chassis import crash, metrics, telemetry
 from svc.chassis.crash import Point
 from weft_protos import redaction
 from worker import retry
-from worker.delivery import Ack, DeadLetter, Delivery, Event, Outcome, Retry, decode
-from worker.errors import Outage, Overrun, Permanent, Transient
+from worker.delivery import Ack, DeadLetter, Delivery, Event, Outcome, Retry, Wait, decode
+from worker.errors import Early, Outage, Overrun, Permanent, Transient
 
 TAKE_TIMEOUT_S: Final = 0.5
 
@@ -78,7 +78,7 @@ class Source(Protocol):
 class Ladder(Protocol):
     """The way out for what failed: `worker.amqp.ladder.Ladder`."""
 
-    def move(self, delivery: Delivery, outcome: Retry | DeadLetter) -> None:
+    def move(self, delivery: Delivery, outcome: Retry | Wait | DeadLetter) -> None:
         """Have the broker confirm a copy where the outcome says; Outage: it did not."""
         ...
 
@@ -215,6 +215,10 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - see below
             # The table in `retry` decides: whatever it is, it must not stop the queue, and it gets a bounded number
             # of turns. Counted in weft_events_handled_total by its outcome.
+            ripe = self._put_off(batch, error)
+            if len(ripe) < len(batch):
+                self._handle(ripe)
+                return
             if len(batch) == 1:
                 self._fail(batch[0], error)
                 return
@@ -224,9 +228,17 @@ class Runner:
             for work in batch:
                 work.outcome = Ack()
 
+    def _put_off(self, batch: Sequence[_Work], error: Exception) -> Sequence[_Work]:
+        """Have those wait that came too early; the others."""
+        if isinstance(error, Early):
+            for work in batch:
+                if work.event is not None and work.event.id in error.event_ids:
+                    self._fail(work, error)
+        return [work for work in batch if work.outcome is None]
+
     def _move_all(self, batch: Sequence[_Work]) -> None:
         for work in batch:
-            if isinstance(work.outcome, Retry | DeadLetter) and not work.moved:
+            if isinstance(work.outcome, Retry | Wait | DeadLetter) and not work.moved:
                 self._abandon(work)
                 self._ladder.move(work.delivery, work.outcome)
                 work.moved = True
@@ -248,7 +260,11 @@ class Runner:
 
     def _fail(self, work: _Work, error: Exception) -> None:
         pauses = retry.ladder(work.event.type if work.event is not None else "")
-        work.outcome = retry.outcome(work.delivery.attempt, error, pauses)
+        work.outcome = retry.outcome(work.delivery.attempt, error, pauses, waited_s=work.delivery.waited_s)
+        if isinstance(error, Early):
+            waited_s, message_id = work.delivery.waited_s, work.delivery.message_id
+            log.info("event_waits", queue=self._queue, message_id=message_id, waited_s=waited_s)
+            return
         telemetry.fail(work.span, type(error).__name__)
         fields = {"queue": self._queue, "message_id": work.delivery.message_id, "attempt": work.delivery.attempt}
         if not isinstance(error, Permanent | Transient):

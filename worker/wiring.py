@@ -90,7 +90,7 @@ def email(resources: Resources) -> Sequence[Background]:
     smtp = Smtp(config.Mail.read().smtp)
     resources.add_background("smtp", lambda: None, smtp.close)
     database = _database(resources, deliveries.DATABASE)
-    retention.sweep(resources, database, retention.INBOX)
+    retention.sweep(resources, database, retention.INBOX, retention.POSITIONS)
     handler = EmailHandler(deliveries.Deliveries(database), smtp)
     return _consuming(resources, "email", handler, batch_max=config.MAIL_BATCH)
 
@@ -98,7 +98,7 @@ def email(resources: Resources) -> Sequence[Background]:
 def audit(resources: Resources) -> Sequence[Background]:
     """The audit worker."""
     database = _database(resources, audit_log.DATABASE)
-    retention.sweep(resources, database, retention.INBOX)
+    retention.sweep(resources, database, retention.INBOX, retention.POSITIONS)
     handler = AuditHandler(database)
     return _consuming(resources, "audit", handler, batch_max=config.TRANSACTION_BATCH)
 

@@ -1,4 +1,4 @@
-"""Python's garbage collector in a control plane: most of what it would look at stays as long as the process lives."""
+"""Python's garbage collector in a process that serves: most of what it would look at stays as long as that lives."""
 
 import gc
 from typing import Final

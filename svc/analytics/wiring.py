@@ -26,7 +26,8 @@ def build(resources: Resources) -> Sequence[Service]:
     database = resources.database
     if database is None:
         raise ConfigError(f"{resources.settings.secrets.secrets}: there is no file database-analytics.url")
-    retention.sweep(resources, database, retention.inbox_of(*CONSUMERS), retention.IDEMPOTENCY)
+    kept = (retention.inbox_of(*CONSUMERS), retention.POSITIONS, retention.IDEMPOTENCY)
+    retention.sweep(resources, database, *kept)
     ports = Ports(
         transactions=database,
         sales=Store(),

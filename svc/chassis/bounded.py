@@ -6,15 +6,16 @@ connection is closed in the middle of whatever it waited for: nobody knows what 
 """
 
 import time
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import psycopg
+from psycopg import generators
 from psycopg.crdb import CrdbConnection
-from psycopg.errors import _WaitTimeout
+from psycopg.errors import _WaitTimeout, error_from_result
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-
-R = TypeVar("R")
 
 # libpq's smallest; a connection that takes longer is as good as none.
 _CONNECT_S: Final = 2
@@ -37,43 +38,66 @@ class NoAnswerError(psycopg.OperationalError):
     """The server said nothing until the connection's time was up; the connection is closed."""
 
 
-class _Bounded:
-    until: float | None = None
-    """Value of `time.monotonic()` after which no wait goes on; None while the connection is being made."""
-
-
-def _bounded_wait(
-    connection: "BoundedConnection | BoundedCrdbConnection",
-    wait: Callable[..., R],
-    gen: Any,
-    interval: float,
-) -> R:
-    left_s = None if connection.until is None else max(0.0, connection.until - time.monotonic())
-    try:
-        return wait(gen, interval, left_s)
-    except _WaitTimeout:
-        connection.close()
-        raise NoAnswerError("the database did not answer in time") from None
-
-
-class BoundedConnection(_Bounded, psycopg.Connection[Any]):
+class BoundedConnection(psycopg.Connection[Any]):
     """A PostgreSQL connection."""
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        """The driver's own arguments."""
+        super().__init__(*args, **named)
+        self.until: float | None = None
+        """Value of `time.monotonic()` after which no wait goes on; None while the connection is being made."""
+        self._cursors: dict[str, psycopg.Cursor[Any]] = {}
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Drive one exchange with the server; the driver's only way to wait."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
-        return _bounded_wait(self, super().wait, gen, interval)
+        left_s = None if self.until is None else max(0.0, self.until - time.monotonic())
+        try:
+            return super().wait(gen, interval, left_s)
+        except _WaitTimeout:
+            self.close()
+            raise NoAnswerError("the database did not answer in time") from None
+
+    def exchange(self, statements: str) -> Sequence[PGresult]:
+        """Have the server run statements without parameters, all in one message; their results, in order.
+
+        Raises the error of the one that failed. A cursor could do the same at three times the cost, for what it would
+        find out about each result; these are BEGIN, COMMIT and settings, and every transaction has them.
+        """
+        with self.lock:
+            self.pgconn.send_query(statements.encode())
+            results: Sequence[PGresult] = self.wait(generators.execute(self.pgconn))
+        for result in results:
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise error_from_result(result, self.info.encoding)
+        return results
+
+    def rows(self, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Run one prepared statement, a constant of ours, and fetch what it returns.
+
+        Its cursor is kept: one that gets the same statement again knows already how to write its parameters.
+        """
+        cursor = self._cursors.get(statement)
+        if cursor is None:
+            cursor = self._cursors[statement] = self.cursor()
+        # The driver looks through every list for the type of its items, which the statement's casts tell already.
+        written = {name: _array(value) if type(value) is list else value for name, value in parameters.items()}
+        return cursor.execute(statement, written, prepare=True).fetchall()
 
 
-class BoundedCrdbConnection(_Bounded, CrdbConnection[Any]):
+class BoundedCrdbConnection(BoundedConnection, CrdbConnection[Any]):
     """A CockroachDB connection."""
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Drive one exchange with the server; the driver's only way to wait."""
-        if timeout is not None:
-            return super().wait(gen, interval, timeout)
-        return _bounded_wait(self, super().wait, gen, interval)
+
+def _array(items: list[Any]) -> str:
+    """A list of texts or numbers as the text form of an array (PostgreSQL, 8.15.6)."""
+    return "{" + ",".join([_quoted(item) if type(item) is str else str(item) for item in items]) + "}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def parse_url(url: str) -> URL:

@@ -13,7 +13,8 @@ hot keys' locks, COMMIT with their release. Connections are in driver-level auto
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn, TypeVar, cast
@@ -23,6 +24,7 @@ import sqlalchemy
 import structlog
 from opentelemetry.trace import INVALID_SPAN
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 from sqlalchemy.exc import DBAPIError
 
 from svc.chassis import crash, idempotency, metrics, positions, purity, telemetry
@@ -62,6 +64,8 @@ _SHORTEST: Final = sqlalchemy.text("SELECT 1")
 # An answer that takes longer is none.
 _PING_S: Final = 1.0
 _COMMIT: Final = "SET LOCAL statement_timeout = 0; COMMIT"
+# Which result of the opening is the probe's: the one after its BEGIN.
+_PROBED: Final = 1
 # How often an unknown commit is looked for while the database is away.
 _SETTLE_EVERY_S: Final = 0.2
 
@@ -111,8 +115,8 @@ class Job:
     """Is told how far the work has written."""
     probe: str = ""
     """A query that goes before BEGIN, so that what it says of the server holds of every later snapshot."""
-    judge: Callable[[Any], None] = lambda row: None
-    """Is given the probe's row, and raises what keeps the work from running here."""
+    judge: Callable[[str | None], None] = lambda answer: None
+    """Is given the probe's answer, one value, and raises what keeps the work from running here."""
 
     def opening(self) -> str:
         """Everything up to the first statement of the work, as one message."""
@@ -148,6 +152,9 @@ class Database:
         self._pool_size = pool_size
         # Stands before the pool because its wait can differ from call to call, and the pool's cannot.
         self._free = threading.BoundedSemaphore(pool_size)
+        # Connections that nobody uses, taken out of the pool for good: to ask it for one and give it back costs as much
+        # as a round trip. The last one used is the next: its server process has everything at hand.
+        self._idle: deque[Transaction] = deque()
         self._closing = threading.Event()
         self._random = random.Random()
 
@@ -192,7 +199,7 @@ class Database:
     def close(self) -> None:
         """Close the connections that are not in use; waits for none."""
         self._closing.set()
-        self._engine.dispose()
+        self._forget_connections()
 
     def run(self, work: Callable[[Transaction], T], job: Job) -> T:
         """Run work as the job says. Called by the methods above, and for replicas by theirs."""
@@ -252,7 +259,7 @@ class Database:
         key = job.once
         assert key is not None
         # A pooled connection may lead to a server that is no leader any more.
-        self._engine.dispose()
+        self._forget_connections()
         while not self._closing.is_set():
             try:
                 stored = self._repeat(lambda tx: idempotency.recall(tx, key), replace(job, kind=_READ, plan=_NO_LOCKS))
@@ -268,6 +275,13 @@ class Database:
                 _log.info("commit_found", database=self.name)
                 return cast(T, stored)
         raise unknown
+
+    def _forget_connections(self) -> None:
+        """Close the connections that are not in use, and those that are once they are given back."""
+        idle, self._idle = self._idle, deque()
+        while idle:
+            idle.pop().close()
+        self._engine.dispose()
 
     def _attempt(self, work: Callable[[Transaction], T], job: Job) -> T:
         _passed(job, Point.TRANSACTION_DUE)
@@ -297,13 +311,23 @@ class Database:
                 "Too many calls wait for the database.", reason="DATABASE_BUSY", retry_after=_CONTENDED_RETRY_S
             )
         try:
+            idle = self._idle
             connection = self._begin(job)
             try:
                 yield connection
             finally:
-                connection.close()
+                if connection.invalidated or idle is not self._idle or self._closing.is_set():
+                    connection.close()
+                else:
+                    idle.append(connection)
         finally:
             self._free.release()
+
+    def _take(self) -> Transaction:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._engine.connect()
 
     def _begin(self, job: Job) -> Transaction:
         # After a restart of the server every pooled connection is dead, and BEGIN is where that shows. Nothing has
@@ -312,11 +336,10 @@ class Database:
             opening = job.opening()
             connection: Transaction | None = None
             try:
-                connection = self._engine.connect()
+                connection = self._take()
                 answers = _send(connection, opening, within_s=job.deadline.remaining() + _SILENCE_S)
                 if job.probe:
-                    answers.nextset()
-                    self._judge(connection, job, answers.fetchone())
+                    self._judge(connection, job, _value(answers[_PROBED]))
                 for lock in job.plan.rows:
                     connection.exec_driver_sql(lock.statement, (lock.ids,))
             except (DBAPIError, psycopg.Error) as error:
@@ -348,11 +371,11 @@ class Database:
                 raise _UnknownError from error
             self._translate(error)
         if session is not None:
-            session.wrote(self.name, positions.parse(_last(answers)))
+            session.wrote(self.name, positions.parse(_value(answers[-1]) or ""))
 
-    def _judge(self, connection: Transaction, job: Job, row: Any) -> None:
+    def _judge(self, connection: Transaction, job: Job, answer: str | None) -> None:
         try:
-            job.judge(row)
+            job.judge(answer)
         except BaseException:
             _roll_back(connection, job)
             connection.close()
@@ -414,21 +437,28 @@ def _driver(connection: Transaction) -> Any:
     return connection.connection.driver_connection
 
 
-def _send(connection: Transaction, statements: str, *, within_s: float) -> Any:
-    """Send statements without parameters as one message. They are several, so they must not be prepared.
+def rows(tx: Transaction, statement: str, parameters: Mapping[str, object]) -> Sequence[Any]:
+    """What a statement returns, as tuples: for the one statement of a hot path, a constant with named parameters.
 
-    The cursor stands at the answer of the first.
+    It goes to the driver at once. `tx.exec_driver_sql` does the same for twice the CPU, half of it to learn what it
+    knows from the last time.
     """
+    found: Sequence[Any] = _driver(tx).rows(statement, parameters)
+    return found
+
+
+def _send(connection: Transaction, statements: str, *, within_s: float) -> Sequence[PGresult]:
+    """Send statements without parameters as one message; their results."""
     driver = _driver(connection)
     driver.until = time.monotonic() + within_s
-    return driver.execute(statements, prepare=False)
+    results: Sequence[PGresult] = driver.exchange(statements)
+    return results
 
 
-def _last(answers: Any) -> Any:
-    """The first column of the last answer."""
-    while answers.nextset():
-        continue
-    return answers.fetchone()[0]
+def _value(result: PGresult) -> str | None:
+    """The first column of a result's first row; None where it has none."""
+    value = result.get_value(0, 0) if result.ntuples else None
+    return value.decode() if value is not None else None
 
 
 def _check_open(connection: Transaction) -> None:
@@ -447,7 +477,9 @@ def _roll_back(connection: Transaction, job: Job) -> None:
         if driver.closed:
             connection.invalidate()
         elif driver.info.transaction_status != TransactionStatus.IDLE:
-            _send(connection, job.closing("ROLLBACK"), within_s=_ROLLBACK_S)
+            # Through a cursor: it sees the ROLLBACK and forgets the prepared statements, one of which may be the cause.
+            driver.until = time.monotonic() + _ROLLBACK_S
+            driver.execute(job.closing("ROLLBACK"), prepare=False)
         elif job.plan.advisory:
             _send(connection, locks.UNLOCK, within_s=_ROLLBACK_S)
     except psycopg.Error:

@@ -28,6 +28,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from lb.endpoint import Endpoint, service_name
+from lb.xds import collector
 from svc.chassis import consumers, crash, metrics, revocations, telemetry
 from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Settings, install_control_planes
@@ -293,6 +294,7 @@ def _join(life: _Life, server: Server, port: int) -> None:
     life.resources.agent.register(endpoint)
     if not life.resources.agent.wait_registered(JOIN_S):
         log.warning("not_registered_yet", waited_s=JOIN_S)
+    collector.calm()
     server.serving(True)
     log.info("serving", port=port)
 
@@ -320,6 +322,7 @@ def run_worker(
             life.at_end(type(background).__name__, partial(background.stop, BACKGROUND_STOP_S))
             background.start()
         life.at_end("health", lambda: server.serving(False))
+        collector.calm()
         server.serving(True)
         log.info("working", backgrounds=len(backgrounds))
         while not life.stop.asked.wait(ALIVE_EVERY_S):

@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -116,8 +116,8 @@ class Replicated(Database):
     def _read_at(
         self, replica: "_Standby", work: Callable[[Transaction], T], deadline: Deadline, session: Session
     ) -> T:
-        def judge(row: Any) -> None:
-            position = 0 if row is None or row[0] is None else positions.parse(row[0])
+        def judge(answer: str | None) -> None:
+            position = 0 if answer is None else positions.parse(answer)
             if position < session.least(self.name):
                 raise _BehindError
             bounded = session.consistency.level is Level.BOUNDED

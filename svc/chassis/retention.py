@@ -60,6 +60,8 @@ def _each(table: str, key: str, kept_s: int) -> Kept:
 IDEMPOTENCY: Final = _each("idempotency", "principal, method, request_id", 2 * _DAY_S)
 #: An event that comes again within thirty days has no second effect, wherever it lay meanwhile.
 INBOX: Final = _each("inbox", "consumer, message_id", 30 * _DAY_S)
+#: As long as what it is the order of.
+POSITIONS: Final = _each("inbox_position", "consumer, ordering_key", 30 * _DAY_S)
 
 
 def inbox_of(*consumers: str) -> Kept:

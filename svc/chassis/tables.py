@@ -81,6 +81,17 @@ inbox: Final = Table(
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
+# How far a consumer has come with the events of one ordering key: the position of the last that took effect, and when.
+inbox_position: Final = Table(
+    "inbox_position",
+    METADATA,
+    Column("consumer", Text, primary_key=True),
+    Column("ordering_key", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("inbox_position_create_time", "create_time"),
+)
+
 
 def create_outbox(op: Operations) -> None:
     """Create the outbox and the index of what is not yet published."""
@@ -111,6 +122,11 @@ def create_idempotency(op: Operations) -> None:
 def create_inbox(op: Operations) -> None:
     """Create the inbox."""
     inbox.create(op.get_bind())
+
+
+def create_inbox_position(op: Operations) -> None:
+    """Create the table of positions, and the index by which `retention` finds old rows."""
+    inbox_position.create(op.get_bind())
 
 
 def create_idempotency_retention(op: Operations) -> None:

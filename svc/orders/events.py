@@ -22,6 +22,7 @@ def order_placed(order: Order, *, call: CallContext) -> outbox.Event:
         items=_items(order.items, order.currency),
         total=money.from_minor(order.currency, order.total_minor),
         region_code=order.region_code,
+        revision=order.revision,
     )
     fact.place_time.FromDatetime(order.create_time)
     return outbox.event(fact, source=SOURCE, call=call)
@@ -37,6 +38,7 @@ def order_cancelled(cancellation: Cancellation, *, call: CallContext) -> outbox.
         total=money.from_minor(order.currency, cancellation.total_minor),
         whole=cancellation.whole,
         region_code=order.region_code,
+        revision=order.revision,
     )
     fact.cancel_time.FromDatetime(order.update_time)
     return outbox.event(fact, source=SOURCE, call=call)

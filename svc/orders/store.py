@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from svc.chassis.database import Transaction
+from svc.chassis.database import Transaction, rows
 from svc.chassis.errors import Internal
 from svc.chassis.idempotency import Key
 from svc.chassis.ids import new_id
@@ -29,7 +29,7 @@ class Store:
         must let the transaction fail.
         """
         parameters = _placement_parameters(order, key, answer, event)
-        claimed, taken, depleted = tx.exec_driver_sql(statements.PLACE_ORDER, parameters).one()
+        [(claimed, taken, depleted)] = rows(tx, statements.PLACE_ORDER, parameters)
         if not claimed:
             return Placement(claimed=False)
         if len(taken) == len(order.items):

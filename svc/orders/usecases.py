@@ -164,7 +164,7 @@ def place_order(
         )
     except AppError as refusal:
         return _first_answer(ports, key, refusal, call=call)
-    order = replace(built, region_code=region_code)
+    order = replace(built, region_code=region_code) if region_code else built
     answer = ports.answers.order(order)
     placed = events.order_placed(order, call=call)
 

@@ -18,10 +18,12 @@ from worker.delivery import (
     PARKED_HEADER,
     REASON_HEADER,
     TRACEPARENT_HEADER,
+    WAITED_HEADER,
     DeadLetter,
     Delivery,
     Outgoing,
     Retry,
+    Wait,
 )
 from worker.errors import Outage
 
@@ -38,12 +40,19 @@ class Ladder:
         self._queue = queue
         self._clock = clock
 
-    def move(self, delivery: Delivery, outcome: Retry | DeadLetter) -> None:
+    def move(self, delivery: Delivery, outcome: Retry | Wait | DeadLetter) -> None:
         """Put a copy where the outcome says; Outage: try again."""
         match outcome:
             case Retry(after_s):
                 # The queue's own message-ttl is the pause: contracts name both.
                 message = _copy(delivery, self._queue.retry(after_s), {ATTEMPT_HEADER: delivery.attempt})
+            case Wait(after_s):
+                waited_ms = round((delivery.waited_s + after_s) * 1000)
+                message = _copy(
+                    delivery,
+                    self._queue.retry(after_s),
+                    {ATTEMPT_HEADER: delivery.attempt - 1, WAITED_HEADER: waited_ms},
+                )
             case DeadLetter(reason):
                 said: dict[str, str | int] = {REASON_HEADER: reason, PARKED_HEADER: int(self._clock.now().timestamp())}
                 message = _copy(delivery, self._queue.dead, {ATTEMPT_HEADER: delivery.attempt, **said})

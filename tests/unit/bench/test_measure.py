@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -52,3 +53,17 @@ def test_every_side_is_measured_once_a_round_and_each_begins_in_turn() -> None:
 
 def test_a_side_is_told_by_its_median_and_every_sample() -> None:
     assert {"median": 2.0, "min": 1.0, "samples": [9.0, 1.0, 2.0]} == measure.summary([9.0, 1.0, 2.0])
+
+
+def test_a_ratio_is_the_median_of_what_the_rounds_say_and_not_of_the_sides() -> None:
+    # A machine that is twice as slow in one round is so for both.
+    assert 0.5 == measure.paired([1.0, 2.0, 1.0], [2.0, 4.0, 4.0])
+
+
+def test_a_process_has_a_clock_of_its_own_finer_than_a_tick() -> None:
+    before = measure.own_cpu_s(os.getpid())
+
+    while measure.own_cpu_s(os.getpid()) - before < 0.001:
+        continue
+
+    assert abs(time.process_time() - measure.own_cpu_s(os.getpid())) < 1.0

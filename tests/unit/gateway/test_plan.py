@@ -23,11 +23,14 @@ message Bought {
   option (weft.options.v1.event) = {
     routing_key: "shop.item.bought"
     ordering_key: "item"
+    position: "count"
     queues: "email"
     queues: "analytics"
   };
   string item = 1;
   string user = 2;
+  int64 count = 3;
+  int64 revision = 4;
 }
 """
 )
@@ -134,6 +137,8 @@ BREAKING: list[tuple[str, str, str, str]] = [
     ("another body", 'buy"\n      body: "*"', 'buy"\n      body: "request_id"', "JSON callers are misread"),
     ("another routing key", "shop.item.bought", "shop.item.sold", "queues bound to that starve"),
     ("another order", 'ordering_key: "item"', 'ordering_key: "user"', "events of one item may overtake another"),
+    ("another count", 'position: "count"', 'position: "revision"', "before in 'count': one event may overtake another"),
+    ("no count", '    position: "count"\n', "", "has its position in '', before in 'count'"),
     ("one queue less", '    queues: "email"\n', "", "no longer goes to the queue 'email'"),
 ]
 
@@ -216,6 +221,7 @@ def test_a_policy_that_moves_to_the_defaults_changes_nothing(
         ("CRITICALITY_CRITICAL", "CRITICALITY_DEFAULT", "criticality", "critical", "default"),
         (IN_TIME, "", "slo", "99.9 % without a fault 99 % within 1 s", "99.9 % without a fault"),
         ("ordering_key: \"item\"", "ordering_key: \"user\"", "ordering_key", "item", "user"),
+        ("position: \"count\"", "position: \"revision\"", "position", "count", "revision"),
         (NO_SHOP, NO_SHOP.replace("NOT_FOUND", "ABORTED", 1), "errors", "NOT_FOUND SHOP_NOT_FOUND", "ABORTED SHOP_"),
         ("shop.item.bought", "shop.item.sold", "routing_key", "shop.item.bought", "shop.item.sold"),
         (QUEUES, f"{QUEUES} retry_after: {{seconds: 1}}\n", "retry_after", "2 s, 2 s, 2 s, 2 s", "1 s"),

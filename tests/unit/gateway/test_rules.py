@@ -25,6 +25,7 @@ CACHE = 'cache: {ttl: {seconds: 9} key: "{name}"}'
 TAGGED = 'tags: "item"'
 SOLD = 'events: "weft.shop.v1.Sold"'
 FORGETS = 'invalidates: {tag: "item" key: "{name}"}'
+KEYS = 'routing_key: "shop.item.bought" ordering_key: "shop"'
 Plant = Callable[[str], PolicySet]
 
 
@@ -47,6 +48,13 @@ def two(write: str, read: str) -> str:
 
 def event(policy: str, more: str = "") -> str:
     return f"{HEAD}message Bought {{\n  option (weft.options.v1.event) = {{{policy}}};\n  string shop = 1;\n}}\n{more}"
+
+
+def counted(other: str) -> str:
+    """An event with a position, on the usual lines, and another one of the same ordering key."""
+    bought = event(f'{KEYS} position: "count"').replace("string shop = 1;", "string shop = 1; int64 count = 2;")
+    option = f"  option (weft.options.v1.event) = {{{other}}};\n"
+    return f"{bought}message Sold {{\n{option}  string shop = 1;\n  int64 count = 2;\n}}\n"
 
 
 RPCS = {
@@ -220,7 +228,7 @@ RPCS = {
         "is bound to POST /v1/shops, as weft.shop.v1.Shop/Buy is",
     ),
 }
-KEYS = 'routing_key: "shop.item.bought" ordering_key: "shop"'
+SOLD_KEYS = KEYS.replace("bought", "sold")
 EVENTS = {
     "routing key": (event(KEYS.replace("shop.item", "item")), 9, "has the routing key 'item.bought'"),
     "foreign key": (event(KEYS.replace("shop.item", "orders.item")), 9, "has the routing key 'orders.item.bought'"),
@@ -244,6 +252,18 @@ EVENTS = {
     "delivered for ever": (event(f"{KEYS} max_deliveries: 21"), 9, "is delivered 21 times"),
     "forgotten": (event(f"{KEYS} retention: {{seconds: 3599}}"), 9, "is kept for 3599 s"),
     "queue twice": (event(f'{KEYS} queues: "email" queues: "email"'), 9, "names a queue twice"),
+    "position": (event(f'{KEYS} position: "shop"'), 9, "its position in 'shop', which is not a single int64"),
+    "position nowhere": (event(f'{KEYS} position: "count"'), 9, "has its position in 'count'"),
+    "uncounted neighbour": (
+        counted(KEYS.replace("bought", "sold")),
+        13,
+        "like weft.shop.v1.Bought, and has no position",
+    ),
+    "neighbour elsewhere": (
+        counted(f'{SOLD_KEYS} position: "count" queues: "email"'),
+        13,
+        "goes to other queues than weft.shop.v1.Bought",
+    ),
     "shared key": (
         event(KEYS, f"message Sold {{\n  option (weft.options.v1.event) = {{{KEYS}}};\n  string shop = 1;\n}}\n"),
         13,

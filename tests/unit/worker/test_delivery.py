@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from google.protobuf.any_pb2 import Any
 
-from tests.fakes.worker import NOON, TRACEPARENT, delivery, envelope, order_placed
+from tests.fakes.worker import NOON, TRACEPARENT, delivery, envelope, order_placed, user_created
 from weft.events.v1.envelope_pb2 import Envelope
 from worker.delivery import BODY_BYTES_MAX, Delivery, decode, unseal
 from worker.errors import Permanent
@@ -72,6 +72,20 @@ def test_only_a_sane_number_counts_as_earlier_attempts(header: object, attempt: 
     received = replace(delivery(order_placed()), headers={"x-weft-attempt": header, "x-death": [{"count": 99}]})
 
     assert attempt == received.attempt
+
+
+def test_an_event_has_the_place_that_its_contract_counts_and_waits_no_longer_than_a_quarter_of_an_hour() -> None:
+    placed = order_placed("orders/7")
+    placed.revision = 3
+    sealed = envelope(placed)
+    sealed.ordering_key = placed.order
+    came = delivery(sealed)
+
+    patient = decode(replace(came, headers={"x-weft-waited": 899_999}))
+
+    assert ("orders orders/7", 3, False) == (patient.stream, patient.position, patient.overdue)
+    assert decode(replace(came, headers={"x-weft-waited": 900_000})).overdue
+    assert 0 == decode(delivery(user_created())).position
 
 
 def test_a_traceparent_that_is_no_text_is_none() -> None:

@@ -9,7 +9,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.worker import NOON, TRACEPARENT, FakePublisher, delivery, garbage, order_placed
 from worker.amqp.ladder import Ladder
 from worker.amqp.topology import work_queue
-from worker.delivery import DeadLetter, Outgoing, Retry
+from worker.delivery import DeadLetter, Outgoing, Retry, Wait
 from worker.errors import Outage
 
 
@@ -28,6 +28,16 @@ def test_a_retry_goes_to_the_retry_queue_and_counts() -> None:
     assert ("", "weft.email.retry.2s") == (message.exchange, message.routing_key)
     assert (received.body, received.message_id, received.type) == (message.body, message.message_id, message.type)
     assert {"traceparent": TRACEPARENT, "x-weft-attempt": 3} == message.headers
+
+
+def test_who_waits_for_another_is_counted_by_time_and_not_by_attempts() -> None:
+    headers = {"traceparent": TRACEPARENT, "x-weft-attempt": 2, "x-weft-waited": 500}
+    received = replace(delivery(order_placed()), headers=headers)
+
+    message = moved(received, Wait(2.0))
+
+    assert ("", "weft.email.retry.2s") == (message.exchange, message.routing_key)
+    assert {"traceparent": TRACEPARENT, "x-weft-attempt": 2, "x-weft-waited": 2500} == message.headers
 
 
 def test_a_dead_letter_keeps_its_bytes_and_says_why() -> None:

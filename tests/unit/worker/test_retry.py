@@ -4,8 +4,8 @@ import pytest
 
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos import policy
-from worker.delivery import DeadLetter, Outcome, Retry
-from worker.errors import Permanent, Transient
+from worker.delivery import DeadLetter, Outcome, Retry, Wait
+from worker.errors import Early, Permanent, Transient
 from worker.retry import PAUSE_MAX_S, PAUSE_MIN_S, ladder, outcome, pause_s
 
 PAUSES = (1.0, 2.0, 30.0)
@@ -25,6 +25,17 @@ PAUSES = (1.0, 2.0, 30.0)
 )
 def test_failure_is_answered_by_kind_and_count(attempt: int, error: Exception, expected: Outcome) -> None:
     assert expected == outcome(attempt, error, PAUSES)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "pauses", "expected"),
+    [(0, PAUSES, 1.0), (1, PAUSES, 1.0), (2.5, PAUSES, 2.0), (800, PAUSES, 30.0), (0, (), 2.0), (9, (4.0, 1.0), 4.0)],
+)
+def test_who_came_too_early_comes_again_uncounted_and_less_often_the_longer_it_takes(
+    waited_s: float, pauses: tuple[float, ...], expected: float
+) -> None:
+    for attempt in (1, 10**6):
+        assert Wait(expected) == outcome(attempt, Early(frozenset()), pauses, waited_s=waited_s)
 
 
 def test_an_event_waits_what_its_contract_says_and_one_that_no_contract_knows_the_usual() -> None:

@@ -27,8 +27,8 @@ from tests.fakes.worker import (
 )
 from tests.waiting import eventually
 from worker import runner
-from worker.delivery import DeadLetter, Delivery, Retry
-from worker.errors import Outage, Permanent, Transient
+from worker.delivery import DeadLetter, Delivery, Retry, Wait
+from worker.errors import Early, Outage, Permanent, Transient
 from worker.runner import Runner
 
 QUEUE = "weft.test"
@@ -104,6 +104,20 @@ def test_one_event_that_fails_costs_its_neighbours_nothing(scene: Scene, error: 
     assert [ids, [ids[0]], [ids[1]], [ids[2]]] == scene.handler.batches
     assert [(2, outcome)] == scene.ladder.moved
     assert [3] == scene.source.acknowledged
+
+
+def test_those_that_came_too_early_wait_and_the_others_are_handled_together(scene: Scene) -> None:
+    batch = deliveries(order_placed(), order_placed(), order_placed())
+    ids = [str(one.message_id) for one in batch]
+    scene.handler.errors = {ids[1]: Early(frozenset({ids[1]}))}
+    before = handled("wait")
+
+    scene.runner.settle(batch)
+
+    assert [ids, [ids[0], ids[2]]] == scene.handler.batches
+    assert [(2, Wait(1.0))] == scene.ladder.moved
+    assert ([3], []) == (scene.source.acknowledged, scene.handler.abandoned)
+    assert 1 == handled("wait") - before
 
 
 def test_an_outage_is_waited_out_and_counts_no_attempt(scene: Scene) -> None:

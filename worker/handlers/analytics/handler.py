@@ -64,7 +64,8 @@ class AnalyticsHandler:
         inbox.once(self._database, CONSUMER, events, _add, hot_keys=rows)
 
     def abandon(self, event: Event) -> None:
-        """Nothing: an event that was put aside has changed no sum."""
+        """Have the events after it wait no longer: it has changed no sum, and may never."""
+        inbox.pass_over(self._database, CONSUMER, event)
 
 
 @dataclass(frozen=True, slots=True)

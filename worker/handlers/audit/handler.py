@@ -27,4 +27,5 @@ class AuditHandler:
         inbox.once(self._database, CONSUMER, events, log.append, hot_keys=[HEAD])
 
     def abandon(self, event: Event) -> None:
-        """Nothing: an event that was put aside has left no record."""
+        """Have the events after it wait no longer: it has left no record, and may never."""
+        inbox.pass_over(self._database, CONSUMER, event)

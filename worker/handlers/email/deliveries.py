@@ -11,6 +11,9 @@
 One event sends a mail: its own, or UserCreated where the mail had to wait (the row has an `envelope` then, until it
 is sent). No mail waits for an address that is known: what looks for the address and then waits, and what stores the
 address and then looks for waiting mails, are one serializable transaction each.
+
+Mails about one order go out in the order of its events: a mail is reserved when the one before it is sent, waits for
+its address, or never will be sent.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.types import DateTime, LargeBinary, Text, Uuid
+from sqlalchemy.types import BigInteger, DateTime, LargeBinary, Text, Uuid
 
 from svc.chassis.database import Database, Transaction
 from worker import inbox
@@ -56,6 +59,8 @@ email_delivery: Final = sa.Table(
     sa.Column("occur_time", DateTime(timezone=True), nullable=False),
     sa.Column("create_time", DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
     sa.Column("sent_time", DateTime(timezone=True), nullable=True),
+    sa.Column("stream", Text, nullable=True),
+    sa.Column("position", BigInteger, nullable=True),
 )
 
 _WAITING: Final = "waiting"
@@ -68,6 +73,7 @@ _OF_USERS: Final = email_delivery.c.user_name.in_(sa.bindparam("users", expandin
 # Sent by its own event, or by the user's.
 _OWN: Final = email_delivery.c.envelope.is_(None)
 _KEPT: Final = email_delivery.c.envelope.is_not(None)
+_PLACE: Final = (email_delivery.c.stream, email_delivery.c.position)
 
 _REMEMBER: Final = insert(recipients)
 _REMEMBER_NEWEST: Final = _REMEMBER.on_conflict_do_update(
@@ -103,9 +109,13 @@ _MARK: Final = (
     sa.update(email_delivery)
     .where(_WITH_IDS, email_delivery.c.state != _SENT)
     .values(state=_SENT, sent_time=sa.func.now(), envelope=sa.null())
+    .returning(*_PLACE)
 )
 _REFUSE: Final = (
-    sa.update(email_delivery).where(_WITH_IDS, _OWN, email_delivery.c.state == _RESERVED).values(state=_REFUSED)
+    sa.update(email_delivery)
+    .where(_WITH_IDS, _OWN, email_delivery.c.state == _RESERVED)
+    .values(state=_REFUSED)
+    .returning(*_PLACE)
 )
 _REFUSE_KEPT: Final = sa.update(email_delivery).where(_OF_USERS, _KEPT).values(state=_REFUSED)
 _COUNTS: Final = sa.select(email_delivery.c.kind, email_delivery.c.state, sa.func.count().label("mails")).group_by(
@@ -140,6 +150,15 @@ class Mail:
     user: str
     occur_time: datetime
     envelope: bytes = field(repr=False)
+    #: The place of its event among those of the order, see `inbox.Counted`.
+    stream: str = ""
+    position: int = 0
+    overdue: bool = False
+
+    @property
+    def id(self) -> str:
+        """Id of the event."""
+        return self.message_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,19 +206,20 @@ class Deliveries:
     def reserve(self, mails: Sequence[Mail]) -> dict[str, Due]:
         """Note that mails are about to be sent; those that are to be sent now, by message id.
 
-        Not among them: what is sent already, and what waits for an address.
+        Not among them: what is sent already, and what waits for an address. Raises Early, and notes nothing, where a
+        mail that goes before one of them is neither sent nor among them.
         """
         return inbox.transaction(self._database, lambda tx: _reserve(tx, mails))
 
     def mark_sent(self, message_ids: Collection[str]) -> None:
         """Note that the SMTP server has taken mails."""
         parameters = {"ids": _uuids(message_ids)}
-        inbox.transaction(self._database, lambda tx: tx.execute(_MARK, parameters))
+        inbox.transaction(self._database, lambda tx: _pass(tx, _MARK, parameters))
 
     def refuse(self, message_id: str) -> None:
         """Note that the event of a mail is a dead letter, unless the mail is sent or another event's to send."""
         parameters = {"ids": _uuids([message_id])}
-        inbox.transaction(self._database, lambda tx: tx.execute(_REFUSE, parameters))
+        inbox.transaction(self._database, lambda tx: _pass(tx, _REFUSE, parameters))
 
     def refuse_waiting(self, user: str) -> None:
         """Note that the event that told a user's address is a dead letter, for all mails that it was to send."""
@@ -240,6 +260,9 @@ def _reserve(tx: Transaction, mails: Sequence[Mail]) -> dict[str, Due]:
     parameters = {"ids": _uuids(by_id)}
     tx.execute(_REOPEN, parameters)
     due = [str(row.message_id) for row in tx.execute(_UNSENT, parameters)]
+    inbox.follow(tx, CONSUMER, [by_id[one] for one in due])
+    waiting = [mail for mail in by_id.values() if mail.message_id in new and mail.user not in people]
+    inbox.reach(tx, CONSUMER, ((mail.stream, mail.position) for mail in waiting))
     return {one: Due(people[by_id[one].user], again=one not in new) for one in due}
 
 
@@ -252,7 +275,14 @@ def _row(mail: Mail, recipient: Recipient | None) -> Mapping[str, object]:
         "state": _RESERVED if recipient else _WAITING,
         "envelope": None if recipient else mail.envelope,
         "occur_time": mail.occur_time,
+        "stream": mail.stream if mail.position else None,
+        "position": mail.position or None,
     }
+
+
+def _pass(tx: Transaction, change: sa.Update, parameters: Mapping[str, object]) -> None:
+    """Change mails for the last time, and have those after them wait no longer."""
+    inbox.reach(tx, CONSUMER, [(row.stream, row.position or 0) for row in tx.execute(change, parameters)])
 
 
 def _uuids(message_ids: Collection[str]) -> list[uuid.UUID]:

@@ -127,7 +127,8 @@ class EmailHandler:
     def _send(self, orders: Sequence[Event]) -> None:
         due = self._deliveries.reserve([_mail(event) for event in orders])
         with self._marking():
-            for event in orders:
+            # Of one order, the first goes out first; the others keep the queue's order.
+            for event in sorted(orders, key=lambda each: each.position):
                 if event.id in due:
                     self._hand_over(event, due[event.id])
 
@@ -167,7 +168,16 @@ def _storable(user: str) -> bool:
 
 
 def _mail(event: Event) -> Mail:
-    return Mail(event.id, _KINDS[type(event.payload)], _user(event), event.occur_time, event.envelope)
+    return Mail(
+        event.id,
+        _KINDS[type(event.payload)],
+        _user(event),
+        event.occur_time,
+        event.envelope,
+        stream=event.stream,
+        position=event.position,
+        overdue=event.overdue,
+    )
 
 
 def _user(event: Event) -> str:

@@ -549,6 +549,7 @@ class EventPolicy(_message.Message):
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     MAX_DELIVERIES_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     """AMQP topic, `<service>.<noun>.<verb>`; every event also reaches the audit log and the archive."""
     ordering_key: _builtins.str
@@ -556,6 +557,12 @@ class EventPolicy(_message.Message):
     max_deliveries: _builtins.int
     """Deliveries after which an event that goes on failing is put among the dead letters, with the reason. Not said: one
     more than `retry_after` has pauses. Said higher: the last pause is repeated.
+    """
+    position: _builtins.str
+    """The field that counts the events of one ordering key: 1 for the first, and one more for each that follows. Where it is
+    said, an event takes effect after the one before it, however many workers share a queue and whichever of the two has
+    to be tried again; events of other keys do not wait. Said by all events of a package with the same `ordering_key`,
+    which then go to the same queues. Not said: they reach a queue in order, and may overtake each other behind it.
     """
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -580,10 +587,11 @@ class EventPolicy(_message.Message):
         retry_after: _abc.Iterable[_duration_pb2.Duration] | None = ...,
         max_deliveries: _builtins.int = ...,
         retention: _duration_pb2.Duration | None = ...,
+        position: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deliveries", b"max_deliveries", "ordering_key", b"ordering_key", "queues", b"queues", "retention", b"retention", "retry_after", b"retry_after", "routing_key", b"routing_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deliveries", b"max_deliveries", "ordering_key", b"ordering_key", "position", b"position", "queues", b"queues", "retention", b"retention", "retry_after", b"retry_after", "routing_key", b"routing_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,12 +32,15 @@ class OrderPlaced(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     PLACE_TIME_FIELD_NUMBER: _builtins.int
     REGION_CODE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Resource name of the order."""
     user: _builtins.str
     """Resource name of the user who ordered."""
     region_code: _builtins.str
     """CLDR code of the country it goes to; empty: not said."""
+    revision: _builtins.int
+    """Revision of the order that this made: 1. 0: written before events said it."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventItem]:
         """What was ordered."""
@@ -59,10 +62,11 @@ class OrderPlaced(_message.Message):
         total: _money_pb2.Money | None = ...,
         place_time: _timestamp_pb2.Timestamp | None = ...,
         region_code: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["place_time", b"place_time", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "order", b"order", "place_time", b"place_time", "region_code", b"region_code", "total", b"total", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "order", b"order", "place_time", b"place_time", "region_code", b"region_code", "revision", b"revision", "total", b"total", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -81,6 +85,7 @@ class OrderCancelled(_message.Message):
     WHOLE_FIELD_NUMBER: _builtins.int
     CANCEL_TIME_FIELD_NUMBER: _builtins.int
     REGION_CODE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Resource name of the order."""
     user: _builtins.str
@@ -89,6 +94,8 @@ class OrderCancelled(_message.Message):
     """True where nothing of the order stands any more."""
     region_code: _builtins.str
     """CLDR code of the country the order goes to; empty: not said."""
+    revision: _builtins.int
+    """Revision of the order that this made. 0: written before events said it."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventItem]:
         """What was taken back this time."""
@@ -111,10 +118,11 @@ class OrderCancelled(_message.Message):
         whole: _builtins.bool = ...,
         cancel_time: _timestamp_pb2.Timestamp | None = ...,
         region_code: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_time", b"cancel_time", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_time", b"cancel_time", "items", b"items", "order", b"order", "region_code", b"region_code", "total", b"total", "user", b"user", "whole", b"whole"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_time", b"cancel_time", "items", b"items", "order", b"order", "region_code", b"region_code", "revision", b"revision", "total", b"total", "user", b"user", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
