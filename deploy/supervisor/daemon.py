@@ -245,6 +245,8 @@ class Daemon:
             await self._door.close()
         if self._recovery is not None:
             await self._recovery.close()
+        if self._stack is not None:
+            self._stack.close()
         self._door = self._recovery = None
 
     def _make_stack(self, user: account.Account | None) -> Stack:

@@ -115,6 +115,10 @@ class Stack:
         """The stack of another desired state of the same mesh: what is in both keeps its ports and its credentials."""
         return Stack(desired, self._layout, ports=self._ports, secrets=self._secrets, account=self._account)
 
+    def close(self) -> None:
+        """Give the ports back that nobody listens on."""
+        self._ports.close()
+
     def urls(self) -> dict[str, str | None]:
         """Pages of a running mesh; None for what this release does not have."""
         base = {name: f"http://{HOST}:{port}/" for name, port in self._http_ports.items()}

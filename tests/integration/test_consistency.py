@@ -45,7 +45,7 @@ def test_a_client_that_remembers_reads_each_of_its_writes_on_whatever_instance_a
 
 def test_a_write_over_json_carries_a_token_and_a_read_takes_it(mesh: Mesh, shop: Shop, me: Customer) -> None:
     product_id = shop.product()
-    url = f"{mesh.gateway}/v1/products/{product_id}"
+    url = f"http://{mesh.gateway}/v1/products/{product_id}"
     headers = {**dict(metadata(me)), "content-type": "application/json"}
     change = urllib.request.Request(url, json.dumps({"displayName": "JSON"}).encode(), headers, method="PATCH")
     with urllib.request.urlopen(change, timeout=CALL_S) as answer:

@@ -105,8 +105,8 @@ def test_postgres_is_stopped_by_sigint_and_keeps_its_socket_at_home(tmp_path: Pa
     assert "hunter2" not in argv(server)
 
 
-def test_postgres_is_not_started_beside_what_a_killed_one_has_left_of_its_process(tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+def test_postgres_is_not_started_beside_what_a_killed_one_has_left_of_its_process(folder: Path) -> None:
+    layout = Layout(folder)
     layout.prepare(None)
     server = postgres.server("postgres-1", layout, None, port=21003, password="p")
     cluster = layout.home("postgres-1") / "cluster"
