@@ -8,8 +8,8 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from deploy.cli.app import app
 from deploy.supervisor.errors import ConfigError, NotRunningError, SupervisorError
+from weft_protos.manifests import ManifestError
 
 
 def main() -> None:
@@ -19,6 +19,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of one invocation."""
+    try:
+        # Here and not above: every verb knows what the mesh has, and that is read from files somebody may be editing.
+        from deploy.cli.app import app
+    except ManifestError as error:
+        return _fail(str(error), 2)
     if not arguments:
         app(args=["--help"], prog_name="weft", standalone_mode=False)
         return 2

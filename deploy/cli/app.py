@@ -15,6 +15,7 @@ from deploy.cli import (
     keys,
     lane,
     mesh,
+    new,
     proxies,
 )
 
@@ -46,6 +47,11 @@ for verb in (
     bench.bench,
 ):
     app.command()(verb)
+
+new_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+new_verbs.callback()(lambda: None)
+new_verbs.command()(new.service)
+app.add_typer(new_verbs, name="new", help="Make a new service.")
 
 contract_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 for verb in (

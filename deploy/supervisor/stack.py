@@ -41,12 +41,11 @@ from deploy.supervisor.servers import (
     rabbitmq,
 )
 from deploy.supervisor.servers.rabbitmq_leader import Leadership
-from weft_protos import lanes
+from weft_protos import lanes, mesh_parts
 
-SERVICES = ("identity", "catalog", "orders", "analytics")
+SERVICES = tuple(sorted((one.name for one in mesh_parts.SERVICES), key=lambda name: (name != "identity", name)))
 """Identity first: the others and the gateways wait for its public keys."""
-WORKERS = ("relay", "email", "audit", "analytics-worker", "archive", "reports")
-MIGRATED_BY_WORKER = ("email", "audit")
+MIGRATED_BY_WORKER = tuple(one.name for one in mesh_parts.WORKERS if one.migrates)
 REGISTRY = ("etcd-1", "etcd-2", "etcd-3")
 """Three members go on when one is gone; five would only make every write dearer."""
 _BROKERS = {
@@ -308,24 +307,18 @@ class Stack:
         return python.server(instance, self._surroundings, arguments=(f"svc.{service}", "serve"), after=after)
 
     def _workers(self) -> list[Part]:
-        needs = {
-            "relay": tuple(f"migrate-{service}" for service in SERVICES),
-            "email": ("migrate-email", "mail"),
-            "audit": ("migrate-audit",),
-            "analytics-worker": ("migrate-analytics",),
-            "archive": ("migrate-analytics",),
-            "reports": ("migrate-analytics",),
-        }
+        relay = ("relay", "relay", tuple(f"migrate-{service}" for service in SERVICES))
+        consumers = [(one.process, one.name, (f"migrate-{one.database}", *one.needs)) for one in mesh_parts.WORKERS]
         return [
             python.server(
-                self._instance(name, worker, Kind.WORKER),
+                self._instance(name, process, Kind.WORKER),
                 self._surroundings,
-                arguments=("worker", worker.removesuffix("-worker")),
+                arguments=("worker", worker),
                 # All of them: a queue has its members among the nodes that are there when it is declared.
-                after=(*(node.name for node in self._brokers), *needs[worker]),
+                after=(*(node.name for node in self._brokers), *needs),
             )
-            for worker in WORKERS
-            for name in self._names(worker)
+            for process, worker, needs in (relay, *consumers)
+            for name in self._names(process)
         ]
 
     def _gateways(self) -> list[Part]:

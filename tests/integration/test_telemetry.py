@@ -19,6 +19,7 @@ from tests.waiting import eventually
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import orders_pb2
+from weft_protos import mesh_parts
 from worker.amqp import topology
 
 PLACE: Final = "weft.orders.v1.OrderService/PlaceOrder"
@@ -48,7 +49,7 @@ HOPS: Final = frozenset(
     }
 )
 
-SERVICES: Final = {"identity": 2, "catalog": 2, "orders": 2, "analytics": 1}
+SERVICES: Final = {one.name: one.instances for one in mesh_parts.SERVICES}
 STARTED: Final = re.compile(r'"event": "(listening|working|control_plane_listening)"')
 SCRAPED: Final = frozenset({"service", "worker", "control-plane", "gateway", "etcd"})
 

@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from deploy.cli.replay.balance import Facts, Row, rows
+from weft_protos import mesh_parts
 
-SERVICES: Final = ("identity", "catalog", "orders", "analytics")
+SERVICES: Final = tuple(one.name for one in mesh_parts.SERVICES)
 #: A queue that did not move for so long will not drain by itself.
 STILL_S: Final = 60.0
 FACTS_TIMEOUT_S: Final = 60.0

@@ -135,7 +135,7 @@ def test_a_size_by_hand_ends_sizing_by_load_and_what_the_load_asks_for_does_not(
 @pytest.mark.parametrize(
     ("service", "bounds", "why"),
     [
-        ("audit", None, "audit has no load that says how many are needed; measured are identity"),
+        ("audit", None, "audit has no load that says how many are needed; measured are analytics"),
         ("ghost", None, "ghost has no load"),
         ("orders", Bounds(2, 33), "size of orders is 33; give 0 to 32"),
     ],
