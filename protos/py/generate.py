@@ -54,6 +54,21 @@ def differences(fresh: Path, committed: Path) -> list[str]:
     )
 
 
+def replace(fresh: Path, committed: Path) -> None:
+    """Have one file be as it was generated, or be gone with what it leaves empty, where it was not."""
+    if fresh.exists():
+        committed.parent.mkdir(parents=True, exist_ok=True)
+        temporary = committed.with_name(f".{committed.name}.new")
+        shutil.copyfile(fresh, temporary)
+        temporary.replace(committed)
+        return
+    committed.unlink()
+    for folder in committed.parents:
+        if any(path.name != "__pycache__" for path in folder.iterdir()):
+            return
+        shutil.rmtree(folder)
+
+
 def main() -> int:
     """Command line: exit 0 when protos/gen is what the contracts say."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="example: generate.py --check")
@@ -71,10 +86,9 @@ def main() -> int:
             for name in stale:
                 print(f"protos/gen/{name}: not what the contracts say; run `make gen` and commit", file=sys.stderr)
             return 1 if stale else 0
-        for top in GENERATED[:2]:
-            shutil.rmtree(committed / top, ignore_errors=True)
-            shutil.copytree(fresh / top, committed / top)
-        shutil.copyfile(fresh / GENERATED[2], committed / GENERATED[2])
+        # Only what differs, and each at once: processes that start meanwhile read it.
+        for name in stale:
+            replace(fresh / name, committed / name)
     return 0
 
 
