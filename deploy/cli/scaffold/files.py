@@ -64,8 +64,8 @@ def write(clone: Path, files: Mapping[str, str]) -> None:
             with path.open("x") as file:
                 file.write(text)
         python = [name for name in files if name.endswith(".py")]
-        _run(clone, "ruff", "check", "--quiet", "--select", "I", "--fix", *python)
-        _run(clone, "ruff", "format", "--quiet", *python)
+        _run(clone, "ruff", "check", "--no-cache", "--quiet", "--select", "I", "--fix", *python)
+        _run(clone, "ruff", "format", "--no-cache", "--quiet", *python)
         for name in files:
             if name.endswith(".proto"):
                 _run(clone, "buf", "format", "--write", name)

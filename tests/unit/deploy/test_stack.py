@@ -238,7 +238,7 @@ def test_every_process_of_ours_is_watched_and_counted_as_heavy(parts: tuple[Part
     kinds = (Kind.SERVICE, Kind.WORKER, Kind.CONTROL_PLANE)
     ours = [part for part in parts if isinstance(part, Server) and part.kind in kinds]
 
-    assert 15 == len(ours)
+    assert 15 <= len(ours)
     assert all(part.watched and part.heavy for part in ours)
 
 
