@@ -187,11 +187,13 @@ class Desired:
 
     @classmethod
     def read(cls, path: Path) -> "Desired":
-        """What `write` stored."""
+        """What `write` stored; a service that came or went since has no instances until the mesh is asked for anew."""
         fields = json.loads(path.read_text())
-        auto = {name: Bounds(**bounds) for name, bounds in fields.pop("auto", {}).items()}
+        sizes = fields.pop("sizes")
+        auto = {name: Bounds(**bounds) for name, bounds in fields.pop("auto", {}).items() if name in DEFAULT_SIZES}
         laned = {name: lane.of(spec) for name, spec in fields.pop("lanes", {}).items()}
-        return cls(**{**fields, "only": tuple(fields["only"]), "auto": auto, "lanes": laned})
+        known = {name: sizes.get(name, 0) for name in DEFAULT_SIZES}
+        return cls(**{**fields, "sizes": known, "only": tuple(fields["only"]), "auto": auto, "lanes": laned})
 
 
 def _scalable(service: str, size: int) -> int:

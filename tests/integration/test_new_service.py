@@ -111,7 +111,7 @@ def test_a_new_service_is_called_minutes_later_and_nothing_was_edited(
 
     with capsys.disabled():
         print(f"\nfrom nothing to a call of a second service: {time.monotonic() - parcels.began:.0f} s")
-    assert ("parcels/first", "The first") == (created["name"], created["display_name"])
+    assert ("parcels/first", "The first") == (created["name"], created["displayName"])
     assert created == parcels.call("/v1/parcels/first")
     running = parcels.mesh.status().processes
     assert ["parcels-1", "parcels-2", "parcels-worker-1"] == sorted(
@@ -192,7 +192,7 @@ def dev(parcels: Parcels) -> Iterator[Dev]:
 def shown(parcels: Parcels) -> Callable[[], set[str]]:
     """What some calls, one after another, are answered by whoever gets them."""
     name = parcels.call("/v1/parcels", {"display_name": "Shown"})["name"]
-    return lambda: {str(parcels.call(f"/v1/{name}")["display_name"]) for _ in range(8)}
+    return lambda: {str(parcels.call(f"/v1/{name}")["displayName"]) for _ in range(8)}
 
 
 def test_saved_code_is_what_answers_and_broken_code_is_not(

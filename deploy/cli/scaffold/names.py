@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 #: Scopes are `<service>.<verb>` in letters alone, and names of databases and packages have to be short enough to read.
-_SERVICE: Final = re.compile(r"[a-z]{2,24}")
-_RESOURCE: Final = re.compile(r"[a-z]{2,24}(_[a-z]{2,24}){0,2}")
+_SERVICE: Final = re.compile(r"[a-z]{2,20}")
+#: Names longer than these make lines that no formatter can break.
+_RESOURCE: Final = re.compile(r"(?=.{2,24}\Z)[a-z]{2,}(_[a-z]{2,}){0,2}")
 
 _SERVICES_TAKEN: Final = """
     chassis common contracts edge envelope etcd events gateway handlers helpers liveness mesh options postgres
@@ -88,7 +89,7 @@ class Names:
 def named(service: str, resource: str, taken: Taken) -> Names:
     """The names of a service; an empty resource is derived from the service's name. Raises NameRefusedError."""
     if not _SERVICE.fullmatch(service):
-        raise NameRefusedError(f"{service!r} cannot be a service's name; give 2 to 24 letters a to z, such as parcels")
+        raise NameRefusedError(f"{service!r} cannot be a service's name; give 2 to 20 letters a to z, such as parcels")
     if service in taken.services:
         raise NameRefusedError(f"{service} is there already; `weft status` shows what the mesh has")
     if service in RESERVED_SERVICES or _python(service):
@@ -96,8 +97,8 @@ def named(service: str, resource: str, taken: Taken) -> Names:
     resource = resource or singular(service)
     if not _RESOURCE.fullmatch(resource):
         raise NameRefusedError(
-            f"--resource: {resource!r} cannot be a resource's name; give words of letters a to z, singular and with _ "
-            "between them, such as shipping_label"
+            f"--resource: {resource!r} cannot be a resource's name; give 2 to 24 letters a to z, words with _ between "
+            "them, such as shipping_label"
         )
     if resource in RESERVED_RESOURCES or plural(resource) in RESERVED_RESOURCES or _python(resource):
         raise NameRefusedError(f"--resource: {resource} means something else in the code; choose another word")

@@ -13,6 +13,7 @@ from tests.clone_copy import Copy
 
 NOTHING = Taken(services=(), methods=(), collections=())
 PARCELS = Names("parcels", "parcel")
+LONG = "intercontinentalmail"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_a_resource_of_two_words_is_written_as_each_language_writes_it() -> None
 @pytest.mark.parametrize(
     ("service", "resource", "message"),
     [
-        ("Parcels", "", "'Parcels' cannot be a service's name; give 2 to 24 letters a to z"),
+        ("Parcels", "", "'Parcels' cannot be a service's name; give 2 to 20 letters a to z"),
         ("par-cels", "", "cannot be a service's name"),
         ("../x", "", "cannot be a service's name"),
         ("p", "", "cannot be a service's name"),
@@ -45,6 +46,8 @@ def test_a_resource_of_two_words_is_written_as_each_language_writes_it() -> None
         ("chassis", "", "chassis means something else here"),
         ("class", "", "class means something else here"),
         ("parcels", "Parcel", "--resource: 'Parcel' cannot be a resource's name"),
+        ("x" * 21, "", "cannot be a service's name"),
+        ("parcels", "x" * 25, "cannot be a resource's name"),
         ("parcels", "parcel_", "--resource: 'parcel_' cannot be a resource's name"),
         ("parcels", "row", "--resource: row means something else in the code"),
         ("parcels", "list", "--resource: list means something else in the code"),
@@ -101,9 +104,9 @@ def test_a_file_that_is_there_already_is_neither_changed_nor_removed(tmp_path: P
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A clone with two services more: one with an event and its worker, one with a resource of two words."""
+    """A clone with two services more: a plain one, and one of everything, with names as long as they may be."""
     copy = Copy(tmp_path_factory.mktemp("clone"))
-    for arguments in (("parcels", "--with-events"), ("shipping", "--resource", "shipping_label")):
+    for arguments in (("parcels",), (LONG, "--resource", "registered_direct_letter", "--with-events")):
         done = copy.run("deploy.cli", "new", "service", *arguments)
         assert 0 == done.returncode, done.stderr
         assert f"tests/unit/svc/{arguments[0]}" in done.stdout
@@ -121,11 +124,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
         ("python", "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"),
         ("python", "-m", "gateway", "check", "--against", "protos/baseline.binpb"),
         ("python", "-m", "svc.chassis.migration_steps"),
-        ("python", "-m", "mypy", "-p", "svc.parcels", "-p", "svc.shipping", "-p", "worker.handlers.parcels"),
+        ("python", "-m", "mypy", "-p", "svc.parcels", "-p", f"svc.{LONG}", "-p", f"worker.handlers.{LONG}"),
         ("python", "protos/py/generate.py", "--check"),
         (
             *("python", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("tests/unit/svc/parcels", "tests/unit/svc/shipping", "tests/unit/worker/test_parcels_handler.py"),
+            *("tests/unit/svc/parcels", f"tests/unit/svc/{LONG}", f"tests/unit/worker/test_{LONG}_handler.py"),
             *("tests/contract/test_declared_errors.py", "tests/unit/worker/test_topology.py"),
             *("tests/unit/worker/test_restored.py", "tests/unit/deploy/test_stack.py"),
         ),
@@ -173,10 +176,10 @@ def test_the_stack_of_a_mesh_has_it_with_database_worker_scopes_and_a_place_in_b
         "from deploy.backup import ORDER\n"
         "from deploy.supervisor import desired, stack\n"
         "from weft_protos import policy\n"
-        "assert 'parcels' in stack.SERVICES and desired.DEFAULT_SIZES['parcels-worker'] == 1, desired.DEFAULT_SIZES\n"
-        "assert {'parcels', 'shipping'} <= {*desired.LANED} & {*desired.AUTOSCALED} & {*ORDER}\n"
+        f"assert 'parcels' in stack.SERVICES and desired.DEFAULT_SIZES['{LONG}-worker'] == 1, desired.DEFAULT_SIZES\n"
+        f"assert {{'parcels', '{LONG}'}} <= {{*desired.LANED}} & {{*desired.AUTOSCALED}} & {{*ORDER}}\n"
         "assert ORDER.index('analytics') < ORDER.index('parcels') < ORDER.index('orders'), ORDER\n"
-        "assert {'parcels.read', 'parcels.write', 'shipping.read'} <= policy.scopes()\n"
+        "assert {'parcels.read', 'parcels.write'} <= policy.scopes()\n"
     )
 
     done = subprocess.run(
