@@ -4,21 +4,30 @@ A template is a file of the house with names left open. What a name does to the 
 lines is what ruff and buf are there for.
 """
 
+import base64
+import json
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import jinja2
+from google.protobuf.any_pb2 import Any
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from deploy.cli.scaffold.names import Names
 from deploy.supervisor.config import child_environ
+from weft.events.v1.envelope_pb2 import Envelope
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 SUFFIX: Final = ".j2"
+RECORDINGS: Final = "tests/contract/testdata/events"
+# 2026-01-01T00:00:00Z
+_RECORDED_S: Final = 1_767_225_600
 #: Generating every contract's code takes seconds; a busy machine makes them many.
 TOOL_TIMEOUT_S: Final = 600.0
 
@@ -44,11 +53,35 @@ def rendered(names: Names, *, events: bool) -> Mapping[str, str]:
     words = {**names.words(), "events": events}
     found = {}
     for kind in ("service", "events") if events else ("service",):
-        for path in sorted((TEMPLATES / kind).rglob(f"*{SUFFIX}")):
-            inside = path.relative_to(TEMPLATES / kind).as_posix().removesuffix(SUFFIX)
+        for source in sorted((TEMPLATES / kind).rglob(f"*{SUFFIX}")):
+            inside = source.relative_to(TEMPLATES / kind).as_posix().removesuffix(SUFFIX)
             target = inside.replace("SERVICE", names.service).replace("ITEMS", names.items)
-            found[target] = environment.get_template(path.relative_to(TEMPLATES).as_posix()).render(words)
+            found[target] = environment.get_template(source.relative_to(TEMPLATES).as_posix()).render(words)
+    if events:
+        path, text = recording(names)
+        found[path] = text
     return found
+
+
+def recording(names: Names) -> tuple[str, str]:
+    """An event as it is first written, which every later contract has to read: the file's path and its text."""
+    kind, name = f"weft.{names.service}.v1.{names.words()['Resource']}Created", f"{names.collection}/first"
+    created = Timestamp(seconds=_RECORDED_S)
+    # The fields of `events.proto.j2`, before there is a class for them: 1 the name, 2 the time.
+    fields = (name.encode(), created.SerializeToString())
+    payload = b"".join(bytes((number << 3 | 2, len(data))) + data for number, data in enumerate(fields, 1))
+    envelope = Envelope(
+        id=str(uuid.uuid5(uuid.NAMESPACE_URL, kind)),
+        type=kind,
+        source=names.service,
+        occur_time=created,
+        ordering_key=name,
+        subject="ada",
+        payload=Any(type_url=f"type.googleapis.com/{kind}", value=payload),
+    )
+    content = base64.b64encode(envelope.SerializeToString(deterministic=True)).decode()
+    said = {names.json: name, "createTime": created.ToJsonString()}
+    return f"{RECORDINGS}/{kind}.json", json.dumps({"envelope": content, "payload": said}, indent=1) + "\n"
 
 
 def write(clone: Path, files: Mapping[str, str]) -> None:
@@ -70,6 +103,8 @@ def write(clone: Path, files: Mapping[str, str]) -> None:
             if name.endswith(".proto"):
                 _run(clone, "buf", "format", "--write", name)
         generate(clone)
+        # What a name means to the compiler: a field that tells of a secret has to be marked, for instance.
+        _run(clone, "python", "-m", "gateway", "check")
 
 
 def generate(clone: Path) -> None:
@@ -112,4 +147,5 @@ def _run(clone: Path, tool: str, *arguments: str) -> None:
     except FileNotFoundError:
         raise ToolFailedError(tool, [f"{command[0]} is not there; run `make setup`"]) from None
     if done.returncode != 0:
-        raise ToolFailedError(tool, (done.stdout + done.stderr).splitlines() or [f"ended with {done.returncode}"])
+        named = " ".join(arguments).removeprefix("-m ") if tool == "python" else tool
+        raise ToolFailedError(named, (done.stdout + done.stderr).splitlines() or [f"ended with {done.returncode}"])

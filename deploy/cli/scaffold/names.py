@@ -64,8 +64,12 @@ class Names:
     @property
     def collection(self) -> str:
         """As AIP-122 writes it: `shippingLabels`."""
-        first, *others = self.items.split("_")
-        return first + "".join(word.capitalize() for word in others)
+        return _camel(self.items)
+
+    @property
+    def json(self) -> str:
+        """The resource as a field in ProtoJSON: `shippingLabel`."""
+        return _camel(self.resource)
 
     def words(self) -> Mapping[str, str]:
         """Every form by the name that templates know it under."""
@@ -129,6 +133,11 @@ def plural(word: str) -> str:
 
 def _joined(word: str) -> str:
     return "".join(part.capitalize() for part in word.split("_"))
+
+
+def _camel(word: str) -> str:
+    joined = _joined(word)
+    return joined[0].lower() + joined[1:]
 
 
 def _python(word: str) -> bool:

@@ -76,7 +76,7 @@ def test_the_command_refuses_in_one_line_and_makes_nothing(name: str, capsys: py
 def test_every_template_is_used_and_leaves_no_name_open() -> None:
     made = files.rendered(PARCELS, events=True)
 
-    assert len([*files.TEMPLATES.rglob(f"*{files.SUFFIX}")]) == len(made)
+    assert len([*files.TEMPLATES.rglob(f"*{files.SUFFIX}")]) + 1 == len(made)
     assert [] == [path for path, text in made.items() if "{{" in text or "{%" in text or "SERVICE" in path]
 
 
@@ -129,7 +129,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
         (
             *("python", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
             *("tests/unit/svc/parcels", f"tests/unit/svc/{LONG}", f"tests/unit/worker/test_{LONG}_handler.py"),
-            *("tests/contract/test_declared_errors.py", "tests/unit/worker/test_topology.py"),
+            *("tests/contract/test_declared_errors.py", "tests/contract/test_events.py"),
+            *("tests/unit/worker/test_topology.py", "tests/unit/gateway/test_compiler.py"),
             *("tests/unit/worker/test_restored.py", "tests/unit/deploy/test_stack.py"),
         ),
     ],
@@ -155,6 +156,17 @@ def test_a_service_is_made_once(copy: Copy) -> None:
         done.returncode,
         done.stderr,
     )
+
+
+def test_a_resource_that_the_compiler_refuses_is_named_with_its_line_and_nothing_is_made(copy: Copy) -> None:
+    before = sorted(copy.root.rglob("*.p*"))
+
+    done = copy.run("deploy.cli", "new", "service", "vaults", "--resource", "password", "--with-events")
+
+    assert 1 == done.returncode
+    assert "weft: protos/weft/vaults/v1/vaults.proto:" in done.stderr
+    assert "weft: gateway check failed; nothing was made" in done.stderr
+    assert before == sorted(copy.root.rglob("*.p*"))
 
 
 def test_no_file_that_was_there_is_another_now(copy: Copy) -> None:
