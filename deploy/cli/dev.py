@@ -51,7 +51,7 @@ def dev() -> None:
         for changes in watchfiles.watch(
             *watched, watch_filter=_matters, debounce=DEBOUNCE_MS, step=STEP_MS, raise_interrupt=False
         ):
-            following.follow(sorted({Path(path).relative_to(PROJECT).as_posix() for _, path in changes}))
+            following.follow({Path(path).relative_to(PROJECT).as_posix() for _, path in changes})
 
 
 @contextmanager
@@ -73,17 +73,20 @@ def _matters(_change: watchfiles.Change, path: str) -> bool:
     return found.suffix in SUFFIXES and not found.name.startswith(".") and "__pycache__" not in found.parts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Following:
-    """Does what saves mean."""
+    """Does what saves mean. What did not work is tried again with the next save, for it is still what the files say."""
 
     mesh: Mesh
+    pending: frozenset[str] = frozenset()
+    """Saves that the mesh has not followed yet."""
 
-    def follow(self, saved: Sequence[str]) -> bool:
+    def follow(self, changed: Collection[str]) -> bool:
         """Bring the mesh to what was saved; whether all of it works."""
-        meaning, began = parts().meaning(saved), time.monotonic()
-        if not meaning:
+        if not parts().meaning(changed):
             return True
+        began, saved = time.monotonic(), sorted({*changed, *self.pending})
+        self.pending, meaning = frozenset(saved), parts().meaning(saved)
         shown = ", ".join(saved[:3]) + (f" and {len(saved) - 3} more" if len(saved) > 3 else "")
         print(f"{time.strftime('%H:%M:%S')}  {shown}", flush=True)
         try:
@@ -97,6 +100,7 @@ class Following:
         except RefusedError as error:
             _complain([str(error)])
         else:
+            self.pending = frozenset()
             print(f"          done after {time.monotonic() - began:.1f} s", flush=True)
             return True
         return False

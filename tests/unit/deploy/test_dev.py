@@ -81,13 +81,27 @@ def test_one_that_does_not_come_up_is_shown_with_its_last_words_and_the_others_s
 
 def test_a_save_after_a_failure_tries_the_one_that_is_down_again(capsys: pytest.CaptureFixture[str]) -> None:
     mesh = FakeMesh.of("catalog-1", "catalog-2", breaks="catalog-1")
-    Following(mesh).follow(["svc/catalog/rpc.py"])
+    following = Following(mesh)
+    following.follow(["svc/catalog/rpc.py"])
     mesh.ended.set()
     mesh.breaks.clear()
 
-    assert Following(mesh).follow(["svc/catalog/rpc.py"])
+    assert following.follow(["svc/catalog/rpc.py"])
 
     assert ["catalog-1", "catalog-2"] == mesh.renewed
+
+
+def test_what_did_not_work_is_done_with_the_next_save_and_only_then(capsys: pytest.CaptureFixture[str]) -> None:
+    mesh = FakeMesh.of("catalog-1", "orders-1", breaks="catalog-1")
+    following = Following(mesh)
+    following.follow(["svc/catalog/rpc.py"])
+    mesh.ended.set()
+    mesh.breaks.clear()
+
+    assert following.follow(["svc/orders/model.py"])
+    assert following.follow(["svc/orders/model.py"])
+
+    assert ["catalog-1", "orders-1", "orders-1"] == mesh.renewed
 
 
 def test_what_means_nothing_to_a_mesh_is_passed_by_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
