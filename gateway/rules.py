@@ -18,6 +18,7 @@ from gateway.contract import EVENT, HTTP, Binding, Event
 from gateway.errors import Violation
 from gateway.policy import EdgeRules, PolicySet, RateLimit, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
+from weft_protos import mesh_parts
 from weft_protos import policy as shared
 from weft_protos.locations import Location
 
@@ -43,9 +44,9 @@ THRESHOLDS_MS: Final = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 
 STALENESS_MIN: Final = timedelta(seconds=1)
 STALENESS_MAX: Final = timedelta(days=1)
 #: Work queues that a contract may name.
-QUEUES: Final = ("analytics", "email", "reports")
+QUEUES: Final = tuple(one.name for one in mesh_parts.WORKERS if not one.of_all)
 #: Those that every event reaches without being told to.
-QUEUES_OF_ALL: Final = ("archive", "audit")
+QUEUES_OF_ALL: Final = tuple(one.name for one in mesh_parts.WORKERS if one.of_all)
 #: Each different pause is a retry queue of every worker that receives the event.
 RETRY_PAUSE_MIN_S, RETRY_PAUSE_MAX_S, RETRY_PAUSES_MAX = 0.1, 3600.0, 8
 #: More deliveries only keep from a human what will not mend itself.

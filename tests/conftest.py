@@ -19,8 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # `make test` runs two processes. Most tests of the mesh wait: one process has the mesh and begins with it, the other
-    # has whatever else is slow, and the rest is for whoever comes first.
+    # `make test` runs two processes. Most tests of the mesh wait: one process has the mesh and begins with it, the
+    # other has whatever else is slow, and the rest is for whoever comes first.
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: (_group(item) != "mesh", "integration" not in item.path.parts))

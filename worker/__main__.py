@@ -1,7 +1,7 @@
 """The workers' processes, and what people ask of them.
 
-python -m worker relay|email|audit|analytics|archive|reports      be a worker until SIGTERM
-python -m worker migrate email|audit                              bring a worker's database up to date
+python -m worker relay|<worker>                                   be a worker until SIGTERM
+python -m worker migrate <worker>                                 bring a worker's database up to date
 python -m worker facts                                            what workers have done
 python -m worker dlq list|show|replay                             dead letters
 python -m worker verify-audit                                     whether the audit log is whole

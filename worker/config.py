@@ -10,9 +10,10 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from svc.chassis.config import ConfigError, OneAddress
+from weft_protos import mesh_parts
 
-#: The databases that have an outbox, one for each service; the relay drains them all.
-OUTBOXES: Final = ("identity", "catalog", "orders", "analytics")
+#: The databases that have an outbox, one for each service that keeps something; the relay drains them all.
+OUTBOXES: Final = mesh_parts.STORING
 
 #: Events of one transaction of the audit and analytics workers: a commit costs the same for one as for fifty, and more
 #: would only lose more work to a conflict.

@@ -18,7 +18,7 @@ from typing import Final
 from svc.chassis.config import Secrets
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
-from weft_protos import policy
+from weft_protos import mesh_parts, policy
 from worker.amqp import topology
 from worker.config import OUTBOXES
 
@@ -37,13 +37,7 @@ class Handled:
 
 
 #: By consumer. Notes and effect are of one transaction, so what is noted has happened.
-NOTES: Final[Mapping[str, Handled]] = {
-    "analytics": Handled("analytics"),
-    "archive": Handled("analytics"),
-    "audit": Handled("audit"),
-    "email": Handled("email", "email_delivery"),
-    "reports": Handled("analytics"),
-}
+NOTES: Final[Mapping[str, Handled]] = {one.name: Handled(one.database, one.notes) for one in mesh_parts.WORKERS}
 
 _PUBLISHED: Final = (
     "SELECT sequence, id, type, publish_time FROM outbox "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,7 +20,8 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.lifecycle import Background
 from svc.chassis.resources import Resources
-from weft_protos import caching
+from weft_protos import caching, mesh_parts
+from weft_protos.manifests import Worker
 from worker import config, manifest
 from worker.amqp import topology
 from worker.amqp.consumer import Consumer
@@ -29,9 +31,7 @@ from worker.amqp.publisher import Publisher
 from worker.door import TOKEN, Door
 from worker.forgetting import Forgetting
 from worker.handlers.analytics import handler as sales
-from worker.handlers.analytics.handler import AnalyticsHandler
 from worker.handlers.audit import log as audit_log
-from worker.handlers.audit.handler import AuditHandler
 from worker.handlers.email import deliveries, templates
 from worker.handlers.email.handler import EmailHandler
 from worker.handlers.email.smtp import Smtp
@@ -46,14 +46,11 @@ T = TypeVar("T")
 Facts = Mapping[str, "int | Facts"]
 
 #: Name of the process in traces and logs, by the verb that starts it: the analytics service has the plain name.
-NAMES: Final = {
-    **{name: name for name in ("relay", "email", "audit", "archive", "reports")},
-    "analytics": "analytics-worker",
-}
+NAMES: Final = {"relay": "relay", **{one.name: one.process for one in mesh_parts.WORKERS}}
 
 #: Where the migrations of the databases lie that belong to workers.
 MIGRATIONS: Final = {
-    name: Path(__file__).parent / "handlers" / name / "migrations" for name in (deliveries.DATABASE, audit_log.DATABASE)
+    one.name: Path(__file__).parent / "handlers" / one.name / "migrations" for one in mesh_parts.WORKERS if one.migrates
 }
 
 # Counting every row of a large table takes its time.
@@ -95,18 +92,13 @@ def email(resources: Resources) -> Sequence[Background]:
     return _consuming(resources, "email", handler, batch_max=config.MAIL_BATCH)
 
 
-def audit(resources: Resources) -> Sequence[Background]:
-    """The audit worker."""
-    database = _database(resources, audit_log.DATABASE)
-    retention.sweep(resources, database, retention.INBOX, retention.POSITIONS)
-    handler = AuditHandler(database)
-    return _consuming(resources, "audit", handler, batch_max=config.TRANSACTION_BATCH)
-
-
-def analytics(resources: Resources) -> Sequence[Background]:
-    """The analytics worker."""
-    handler = AnalyticsHandler(_database(resources, sales.DATABASE))
-    return _consuming(resources, "analytics", handler, batch_max=config.TRANSACTION_BATCH)
+def transactional(worker: Worker, resources: Resources) -> Sequence[Background]:
+    """A worker whose effect lies in one database, like most: its `handler` module has a function `build`."""
+    database = _database(resources, worker.database)
+    if worker.migrates:
+        retention.sweep(resources, database, retention.INBOX, retention.POSITIONS)
+    handler: Handler = import_module(f"worker.handlers.{worker.name}.handler").build(database)
+    return _consuming(resources, worker.name, handler, batch_max=config.TRANSACTION_BATCH)
 
 
 def archive(resources: Resources) -> Sequence[Background]:
@@ -136,10 +128,9 @@ def reports(resources: Resources) -> Sequence[Background]:
 
 #: What each verb runs.
 BUILDERS: Final[Mapping[str, Callable[[Resources], Sequence[Background]]]] = {
+    **{one.name: partial(transactional, one) for one in mesh_parts.WORKERS},
     "relay": relay,
     "email": email,
-    "audit": audit,
-    "analytics": analytics,
     "archive": archive,
     "reports": reports,
 }

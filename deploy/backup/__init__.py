@@ -3,7 +3,12 @@
 The snapshots are taken in the order of ORDER, within milliseconds of each other; no two databases are in one snapshot.
 """
 
-ORDER = ("email", "audit", "analytics", "orders", "catalog", "identity")
+from weft_protos import mesh_parts
+
+_LATEST = ("orders", "catalog", "identity")
+_EARLIEST = (*(one.name for one in mesh_parts.WORKERS if one.migrates), "analytics")
+
+ORDER = (*_EARLIEST, *(name for name in mesh_parts.DATABASES if name not in (*_EARLIEST, *_LATEST)), *_LATEST)
 """Databases, in the order their snapshots are taken: who reacts before who acts, who refers before who is referred to.
 
 So no effect is without its cause, and every product and user that is named is there. What is missing instead is an

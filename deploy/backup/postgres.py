@@ -16,6 +16,7 @@ from psycopg import sql
 from deploy.backup.bundle import BackupError, Dump
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.servers.postgres import SUPERUSER, binary
+from weft_protos import mesh_parts
 
 CONNECT_S = 10
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -24,7 +25,13 @@ IN_USE = {
     "orders": "SELECT EXISTS (SELECT 1 FROM orders) OR EXISTS (SELECT 1 FROM stock_movement)",
     "identity": "SELECT count(*) > 1 FROM users",
 }
-"""Whether anybody has used a mesh. One that was only started has its operator, and what tells of that."""
+"""Whether anybody has used a mesh. One that was only started has its operator, and what tells of that.
+
+Databases that other parts fill in consequence are not asked; those of any further service are in use once a table of
+theirs has a row.
+"""
+_CONSEQUENCES = ("analytics",)
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +99,38 @@ def in_use(server: Server) -> str:
     """A database that somebody has used; empty where nobody has. Raises psycopg.Error."""
     with server.connect("postgres") as session:
         there = {str(row[0]) for row in session.execute("SELECT datname FROM pg_database")}
-    for database, question in IN_USE.items():
+    asked = [*IN_USE, *(name for name in mesh_parts.STORING if name not in (*IN_USE, *_CONSEQUENCES))]
+    for database in asked:
         if database not in there:
             continue
         with server.connect(database) as session:
             if session.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
                 continue  # made, and not migrated yet
-            row = session.execute(question.encode()).fetchone()
+            question = IN_USE[database].encode() if database in IN_USE else _any_row(session)
+            row = session.execute(question).fetchone()
             if row is not None and row[0]:
                 return database
     return ""
 
 
-def restore(server: Server, database: str, file: Path) -> None:
-    """Make a database anew, owned by the role of its name, with what was dumped. Raises BackupError, psycopg.Error."""
+def _any_row(session: "psycopg.Connection[tuple[object, ...]]") -> sql.Composed:
+    tables = [str(row[0]) for row in session.execute(_TABLES)]
+    looks = [sql.SQL("EXISTS (SELECT 1 FROM {})").format(sql.Identifier(table)) for table in tables]
+    return sql.SQL("SELECT {}").format(sql.SQL(" OR ").join([sql.SQL("false"), *looks]))
+
+
+def make_anew(server: Server, database: str) -> None:
+    """An empty database in the place of what is there, owned by the role of its name. Raises psycopg.Error."""
     name = sql.Identifier(database)
     with server.connect("postgres") as session:
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
         session.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
         session.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+
+
+def restore(server: Server, database: str, file: Path) -> None:
+    """Make a database anew, owned by the role of its name, with what was dumped. Raises BackupError, psycopg.Error."""
+    make_anew(server, database)
     _run(
         server,
         "pg_restore",

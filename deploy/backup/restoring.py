@@ -29,9 +29,10 @@ COMMAND_TIMEOUT_S = 3600.0
 
 
 def known(manifest: Manifest) -> None:
-    """Raise RefusedError where this release does not know the schema of the backup, or a database is missing."""
-    if missing := [name for name in ORDER if name not in manifest.databases]:
-        raise BackupError(f"the backup holds no {missing[0]} database")
+    """Raise RefusedError where this release does not know a database of the backup, or its schema.
+
+    A database that the backup does not have is of a service that is younger; it begins empty.
+    """
     for name, dump in manifest.databases.items():
         if name not in MIGRATIONS or dump.revision not in _revisions(name):
             raise RefusedError(
@@ -83,10 +84,13 @@ def restore(folder: Path, manifest: Manifest, settings: Settings, *, force: bool
             except psycopg.Error as error:
                 raise BackupError(f"{name}: {str(error).strip().splitlines()[0]}") from error
             tell(name, time.monotonic() - began, file.stat().st_size)
+        younger = [name for name in ORDER if name not in manifest.databases]
+        for name in younger:
+            postgres.make_anew(server, name)
         _forget(layout)
         _mailbox(folder, layout)
         behind = [name for name, dump in manifest.databases.items() if dump.revision in _revisions(name).values()]
-        return _again(mesh.publishing().environ, behind)
+        return _again(mesh.publishing().environ, [*behind, *younger])
 
 
 def _keys(folder: Path, layout: Layout, manifest: Manifest) -> None:

@@ -26,6 +26,7 @@ def run(arguments: list[str]) -> int:
     from deploy.cli import completion, exits
     from deploy.cli.app import OutputClosedError, app
     from deploy.supervisor.errors import ConfigError, NotRunningError, SupervisorError
+    from weft_protos.manifests import ManifestError
 
     completion.prepare()
     try:
@@ -33,7 +34,7 @@ def run(arguments: list[str]) -> int:
         code = app.main(arguments, prog_name="weft", standalone_mode=False)
     except TyperException as error:
         return _fail(error.format_message(), error.exit_code)
-    except ConfigError as error:
+    except (ConfigError, ManifestError) as error:
         return _fail(str(error), exits.USAGE)
     except NotRunningError as error:
         return _fail(f"{error}; start it with `weft up` or `make up`", exits.UNREACHABLE)

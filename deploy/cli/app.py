@@ -71,6 +71,7 @@ VERBS: Final = (
     Verb("status", "Show every process, and where the pages are.", "mesh:status"),
     Verb("check", "Look for what is wrong, and say what to do about it.", "check:check"),
     Verb("logs", "Print the last lines that parts wrote.", "mesh:logs"),
+    Verb("dev", "Have the mesh follow every save.", "dev:dev"),
     Verb("call", "Call a method, and explain its answer.", "call:call"),
     Verb("explain", "Say why a call was refused, or would be.", "explain:explain"),
     Verb("roll", "Replace every instance by a new process.", "change:roll"),
@@ -87,6 +88,11 @@ VERBS: Final = (
     Verb("chaos", "Hurt a mesh of its own, and check its invariants.", "trials:chaos"),
     Verb("mock", "Stand in for services that are not there.", "mock:mock"),
     Verb("mcp", "Offer methods to language models.", "tools:mcp"),
+    Verbs(
+        "new",
+        "Make a new service.",
+        (Verb("service", "Make its contract, code, migration and tests.", "new:service"),),
+    ),
     Verbs(
         "contracts",
         "Compare, check, explain and publish the contracts.",

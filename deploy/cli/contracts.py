@@ -141,13 +141,22 @@ def publish(
         built = sources.built(folder, descriptors)
         if descriptors is None and not sources.is_generated(built):
             print("weft: protos/gen is not what the contracts say; instances go by it: run `make gen`", file=sys.stderr)
-        bundle = str(folder / "bundle")
-        python("gateway", "compile", "--descriptors", str(built), "--out", bundle, *publishing.edge)
-        done = json.loads(python("lb", "publish", bundle, "--json", environ=publishing.environ))
+        done = send(publishing, built, folder)
         did = "published" if done["changed"] else "current already:"
         said = f"{did} {done['manifest'][:12]}, number {done['number']}, {done['resources']} resources"
-        _watch(built, folder)
         _finish(publishing, done, said, timeout=timeout if wait else None, as_json=json_)
+
+
+def send(publishing: Publishing, built: Path, folder: Path) -> dict[str, Any]:
+    """Compile a descriptor set and publish it, its objectives as well; what the publisher says.
+
+    Raises CommandFailedError where the compiler or the publisher refuses it; then nothing is published.
+    """
+    bundle = str(folder / "bundle")
+    python("gateway", "compile", "--descriptors", str(built), "--out", bundle, *publishing.edge)
+    done: dict[str, Any] = json.loads(python("lb", "publish", bundle, "--json", environ=publishing.environ))
+    _watch(built, folder)
+    return done
 
 
 def rollback(wait: Wait = False, timeout: Timeout = WAIT_S, json_: Json = False) -> None:

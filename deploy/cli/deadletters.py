@@ -14,12 +14,12 @@ from deploy.cli.exits import Json, fail
 from deploy.cli.sources import CommandFailedError
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.layout import Layout
-from weft_protos import policy
+from weft_protos import mesh_parts, policy
 
-#: Whose events may end here: the workers that contracts name, and audit, which every event reaches.
+#: Whose events may end here: the workers that contracts name, and those that every event reaches.
 WORKERS: Final = tuple(
     sorted(
-        {"audit"}
+        {one.name for one in mesh_parts.WORKERS if one.of_all}
         | {name for said in map(policy.event_policy, policy.EVENTS) if said is not None for name in said.queues}
     )
 )

@@ -16,22 +16,17 @@ from deploy.supervisor.config import ARCHIVE_DAYS, CONSUMER_SAMPLE, REPORT_MEMOR
 from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.lane import LaneSpec
-from weft_protos import lanes
+from weft_protos import lanes, manifests, mesh_parts
+
+_SERVICES: tuple[str, ...] = tuple(one.name for one in mesh_parts.SERVICES)
+_WORKERS: tuple[str, ...] = ("relay", *(one.process for one in mesh_parts.WORKERS))
 
 DEFAULT_SIZES: Mapping[str, int] = {
     "memcached": 2,
     "control-plane": 2,
-    "identity": 2,
-    "catalog": 2,
-    "orders": 2,
-    "analytics": 1,
-    "operations": 1,
+    **{one.name: one.instances for one in mesh_parts.SERVICES},
     "relay": 1,
-    "email": 1,
-    "audit": 1,
-    "analytics-worker": 1,
-    "archive": 1,
-    "reports": 1,
+    **{one.process: one.instances for one in mesh_parts.WORKERS},
     "gateway": 2,
 }
 """Instances of everything that can have more than one."""
@@ -39,31 +34,20 @@ DEFAULT_SIZES: Mapping[str, int] = {
 HA_SIZES: Mapping[str, int] = {name: max(2, size) for name, size in DEFAULT_SIZES.items()} | {"memcached": 3}
 """The same in the profile `ha`: nothing is there only once."""
 
-SCALABLE: tuple[str, ...] = (
-    *("identity", "catalog", "orders", "analytics", "operations"),
-    *("relay", "email", "audit", "analytics-worker", "archive", "reports"),
-    "gateway",
-)
+SCALABLE: tuple[str, ...] = (*_SERVICES, *_WORKERS, "gateway")
 """What may be resized while the mesh runs: nobody knows these by a list that is read at the start."""
 
-LANED: tuple[str, ...] = ("identity", "catalog", "orders", "analytics")
-"""What may have lanes: whom others call."""
+LANED: tuple[str, ...] = mesh_parts.STORING
+"""What may have lanes: whom others call. Who keeps nothing only shows what the others do."""
 
 AUTOSCALED: Mapping[str, Bounds] = {
-    "identity": Bounds(2, 4),
-    "catalog": Bounds(2, 4),
-    "orders": Bounds(2, 4),
-    "analytics": Bounds(1, 3),
+    **{one.name: Bounds(*one.autoscale) for one in mesh_parts.SERVICES if one.autoscale is not None},
     "relay": Bounds(1, 2),
-    "email": Bounds(1, 3),
-    "analytics-worker": Bounds(1, 2),
+    **{one.process: Bounds(*one.autoscale) for one in mesh_parts.WORKERS if one.autoscale is not None},
 }
-"""What is sized by its load unless somebody says otherwise, and between which bounds: small ones, for one machine.
+"""What is sized by its load unless somebody says otherwise, and between which bounds: small ones, for one machine."""
 
-Not among them: the audit worker, whose chain of hashes one alone can extend at a time.
-"""
-
-INSTANCES_MAX = 32
+INSTANCES_MAX = manifests.INSTANCES_MAX
 """More instances of one part than any single machine makes sense of."""
 
 
@@ -208,11 +192,13 @@ class Desired:
 
     @classmethod
     def read(cls, path: Path) -> "Desired":
-        """What `write` stored."""
+        """What `write` stored; a service that came or went since has no instances until the mesh is asked for anew."""
         fields = json.loads(path.read_text())
-        auto = {name: Bounds(**bounds) for name, bounds in fields.pop("auto", {}).items()}
+        sizes = fields.pop("sizes")
+        auto = {name: Bounds(**bounds) for name, bounds in fields.pop("auto", {}).items() if name in DEFAULT_SIZES}
         laned = {name: lane.of(spec) for name, spec in fields.pop("lanes", {}).items()}
-        return cls(**{**fields, "only": tuple(fields["only"]), "auto": auto, "lanes": laned})
+        known = {name: sizes.get(name, 0) for name in DEFAULT_SIZES}
+        return cls(**{**fields, "sizes": known, "only": tuple(fields["only"]), "auto": auto, "lanes": laned})
 
 
 def _scalable(service: str, size: int) -> int:

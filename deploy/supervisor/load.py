@@ -12,12 +12,16 @@ from urllib.parse import urlencode
 
 from deploy.supervisor import autoscale, procfs
 from deploy.supervisor.probe import HOST, TIMEOUT_S
+from weft_protos import mesh_parts
 
 BUSY, THREADS, WAITING = "weft_rpc_busy_seconds_total", "weft_rpc_threads", "weft_rpc_waiting"
 PENDING, DEPTH = "weft_outbox_pending", "weft_queue_depth"
-BACKLOG_EACH: Mapping[str, int] = {"relay": 1000, "email": 200, "analytics-worker": 1000}
-"""Events that one worker is left with; a mail costs more than a row."""
-QUEUES: Mapping[str, str] = {"email": "weft.email", "analytics-worker": "weft.analytics"}
+BACKLOG_EACH: Mapping[str, int] = {
+    "relay": 1000,
+    **{one.process: one.backlog for one in mesh_parts.WORKERS if one.backlog is not None},
+}
+"""Events that one worker is left with."""
+QUEUES: Mapping[str, str] = {one.process: f"weft.{one.name}" for one in mesh_parts.WORKERS}
 _LINE = re.compile(r"^([a-z_]+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 

@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.probe import HOST
+from weft_protos import mesh_parts
 
-DATABASES = ("identity", "catalog", "orders", "analytics", "email", "audit")
+DATABASES = mesh_parts.DATABASES
 """One database, and one role that owns it, per name."""
 
 OPERATOR_EMAIL = "operator@weft.example"

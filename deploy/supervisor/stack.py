@@ -42,17 +42,16 @@ from deploy.supervisor.servers import (
     rabbitmq,
 )
 from deploy.supervisor.servers.rabbitmq_leader import Leadership
-from weft_protos import lanes
+from weft_protos import lanes, mesh_parts
 
-SERVICES = ("identity", "catalog", "orders", "analytics")
+SERVICES = tuple(sorted((one.name for one in mesh_parts.SERVICES), key=lambda name: (name != "identity", name)))
 """Identity first: the others and the gateways wait for its public keys."""
-STATELESS = ("operations",)
-"""Services without a database: nothing has to be migrated for them."""
+OPERATIONS = "operations"
+"""The service that shows all of it: told where the others are, and needing none of them to be there."""
 _PLACES = {False: (1,), True: (1, 2)}
 """Numbers of the instances that pages and dead letters are asked of, without and with the profile `ha`: whoever asks
 is told once, whatever becomes of the sizes."""
-WORKERS = ("relay", "email", "audit", "analytics-worker", "archive", "reports")
-MIGRATED_BY_WORKER = ("email", "audit")
+MIGRATED_BY_WORKER = tuple(one.name for one in mesh_parts.WORKERS if one.migrates)
 REGISTRY = ("etcd-1", "etcd-2", "etcd-3")
 """Three members go on when one is gone; five would only make every write dearer."""
 _BROKERS = {
@@ -94,7 +93,7 @@ class Stack:
         self._smtp_port = ports.get("mail.smtp")
         self.door_port = ports.get("supervisor")
         places = _PLACES[desired.ha]
-        self._pages = {f"operations-{number}": ports.get(f"operations-{number}.pages") for number in places}
+        self._pages = {f"{OPERATIONS}-{number}": ports.get(f"{OPERATIONS}-{number}.pages") for number in places}
         self._letters = {f"relay-{number}": ports.get(f"relay-{number}.letters") for number in places}
         self._surroundings = self._make_surroundings()
 
@@ -133,7 +132,7 @@ class Stack:
 
     def _shows_console(self) -> bool:
         """Whether gateways send browsers to the console."""
-        return self._desired.profile == "local" and self._desired.sizes["operations"] > 0 and self._wants_gateways()
+        return self._desired.profile == "local" and self._desired.sizes[OPERATIONS] > 0 and self._wants_gateways()
 
     def gateway_url(self) -> str:
         """Where clients go: in clear, where there is a port for it."""
@@ -300,17 +299,18 @@ class Stack:
     def _services(self) -> list[Part]:
         return [
             python.server(
-                self._instance(name, service, Kind.SERVICE),
+                self._serving(name, service),
                 self._surroundings,
                 arguments=(f"svc.{service}", "serve"),
-                after=(f"migrate-{service}", "etcd-auth"),
+                after=(*_migrations(service), "etcd-auth"),
             )
             for service in SERVICES
             for name in self._names(service)
-        ] + [*self._operations(), *self._laned()]
+        ] + self._laned()
 
-    def _operations(self) -> list[Part]:
-        """Who shows all of it: told where the others are, and needing none of them to be there."""
+    def _serving(self, name: str, service: str) -> python.Instance:
+        if service != OPERATIONS:
+            return self._instance(name, service, Kind.SERVICE)
         ports = self._http_ports
         environ = {
             "WEFT_SUPERVISOR": str(self._layout.socket),
@@ -321,15 +321,7 @@ class Stack:
             "WEFT_CONSOLE": str(PROJECT / "build" / "console"),
             "WEFT_DOCS": str(PROJECT / "build" / "docs"),
         }
-        return [
-            python.server(
-                self._listening_too(name, "operations", Kind.SERVICE, "WEFT_LISTEN_PAGES", environ=environ),
-                self._surroundings,
-                arguments=("svc.operations", "serve"),
-                after=("etcd-auth",),
-            )
-            for name in self._names("operations")
-        ]
+        return self._listening_too(name, service, Kind.SERVICE, "WEFT_LISTEN_PAGES", environ=environ)
 
     def _listening_too(
         self, name: str, service: str, kind: Kind, variable: str, *, environ: Mapping[str, str]
@@ -357,28 +349,22 @@ class Stack:
             environ={**spec.env, "WEFT_LANE": lane},
             checkout=Path(spec.checkout) if spec.checkout else None,
         )
-        after = (f"migrate-{service}", "etcd-auth")
+        after = (*_migrations(service), "etcd-auth")
         return python.server(instance, self._surroundings, arguments=(f"svc.{service}", "serve"), after=after)
 
     def _workers(self) -> list[Part]:
-        needs = {
-            "relay": tuple(f"migrate-{service}" for service in SERVICES),
-            "email": ("migrate-email", "mail"),
-            "audit": ("migrate-audit",),
-            "analytics-worker": ("migrate-analytics",),
-            "archive": ("migrate-analytics",),
-            "reports": ("migrate-analytics",),
-        }
+        relay = ("relay", "relay", tuple(task for service in SERVICES for task in _migrations(service)))
+        consumers = [(one.process, one.name, (f"migrate-{one.database}", *one.needs)) for one in mesh_parts.WORKERS]
         return [
             python.server(
-                self._listening_too(name, worker, Kind.WORKER, "WEFT_LISTEN_LETTERS", environ={}),
+                self._listening_too(name, process, Kind.WORKER, "WEFT_LISTEN_LETTERS", environ={}),
                 self._surroundings,
-                arguments=("worker", worker.removesuffix("-worker")),
+                arguments=("worker", worker),
                 # All of them: a queue has its members among the nodes that are there when it is declared.
-                after=(*(node.name for node in self._brokers), *needs[worker]),
+                after=(*(node.name for node in self._brokers), *needs),
             )
-            for worker in WORKERS
-            for name in self._names(worker)
+            for process, worker, needs in (relay, *consumers)
+            for name in self._names(process)
         ]
 
     def _gateways(self) -> list[Part]:
@@ -461,3 +447,8 @@ class Stack:
                 return prometheus.Target(*labels, port=server.ports[0], often=False)
             case _:
                 return None  # exposes nothing; memcached and every process are in the supervisor's own exposition
+
+
+def _migrations(service: str) -> tuple[str, ...]:
+    """What has to be done before a service starts: nothing for one without a database."""
+    return (f"migrate-{service}",) if service in DATABASES else ()

@@ -48,14 +48,14 @@ def generate(out: Path) -> None:
             (folder / "__init__.py").write_text('"""Generated from the contracts by `make gen`; never edited."""\n')
 
 
-def differences(fresh: Path) -> list[Path]:
-    """Generated files that are missing, superfluous or different where they are committed."""
+def differences(fresh: Path) -> list[tuple[Path, Path]]:
+    """Files that are missing, superfluous or different: as they are in `fresh`, and where they are committed."""
     stale = []
     for top, committed in GENERATED.items():
         made = fresh / top
         names = {"."} if made.is_file() else {name for root in (made, committed) for name in _files(root)}
         stale += [
-            committed / name
+            (made / name, committed / name)
             for name in sorted(names)
             if not ((made / name).is_file() and (committed / name).is_file())
             or not filecmp.cmp(made / name, committed / name, shallow=False)
@@ -69,6 +69,21 @@ def _files(root: Path) -> list[str]:
         for path in root.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     ]
+
+
+def replace(fresh: Path, committed: Path) -> None:
+    """Have one file be as it was generated, or be gone with what it leaves empty, where it was not."""
+    if fresh.exists():
+        committed.parent.mkdir(parents=True, exist_ok=True)
+        temporary = committed.with_name(f".{committed.name}.new")
+        shutil.copyfile(fresh, temporary)
+        temporary.replace(committed)
+        return
+    committed.unlink()
+    for folder in committed.parents:
+        if any(path.name != "__pycache__" for path in folder.iterdir()):
+            return
+        shutil.rmtree(folder)
 
 
 def main() -> int:
@@ -85,18 +100,15 @@ def main() -> int:
         except make_client.UnsupportedError as error:
             print(f"generate.py: {error}", file=sys.stderr)
             return 1
+        stale = differences(fresh)
         if arguments.check:
-            stale = differences(fresh)
-            for path in stale:
-                name = path.relative_to(ROOT)
+            for _, committed in stale:
+                name = committed.relative_to(ROOT)
                 print(f"{name}: not what the contracts say; run `make gen` and commit", file=sys.stderr)
             return 1 if stale else 0
-        for top, committed in GENERATED.items():
-            if (fresh / top).is_file():
-                shutil.copyfile(fresh / top, committed)
-            else:
-                shutil.rmtree(committed, ignore_errors=True)
-                shutil.copytree(fresh / top, committed)
+        # Only what differs, and each at once: processes that start meanwhile read it.
+        for made, committed in stale:
+            replace(made, committed)
     return 0
 
 

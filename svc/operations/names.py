@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from weft_protos import mesh_parts
+
 #: Whoever calls from outside: the one node of the graph that has no process.
 CLIENTS: Final = "clients"
 GATEWAY: Final = "gateway"
@@ -17,8 +19,8 @@ EMAIL: Final = "email"
 EDGE: Final = "edge"
 QUEUE_PREFIX: Final = "weft."
 
-#: Analytics' worker has its name to itself only beside the service of that name.
-_WORKERS: Final = {"analytics": "analytics-worker"}
+#: By queue: a worker has its name to itself unless there is a service of that name.
+_WORKERS: Final = {one.name: one.process for one in mesh_parts.WORKERS}
 _QUEUE: Final = re.compile(r"weft\.([a-z-]+)(?:\.(dead|retry)(?:\..+)?)?")
 
 

@@ -31,7 +31,7 @@ from svc.operations.rpc import (
 from svc.operations.sources import ASK_S, Http, SourceAwayError, Supervisor
 from svc.operations.watching import Poll, Watching
 from weft.operations.v1 import alerts_pb2, contracts_pb2, mails_pb2, mesh_pb2, queues_pb2, traces_pb2
-from weft_protos import policy
+from weft_protos import mesh_parts, policy
 
 #: Secret that the door of dead letters asks for.
 LETTERS_TOKEN: Final = "letters.password"
@@ -70,8 +70,9 @@ def build(resources: Resources) -> Sequence[Service]:
 
 def queues() -> Sequence[str]:
     """The queues of workers that the contracts name, and those of all events."""
+    of_all = {one.name for one in mesh_parts.WORKERS if one.of_all}
     named = (policy.event_policy(event) for event in policy.EVENTS)
-    return sorted({"archive", "audit"} | {queue for said in named if said is not None for queue in said.queues})
+    return sorted(of_all | {queue for said in named if said is not None for queue in said.queues})
 
 
 def _token(secrets: Secrets) -> str:

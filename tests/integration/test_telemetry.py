@@ -19,6 +19,7 @@ from tests.waiting import eventually
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import orders_pb2
+from weft_protos import mesh_parts
 from worker.amqp import topology
 
 PLACE: Final = "weft.orders.v1.OrderService/PlaceOrder"
@@ -48,9 +49,7 @@ HOPS: Final = frozenset(
     }
 )
 
-SERVICES: Final = {"identity": 2, "catalog": 2, "orders": 2, "analytics": 1, "operations": 1}
-#: Those of them that keep something.
-DATABASES: Final = ("identity", "catalog", "orders", "analytics")
+SERVICES: Final = {one.name: one.instances for one in mesh_parts.SERVICES}
 STARTED: Final = re.compile(r'"event": "(listening|working|control_plane_listening)"')
 SCRAPED: Final = frozenset({"service", "worker", "control-plane", "gateway", "etcd"})
 
@@ -268,7 +267,7 @@ def test_depths_of_queues_and_outboxes_are_in_prometheus(shop: Shop) -> None:
     queues = {(name,) for work in topology.work_queues() for name in work.names}
     eventually(lambda: queues == set(query(shop, "max by (queue) (weft_queue_depth)")))
 
-    databases = {(name,) for name in DATABASES}
+    databases = {(name,) for name in mesh_parts.STORING}
     for metric in ("weft_outbox_pending", "weft_outbox_oldest_seconds"):
         eventually(lambda metric=metric: databases == set(query(shop, f"max by (database) ({metric})")))  # type: ignore[misc]
     eventually(lambda: query(shop, "sum(weft_outbox_pending)") == {(): 0.0})

@@ -28,6 +28,7 @@ from tests.fakes.worker import (
 from tests.fakes.worker_smtp import smtp_server
 from tests.integration.worker_databases import Migrated, databases, in_threads, through_outages
 from worker import manifest, runner
+from worker.amqp import topology
 from worker.amqp.consumer import Consumer
 from worker.amqp.depth import Depths
 from worker.amqp.ladder import Ladder
@@ -52,7 +53,7 @@ STATED = {
     "email": [deliveries.METADATA],
     "analytics": [sales.METADATA, manifest.METADATA, ledger.METADATA],
 }
-QUEUES = ("weft.analytics", "weft.archive", "weft.audit", "weft.email", "weft.reports")
+QUEUES = tuple(queue.name for queue in topology.work_queues())
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:

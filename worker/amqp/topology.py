@@ -18,10 +18,10 @@ from typing import Final
 
 from google.protobuf.descriptor import Descriptor
 
-from weft_protos import policy
+from weft_protos import mesh_parts, policy
 
 #: Bound to every routing key: each event has its record and is archived, whatever its policy names.
-OF_ALL: Final = ("archive", "audit")
+OF_ALL: Final = tuple(one.name for one in mesh_parts.WORKERS if one.of_all)
 EVERY_ROUTING_KEY: Final = "#"
 
 #: Times a message is handed out again because its consumer vanished before settling it; then the broker itself makes

@@ -14,8 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from deploy.cli.replay.balance import Facts, Row, rows
+from weft_protos import mesh_parts
 
-SERVICES: Final = ("identity", "catalog", "orders", "analytics")
+#: Those that keep something can say what.
+SERVICES: Final = mesh_parts.STORING
 #: A queue that did not move for so long will not drain by itself.
 STILL_S: Final = 60.0
 FACTS_TIMEOUT_S: Final = 60.0

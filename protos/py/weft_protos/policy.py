@@ -5,41 +5,17 @@ whether a policy may be compiled at all is the gateway compiler's word.
 """
 
 import math
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
 from typing import Final
 
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MessageOptions, MethodOptions, ServiceOptions
 
-from weft.analytics.v1 import analytics_pb2
-from weft.analytics.v1 import events_pb2 as analytics_events_pb2
-from weft.catalog.v1 import catalog_pb2
-from weft.catalog.v1 import events_pb2 as catalog_events_pb2
-from weft.identity.v1 import events_pb2 as identity_events_pb2
-from weft.identity.v1 import identity_pb2
-from weft.operations.v1 import alerts_pb2, contracts_pb2, mails_pb2, mesh_pb2, queues_pb2, traces_pb2
+import weft
 from weft.options.v1 import policy_pb2
 from weft.options.v1.policy_pb2 import Consistency, EventPolicy, MethodPolicy
-from weft.orders.v1 import events_pb2 as orders_events_pb2
-from weft.orders.v1 import inventory_pb2, orders_pb2
-
-#: Every contract with services or events.
-FILES: Final[tuple[FileDescriptor, ...]] = (
-    identity_pb2.DESCRIPTOR,
-    identity_events_pb2.DESCRIPTOR,
-    catalog_pb2.DESCRIPTOR,
-    catalog_events_pb2.DESCRIPTOR,
-    inventory_pb2.DESCRIPTOR,
-    orders_pb2.DESCRIPTOR,
-    orders_events_pb2.DESCRIPTOR,
-    analytics_pb2.DESCRIPTOR,
-    analytics_events_pb2.DESCRIPTOR,
-    mesh_pb2.DESCRIPTOR,
-    alerts_pb2.DESCRIPTOR,
-    queues_pb2.DESCRIPTOR,
-    traces_pb2.DESCRIPTOR,
-    contracts_pb2.DESCRIPTOR,
-    mails_pb2.DESCRIPTOR,
-)
 
 #: The most bytes of a request whose contract says no less, and the most that a contract may say. 500 items of an order
 #: are 40 kB in protobuf and 80 kB in JSON.
@@ -145,6 +121,17 @@ def service_owner(service: str) -> str:
     """Name of the mesh service that serves a contract: `weft.orders.v1.InventoryService` -> `orders`."""
     return service.split(".")[1]
 
+
+def _files() -> Iterator[FileDescriptor]:
+    modules = (module.name for module in pkgutil.walk_packages(weft.__path__, f"{weft.__name__}."))
+    for name in sorted(name for name in modules if name.endswith("_pb2")):
+        file: FileDescriptor = import_module(name).DESCRIPTOR
+        if file.services_by_name or any(map(event_policy, file.message_types_by_name.values())):
+            yield file
+
+
+#: Every contract with services or events that is generated, by name.
+FILES: Final[tuple[FileDescriptor, ...]] = tuple(_files())
 
 #: Every contract service, in the order of the files.
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(

@@ -51,7 +51,7 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (
             ["dlq", "list", "--queue", "post"],
             2,
-            "there is no worker 'post' with dead letters; there are analytics, audit",
+            "there is no worker 'post' with dead letters; there are analytics, archive, audit",
         ),
         (["dlq", "list", "--limit", "0"], 2, "--limit"),
         (["dlq", "show"], 2, "Missing argument"),
@@ -75,7 +75,7 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["scale", "orders", "auto"], 3, "no mesh runs here"),
         (["restart"], 2, "Missing argument"),
         (["restart", "orders-1"], 3, "no mesh runs here"),
-        (["scale", "memcached", "3"], 2, "memcached cannot be resized while the mesh runs; identity, "),
+        (["scale", "memcached", "3"], 2, "memcached cannot be resized while the mesh runs; analytics, "),
         (["certificates", "bogus"], 2, "No such command"),
         (["certificates", "show"], 3, "no mesh was started in"),
         (["certificates", "renew", "--json"], 3, "no mesh runs here"),

@@ -125,6 +125,18 @@ def test_bounds_survive_being_written(tmp_path: Path) -> None:
     assert (3, Bounds(3, 6)) == (desired.sizes["orders"], desired.auto["orders"])
 
 
+def test_a_service_that_came_or_went_since_a_state_was_written_has_no_instances(tmp_path: Path) -> None:
+    desired = Desired.of(Settings(data=tmp_path))
+    sizes = {name: size for name, size in desired.sizes.items() if name != "catalog"} | {"parcels": 2}
+    auto = {name: bounds for name, bounds in desired.auto.items() if name != "catalog"} | {"parcels": Bounds(2, 4)}
+    replace(desired, sizes=sizes, auto=auto).write(tmp_path / "desired.json")
+
+    found = Desired.read(tmp_path / "desired.json")
+
+    assert replace(desired, sizes={**desired.sizes, "catalog": 0}, auto=found.auto) == found
+    assert set(auto) - {"parcels"} == set(found.auto)
+
+
 def test_a_size_by_hand_ends_sizing_by_load_and_what_the_load_asks_for_does_not(tmp_path: Path) -> None:
     desired = Desired.of(Settings(data=tmp_path))
 
@@ -135,7 +147,7 @@ def test_a_size_by_hand_ends_sizing_by_load_and_what_the_load_asks_for_does_not(
 @pytest.mark.parametrize(
     ("service", "bounds", "why"),
     [
-        ("audit", None, "audit has no load that says how many are needed; measured are identity"),
+        ("audit", None, "audit has no load that says how many are needed; measured are analytics"),
         ("ghost", None, "ghost has no load"),
         ("orders", Bounds(2, 33), "size of orders is 33; give 0 to 32"),
     ],

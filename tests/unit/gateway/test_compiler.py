@@ -14,6 +14,7 @@ from gateway.compiler import Bundle
 from gateway.envoy.edge import Edge
 from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError
 from gateway.policy import PolicySet, find
+from weft_protos import mesh_parts
 from weft_protos.xds import message_class, to_dict
 
 
@@ -44,7 +45,7 @@ def test_a_bundle_holds_every_resource_under_its_hash(bundle: Bundle, tmp_path: 
         "weft.strict_json",
         "orders~streams",
     } == {entry["name"] for entry in entries if entry["audience"] == "envoy"}
-    services = ["analytics", "catalog", "identity", "operations", "orders"]
+    services = [one.name for one in mesh_parts.SERVICES]
     assert services == [entry["name"] for entry in entries if entry["audience"] == "all"]
     assert sorted([*services, *(f"grpc/{service}" for service in services)]) == sorted(
         entry["name"] for entry in entries if entry["audience"] == "grpc"

@@ -32,6 +32,7 @@ from tests.integration.edge_calls import (
     method,
 )
 from tests.raw_call import trailers
+from tests.unit.svc.chassis.instance import CATALOG, IDENTITY, INVENTORY, ORDERS
 from tests.waiting import eventually
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
@@ -319,14 +320,11 @@ def test_a_value_out_of_its_rules_is_named_on_every_wire(
     nothing_happened(door, calls)
 
 
-#: By the instance behind the gateway of these tests.
-NOT_SERVED = ("analytics", "operations")
-
-
 @pytest.mark.parametrize("malformed", MALFORMED)
 def test_bytes_that_are_no_message_are_no_request_of_any_method(door: Door, malformed: str) -> None:
     calls = door.handled
-    for descriptor in (one for one in METHODS if one.full_name.split(".")[1] not in NOT_SERVED):
+    served = {service.full_name for service in (CATALOG, IDENTITY, INVENTORY, ORDERS)}
+    for descriptor in (one for one in METHODS if one.containing_service.full_name in served):
         target = replace(Target.of(descriptor, GetMessageClass(descriptor.input_type)()), body=MALFORMED[malformed])
 
         answer = door.wires[0].call(target, door.token())

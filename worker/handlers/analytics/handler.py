@@ -48,6 +48,11 @@ _TOTALS: Final = sa.select(
 ).group_by(sales_daily.c.currency)
 
 
+def build(database: Database) -> AnalyticsHandler:
+    """The handler over the database it works on."""
+    return AnalyticsHandler(database)
+
+
 class AnalyticsHandler:
     """Adds orders and cancellations to the roll-up, each once."""
 

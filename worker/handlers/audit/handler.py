@@ -16,6 +16,11 @@ CONSUMER: Final = "audit"
 HEAD: Final = "audit_head"
 
 
+def build(database: Database) -> AuditHandler:
+    """The handler over the worker's database."""
+    return AuditHandler(database)
+
+
 class AuditHandler:
     """Appends events to the audit log, each once."""
 
