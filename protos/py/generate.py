@@ -12,8 +12,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import make_client
-
 ROOT = Path(__file__).resolve().parents[2]
 #: Everything that is generated, and where it is committed.
 GENERATED = {
@@ -25,8 +23,12 @@ GENERATED = {
 PACKAGES = ("weft", "buf")
 
 
+class RefusedError(Exception):
+    """A contract has what cannot be generated; the message names it."""
+
+
 def generate(out: Path) -> None:
-    """Generate everything below `out`. Raises CalledProcessError where buf refuses the contracts."""
+    """Generate everything below `out`. Raises CalledProcessError where buf refuses the contracts, and RefusedError."""
     binaries = Path(sys.executable).parent
     template = (ROOT / "buf.gen.yaml").read_text()
     template = template.replace("{python}", sys.executable).replace("{bin}", str(binaries))
@@ -41,11 +43,22 @@ def generate(out: Path) -> None:
             path.unlink()  # mypy-protobuf writes one for every file, with a service or without
     # Source info stays in: the compiler names file and line of what it refuses.
     subprocess.run([buf, "build", "-o", str(out / "contracts.binpb"), "--as-file-descriptor-set"], cwd=ROOT, check=True)
-    make_client.write(out / "contracts.binpb", out / "client")
     for package in PACKAGES:
         (out / package / "py.typed").touch()
         for folder in [out / package, *(path for path in (out / package).rglob("*") if path.is_dir())]:
             (folder / "__init__.py").write_text('"""Generated from the contracts by `make gen`; never edited."""\n')
+    _client(out)
+
+
+def _client(out: Path) -> None:
+    # Before what is committed: nothing else knows an option that is new in these contracts.
+    sys.path.insert(0, str(out))
+    import make_client
+
+    try:
+        make_client.write(out / "contracts.binpb", out / "client")
+    except make_client.UnsupportedError as error:
+        raise RefusedError(str(error)) from error
 
 
 def differences(fresh: Path) -> list[tuple[Path, Path]]:
@@ -97,7 +110,7 @@ def main() -> int:
             generate(fresh)
         except subprocess.CalledProcessError as error:
             return error.returncode
-        except make_client.UnsupportedError as error:
+        except RefusedError as error:
             print(f"generate.py: {error}", file=sys.stderr)
             return 1
         stale = differences(fresh)
