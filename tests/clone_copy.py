@@ -24,7 +24,8 @@ class Copy:
         venv.create(folder / ".venv", symlinks=True)
         (packages,) = (folder / ".venv" / "lib").glob("python*/site-packages")
         # Paths named in such a file are not looked through for more of them: the original is not among what is found.
-        places = (folder, folder / "protos/gen", folder / "protos/py", sysconfig.get_path("purelib"))
+        ours = ("", "protos/gen", "protos/py", "protos/clients/python")
+        places = (*(folder / name for name in ours), sysconfig.get_path("purelib"))
         (packages / "copy.pth").write_text("".join(f"{place}\n" for place in places))
         # Programs. Scripts among them would run with the original's interpreter: modules are run with `run`.
         for tool in Path(sys.executable).parent.iterdir():

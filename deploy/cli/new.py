@@ -31,8 +31,8 @@ def service(
 ) -> None:
     """Make a service: contract, handlers, use cases, store, migration, wiring, manifest and tests.
 
-    It has its own folders and changes no other file: the mesh finds it by its manifest, gateway, limits, traces, scopes
-    and alerts come from its contract. The next `weft up` starts it.
+    It has its own folders, and beside them only generated code changes: the mesh finds it by its manifest, gateway,
+    limits, traces, scopes and alerts come from its contract. The next `weft up` starts it.
 
     Example: weft new service parcels --with-events
     """
@@ -59,7 +59,7 @@ def service(
         return
     for path in made:
         print(f"  {path}")
-    print(f"{name} is made: {len(made)} files, and protos/gen. Next:")
+    print(f"{name} is made: {len(made)} files, and what is generated. Next:")
     for command in following:
         print(f"  {command}")
 

@@ -17,8 +17,9 @@ _SERVICE: Final = re.compile(r"[a-z]{2,20}")
 _RESOURCE: Final = re.compile(r"(?=.{2,24}\Z)[a-z]{2,}(_[a-z]{2,}){0,2}")
 
 _SERVICES_TAKEN: Final = """
-    chassis common contracts edge envelope etcd events gateway handlers helpers liveness mesh options postgres
-    proxies relay shared stable supervisor utils weft
+    alertmanager call chassis clients close common console contracts databases edge envelope etcd events gateway
+    handlers helpers letters liveness mail mesh options postgres prometheus proxies rabbitmq relay services shared
+    stable supervisor traces utils weft
 """
 #: What has another meaning in a mesh: packages, parts, roles and databases of its own.
 RESERVED_SERVICES: Final = frozenset(_SERVICES_TAKEN.split())

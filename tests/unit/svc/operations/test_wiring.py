@@ -17,6 +17,7 @@ from svc.operations.config import Sources
 from tests.fakes.operations import Supervised, make_call, process, status
 from tests.waiting import eventually, free_port
 from weft.operations.v1 import mesh_pb2
+from weft_protos import mesh_parts
 
 
 @pytest.fixture
@@ -87,8 +88,9 @@ def test_what_comes_later_is_seen(built: dict[str, Any], tmp_path: Path) -> None
         eventually(lambda: ["processes/orders-1"] == names())
 
 
-def test_queues_are_those_that_contracts_name() -> None:
-    assert ["analytics", "archive", "audit", "email", "reports"] == wiring.queues()
+def test_every_worker_has_its_queue() -> None:
+    assert [one.name for one in mesh_parts.WORKERS] == wiring.queues()
+    assert {"analytics", "archive", "audit", "email", "reports"} <= {*wiring.queues()}
 
 
 def test_a_wrong_address_is_named(environ: pytest.MonkeyPatch) -> None:
