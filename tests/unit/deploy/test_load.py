@@ -171,8 +171,9 @@ def test_an_error_is_counted_as_its_caller_sees_it(mesh: Any, market: Market) ->
 
 
 def test_what_the_contracts_let_a_client_repeat_is_no_error(mesh: Any, market: Market) -> None:
-    turns = iter(range(10**6))
-    market.fail("GetProduct", Code.UNAVAILABLE, when=lambda _: next(turns) % 3 == 0)
+    # The contract has a call sent three times at most: whichever meets both of these comes through.
+    faults = iter((True, True))
+    market.fail("GetProduct", Code.UNAVAILABLE, when=lambda _: next(faults, False))
 
     load = loaded(mesh, market, calls=100)
 
