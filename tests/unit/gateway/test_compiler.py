@@ -14,7 +14,7 @@ from gateway.compiler import Bundle
 from gateway.envoy.edge import Edge
 from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError
 from gateway.policy import PolicySet, find
-from weft_protos import mesh_parts
+from weft_protos import mesh_parts, policy
 from weft_protos.xds import message_class, to_dict
 
 
@@ -35,6 +35,12 @@ def test_a_bundle_holds_every_resource_under_its_hash(bundle: Bundle, tmp_path: 
         assert entry["sha256"] == hashlib.sha256(content).hexdigest()
         assert entry["name"] == to_dict(message)["name"]
     assert len(bundle.resources) == len(entries)
+    streaming = {
+        f"{policy.service_owner(service.full_name)}~streams"
+        for service in policy.SERVICES
+        if any(method.server_streaming for method in service.methods)
+    }
+    assert {"operations~streams", "orders~streams"} <= streaming
     assert {
         "edge",
         "edge-tls",
@@ -43,7 +49,7 @@ def test_a_bundle_holds_every_resource_under_its_hash(bundle: Bundle, tmp_path: 
         "envoy.filters.http.jwt_authn",
         "envoy.filters.http.grpc_json_transcoder",
         "weft.strict_json",
-        "orders~streams",
+        *streaming,
     } == {entry["name"] for entry in entries if entry["audience"] == "envoy"}
     services = [one.name for one in mesh_parts.SERVICES]
     assert services == [entry["name"] for entry in entries if entry["audience"] == "all"]
