@@ -13,6 +13,8 @@ NAMES = {
     "weft_rpc_threads": (),
     "weft_rpc_busy_seconds_total": (),
     "weft_rpc_waiting": (),
+    "weft_peer_requests_total": ("method", "code"),
+    "weft_peer_duration_seconds": ("method",),
     "weft_dependency_up": ("dependency",),
     "weft_cache_requests_total": ("entry", "result"),
     "weft_cache_fills_total": ("entry", "result"),
