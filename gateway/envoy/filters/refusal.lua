@@ -2,10 +2,8 @@
 -- gRPC and gRPC-web in grpc-status-details-bin, JSON in the body. Answers of services pass untouched.
 --
 -- Before all that refuse, so after them on the way out: nothing overwrites what it says (grpc_web would), and each answer
--- comes by.
--- So throttle and overload, which learn from them, are in here: another filter with a script would cost every call more
--- than these do. Next to nothing runs for a call that is not refused: what the request was stands in a mark, too. Both, the
--- names of marks and ATTEMPTS, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
+-- comes by. Envoy shows it marked answers only, so it costs a call nothing that is not refused; what the request was stands
+-- in a mark, too. These, the names of marks, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
 
 local DOMAIN = "weft"
 local TYPES = "type.googleapis.com/google.rpc."
@@ -362,22 +360,11 @@ local function explain(handle, headers, why)
   end
 end
 
-function envoy_on_request(handle)
-  throttle.limit(handle)
-  overload.check(handle)
-end
-
--- An error here costs the details, not the refusal.
+-- Envoy shows it marked answers only. An error here costs the details, not the refusal.
 function envoy_on_response(handle)
   local headers = handle:headers()
-  local why, status, code = headers:get(WHY), headers:get(":status"), headers:get("grpc-status")
-  local attempts = headers:get(ATTEMPTS)
-  if attempts ~= nil then headers:remove(ATTEMPTS) end
-  throttle.count(handle, headers, status == "503" or code == "14", why ~= nil, attempts)
-  if why == nil then
-    if status == "429" or code == "8" then overload.learn(handle, headers) end
-    return
-  end
+  local why = headers:get(WHY)
+  if why == nil then return end
   local ran, problem = pcall(explain, handle, headers, why)
   if ran then return end
   handle:logErr("refusal: " .. tostring(problem))

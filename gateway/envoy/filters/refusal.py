@@ -7,9 +7,8 @@ service's answer is never touched, and a service cannot set the marks because th
 import math
 from typing import Any, Final
 
-from gateway.envoy import cluster, names
+from gateway.envoy import answers, cluster, names
 from gateway.envoy.script import lua
-from gateway.envoy.scripts import overload, retry_throttle
 from gateway.policy import PolicySet, RateLimit, Rpc
 from weft_protos import grounds
 from weft_protos import policy as shared
@@ -25,7 +24,6 @@ def build(_: PolicySet) -> Any:
         "STATUS": names.STATUS,
         "REASON": names.REASON,
         "WIRE": names.WIRE,
-        "ATTEMPTS": names.ATTEMPTS,
         "JWT": names.JWT,
         "PAYLOAD": names.JWT_PAYLOAD,
         "SUBJECT_LIMIT": names.SUBJECT_LIMIT,
@@ -38,9 +36,12 @@ def build(_: PolicySet) -> Any:
         "UNKNOWN_RULE": grounds.gateway("no such method"),
         "GATEWAY_RULE": grounds.gateway(""),
     }
-    return lua(
-        names.REFUSAL, script="refusal.lua", constants=constants, modules=(retry_throttle.MODULE, overload.MODULE)
-    )
+    return lua(names.REFUSAL, script="refusal.lua", constants=constants)
+
+
+def seen() -> list[answers.Predicate]:
+    """Which answers are shown to it: those that the connection manager has marked."""
+    return [answers.having(names.WHY, ".+")]
 
 
 def for_route(rpc: Rpc) -> dict[str, str | float]:

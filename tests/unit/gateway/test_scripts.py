@@ -476,6 +476,23 @@ def test_a_token_that_passed_is_looked_up_by_its_header_until_it_expires(run: Ru
     assert {"refused", "refused-again", "another", "headerless", "expired"} == refused
 
 
+def test_who_calls_is_noted_whether_the_token_is_new_known_or_refused(run: Runner) -> None:
+    nobody = _verified(HEADER, CLAIMS | {"sub": "users/ann"}, 2)
+    cases: list[dict[str, Any]] = [
+        {"name": "new"} | _verified(HEADER, CLAIMS),
+        {"name": "known", "headers": _verified(HEADER, CLAIMS)["headers"]},
+        {"name": "refused"} | _verified(HEADER | {"typ": "JWT"}, CLAIMS, 1),
+        {"name": "malformed"} | nobody,
+        {"name": "public"},
+    ]
+
+    report = run(guard, "envoy_on_request", cases)
+
+    assert {"new": "ann-1_B", "known": "ann-1_B", "refused": "ann-1_B", "malformed": None, "public": None} == {
+        name: found.get(f"state {names.SUBJECT}") for name, found in report.items()
+    }
+
+
 def test_tokens_that_passed_are_forgotten_before_they_fill_the_memory(run: Runner) -> None:
     cases = [{"name": str(number)} | _verified(HEADER, CLAIMS, number) for number in range(names.TOKENS_MAX + 1)]
     cases += [{"name": "first"} | _verified(HEADER | {"typ": "JWT"}, CLAIMS, 0)]
