@@ -159,7 +159,7 @@ local function classify(why, reason, http)
   if has(why, "grpc_json_transcode_failure") and http < 500 then return 3, 400, "JSON_INVALID", nil end
   -- A circuit breaker: not UNAVAILABLE, which is what clients repeat at once.
   if http == 503 and has(why, "overflow") then
-    return 8, 429, "OVERLOADED", "Too many calls to the service are in flight"
+    return 8, 429, "OVERLOADED", "Too many calls wait for the service"
   end
   if http == 503 and (begins(why, "no_healthy_upstream") or begins(why, "upstream_")) then
     return 14, 503, "SERVICE_UNREACHABLE", "No instance of the service could be reached"
@@ -177,7 +177,7 @@ end
 local WORDS = {
   "method", "contract", "access_rule", "access_contract", "scopes", "limit", "limit_key", "limit_rule",
   "limit_contract", "guard", "guard_rule", "guard_contract", "size", "size_rule", "size_contract",
-  "timeout_rule", "timeout_contract", "request_rule", "upstream_rule",
+  "timeout_rule", "timeout_contract", "request_rule", "upstream_rule", "waiting_rule",
 }
 
 -- The route's own words: who may call it, how often, and where that is said.
@@ -200,7 +200,9 @@ local function grounds_of(words, refusal)
   if reason == "REQUEST_TOO_LARGE" and words.size_rule ~= "" then return words.size_rule, words.size_contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
   if reason == "HEADERS_TOO_LARGE" then return GATEWAY_RULE .. HEADERS_LIMIT, words.contract end
-  if reason == "OVERLOADED" then return OVERLOAD_RULE, words.contract end
+  -- The guard refuses for a service that said so; otherwise a circuit breaker was open.
+  if reason == "OVERLOADED" and refusal.limiter == reason then return OVERLOAD_RULE, words.contract end
+  if reason == "OVERLOADED" and words.waiting_rule ~= "" then return words.waiting_rule, words.contract end
   if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
   if is_of_request(reason) and words.request_rule ~= "" then return words.request_rule, words.contract end
   if reason == "SERVICE_UNREACHABLE" and words.upstream_rule ~= "" then return words.upstream_rule, words.contract end

@@ -32,7 +32,7 @@ def build(_: PolicySet) -> Any:
         "SIZE_RULE": grounds.gateway(grounds.request_bytes_limit(shared.REQUEST_BYTES_MAX)),
         "ADDRESS_RULE": grounds.gateway("calls from one address"),
         "HEADERS_LIMIT": f"headers of up to {names.HEADERS_BYTES_MAX} bytes and {names.HEADERS_MAX} fields",
-        "OVERLOAD_RULE": grounds.gateway(f"up to {cluster.REQUESTS_MAX} calls in flight to a service"),
+        "OVERLOAD_RULE": grounds.gateway("calls that their service says it has no time for"),
         "UNKNOWN_RULE": grounds.gateway("no such method"),
         "GATEWAY_RULE": grounds.gateway(""),
     }
@@ -47,6 +47,7 @@ def seen() -> list[answers.Predicate]:
 def for_route(rpc: Rpc) -> dict[str, str | float]:
     """Route metadata: what the script says about this RPC, each rule with the line of the contract that says it."""
     policy, places = rpc.policy, rpc.places
+    waiting = cluster.REQUESTS_MAX if policy.criticality == "critical" else cluster.PENDING_MAX
     said: dict[str, str | float] = {
         "method": rpc.name,
         "contract": rpc.method.place.at().contract,
@@ -58,6 +59,7 @@ def for_route(rpc: Rpc) -> dict[str, str | float]:
         "size_rule": grounds.request_bytes(policy.request_bytes),
         "size_contract": places["max_request_bytes"].contract,
         "upstream_rule": grounds.gateway(f"no instance of {rpc.owner}"),
+        "waiting_rule": grounds.gateway(f"up to {waiting} calls waiting for {rpc.owner}"),
     }
     if policy.timeout is not None:
         said |= {

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.envoy import names
+from gateway.envoy import cluster, names
 from gateway.envoy.filters import guard, refusal
 from gateway.policy import PolicySet, find
 from weft_protos.locations import Part
@@ -16,6 +16,8 @@ from weft_protos.locations import Part
 from .script_run import EnvoySays, Report, run_script
 
 NOW_S = 1_800_000_000
+#: Of envoy.config.core.v3.RoutingPriority.
+DEFAULT, HIGH = 0, 1
 #: What the connection manager says of a request: its method, the one before the transcoder, its content type.
 WIRES = {"grpc": "POST  application/grpc", "json": "POST GET application/grpc", "none": "HEAD  "}
 Runner = Callable[[Any, str, list[dict[str, Any]]], Report]
@@ -125,12 +127,15 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
 
 
 def test_an_open_circuit_breaker_is_overload_and_says_when_to_come_back(run: Runner, policies: PolicySet) -> None:
-    rpc = find(policies, "PlaceOrder")
+    rpc, other = find(policies, "PlaceOrder"), find(policies, "ListOrders")
     why = "upstream_reset_before_response_started{overflow}"
     cases = [
         {"name": wire, "headers": _local_reply(why, 503, **{names.WIRE: WIRES[wire]}), "route": refusal.for_route(rpc)}
         for wire in ("grpc", "json")
     ]
+    uncritical = {"headers": _local_reply(why, 503), "route": refusal.for_route(other)}
+    guarded = {"headers": _local_reply("lua_response", 429, **{names.REASON: "OVERLOADED"}), "body": "Too much to do"}
+    cases += [{"name": "uncritical"} | uncritical, {"name": "guard"} | guarded | {"route": refusal.for_route(other)}]
 
     report = run(refusal, "envoy_on_response", cases)
 
@@ -141,6 +146,12 @@ def test_an_open_circuit_breaker_is_overload_and_says_when_to_come_back(run: Run
     said = json.loads(report["json"]["body"])
     assert ("429", 8, "OVERLOADED") == (report["json"]["header :status"], said["code"], said["details"][0]["reason"])
     assert report["json"]["header retry-after"] in {"1", "2"}
+    waits = {
+        each.priority: each.max_pending_requests.value for each in cluster.build("orders").circuit_breakers.thresholds
+    }
+    assert f"gateway: up to {waits[HIGH]} calls waiting for orders" == info.metadata["rule"]
+    assert f"gateway: up to {waits[DEFAULT]} calls waiting for orders" == report["uncritical"]["noted rule"]
+    assert "gateway: calls that their service says it has no time for" == report["guard"]["noted rule"]
 
 
 def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: PolicySet) -> None:
