@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 
 #: Iterations of the loop that tells how fast this machine is at the moment.
 CALIBRATION_LOOPS: Final = 300_000
+#: So many rounds are taken for undisturbed: more than one, for one may have been lucky.
+CHEAPEST: Final = 3
 #: How sure an interval is to hold the median.
 CONFIDENCE: Final = 0.95
 
@@ -33,16 +35,17 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
-    """How many times as much one side costs as another one: the median of the rounds, and where it lies for sure."""
+class Middle:
+    """The median of some figures, and between which of them that of all there could be lies for sure."""
 
     median: float
     low: float
     high: float
 
     def as_object(self) -> dict[str, Any]:
-        """The interval as results hold it."""
-        return {"confidence": CONFIDENCE, "low": round(self.low, 3), "high": round(self.high, 3)}
+        """As results hold it."""
+        numbers = {"median": self.median, "low": self.low, "high": self.high}
+        return {"confidence": CONFIDENCE} | {name: round(number, 3) for name, number in numbers.items()}
 
 
 def parse_stat(text: str, own_ns: int) -> Usage:
@@ -102,18 +105,36 @@ def in_turns(sides: Mapping[Side, Callable[[], T]], rounds: int) -> dict[Side, l
     return found
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired:
-    """Ours as a multiple of theirs, round by round, with the interval of CONFIDENCE. Raises ValueError on no rounds.
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Ours as a multiple of theirs, round by round. Raises ValueError where the rounds are not pairs.
 
-    What slows a machine down for a while slows both sides of a round alike and leaves their ratio; a round that it
-    begins or ends in is one of many, and a median does not mind. The interval is that of the sign test: it holds for
-    ratios of any distribution, and its ends are rounds too. With fewer than six it is all of them.
+    What slows a machine down for a while slows both sides of a round alike and leaves their ratio.
     """
-    ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
-    if not ratios:
-        raise ValueError("no round was measured")
-    out = _outside(len(ratios))
-    return Paired(statistics.median(ratios), ratios[out], ratios[-1 - out])
+    return [one / other for one, other in zip(ours, theirs, strict=True)]
+
+
+def undisturbed(samples: Sequence[float]) -> float:
+    """What a cost is where nothing disturbs it: the mean of the cheapest rounds. Raises ValueError where there is none.
+
+    Noise is added to CPU and never taken away: what else runs on the machine, or on the host of it, empties caches, and
+    the more a process does the more it suffers. So noise makes not only costs dearer but ratios larger, for minutes on
+    end, and a median only keeps out what disturbs less than half of the rounds.
+    """
+    if not samples:
+        raise ValueError("nothing was measured")
+    return statistics.fmean(sorted(samples)[:CHEAPEST])
+
+
+def middle(figures: Sequence[float]) -> Middle:
+    """The median, with the interval of CONFIDENCE. Raises ValueError where there is no figure.
+
+    The interval is that of the sign test: it holds for any distribution, if the figures are independent, and its ends
+    are figures. With fewer than six it is all of them.
+    """
+    if not figures:
+        raise ValueError("nothing was measured")
+    ordered, out = sorted(figures), _outside(len(figures))
+    return Middle(statistics.median(ordered), ordered[out], ordered[-1 - out])
 
 
 def _outside(count: int) -> int:

@@ -74,30 +74,37 @@ def test_a_side_is_told_by_its_median_and_every_sample() -> None:
     assert {"median": 2.0, "min": 1.0, "samples": [9.0, 1.0, 2.0]} == measure.summary([9.0, 1.0, 2.0])
 
 
-def test_a_slow_while_of_the_machine_leaves_the_ratio_what_it_was() -> None:
-    """The slow half begins between the sides of one round; ratios of medians would be off by half."""
-    theirs = [100.0, 101.0, 99.0, 100.0, 200.0, 202.0, 198.0, 200.0, 199.0]
-    ours = [120.0, 121.2, 118.8, 240.0, 240.0, 242.4, 237.6, 240.0, 238.8]
+def test_noise_of_most_rounds_leaves_what_a_cost_is_undisturbed() -> None:
+    assert 100.0 == measure.undisturbed([180.0, 100.0, 240.0, 99.0, 200.0, 190.0, 101.0, 300.0])
+    assert 5.5 == measure.undisturbed([6.0, 5.0])
+    with pytest.raises(ValueError, match="nothing"):
+        measure.undisturbed([])
 
-    assert pytest.approx(1.2) == measure.paired(ours, theirs).median
+
+def test_a_slow_while_of_the_machine_leaves_the_ratios_of_its_rounds() -> None:
+    """It begins between the sides of one round; a ratio of the medians would be double."""
+    theirs = [100.0, 101.0, 99.0, 100.0, 100.0, 202.0, 198.0, 200.0, 199.0]
+    ours = [120.0, 121.2, 118.8, 120.0, 240.0, 242.4, 237.6, 240.0, 238.8]
+
+    assert pytest.approx(1.2) == measure.middle(measure.ratios(ours, theirs)).median
 
 
 def test_the_interval_is_that_of_the_sign_test() -> None:
-    """Of 24 rounds the 7th and the 18th hold the median between them with 97.7 %, the 8th and the 17th with 93.6 %."""
-    rounds = [float(number) for number in range(24, 0, -1)]
+    """Of 24 figures the 7th and the 18th hold the median between them with 97.7 %, the 8th and the 17th with 93.6 %."""
+    figures = [float(number) for number in range(24, 0, -1)]
 
-    assert measure.Paired(median=12.5, low=7.0, high=18.0) == measure.paired(rounds, [1.0] * 24)
-
-
-@pytest.mark.parametrize("rounds", [1, 2, 5])
-def test_few_rounds_are_all_in_the_interval(rounds: int) -> None:
-    found = measure.paired([float(number) for number in range(1, rounds + 1)], [1.0] * rounds)
-
-    assert (1.0, float(rounds)) == (found.low, found.high)
+    assert measure.Middle(median=12.5, low=7.0, high=18.0) == measure.middle(figures)
 
 
-def test_rounds_that_are_not_pairs_have_no_ratio() -> None:
-    with pytest.raises(ValueError, match="no round"):
-        measure.paired([], [])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_figures_are_all_in_the_interval(count: int) -> None:
+    found = measure.middle([float(number) for number in range(1, count + 1)])
+
+    assert (1.0, float(count)) == (found.low, found.high)
+
+
+def test_what_was_not_measured_has_no_middle_and_what_is_no_pair_no_ratio() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        measure.middle([])
     with pytest.raises(ValueError, match="shorter"):
-        measure.paired([1.0, 2.0], [1.0])
+        measure.ratios([1.0, 2.0], [1.0])
