@@ -17,14 +17,14 @@ help: ## List the targets
 setup: ## Install what is missing: system packages, .venv, generated descriptors
 	@deploy/setup.sh
 
-up: setup ## Start the whole mesh in the background and print where everything is
-	@$(WEFT) up
+up: setup ## Start the whole mesh in the background and print where everything is; PROFILE=ha: all servers threefold
+	@$(if $(PROFILE),WEFT_PROFILE=$(PROFILE)) $(WEFT) up
 
 demo: up ## Start the mesh, send it a synthetic day of orders, print the balance
 	@$(WEFT) demo
 
 test: setup ## Run the whole suite on a mesh of its own, beside a running one or without
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 bench: ## Measure what Weft claims of its cost; results in bench/results, one file for each claim
 	@deploy/setup.sh bench
@@ -43,6 +43,7 @@ check: setup ## Lint, types, import rules, contracts, generated code
 	$(BUF) format --diff --exit-code
 	$(WEFT) contracts check
 	$(PYTHON) protos/py/generate.py --check
+	$(PYTHON) -m svc.chassis.migration_steps
 
 gen: setup ## Generate protos/gen from the contracts
 	$(PYTHON) protos/py/generate.py

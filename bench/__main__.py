@@ -13,7 +13,9 @@ from bench.report import Claim
 #: In this order.
 BENCHES: Final = (
     *("strict_json", "publish", "gateway_hop", "json_gateway", "overload", "gateway_overload"),
-    *("control_plane", "control_plane_change", "slow_instance"),
+    *("control_plane", "control_plane_change", "slow_instance", "get_product_hit"),
+    *("place_order", "hot_products"),
+    *("relay", "worker", "reports"),
 )
 
 

@@ -46,9 +46,9 @@ class Target:
 def cost(target: Target, shape: Shape, backend: Backend, *, token: Callable[[], str], requests: int) -> float:
     """CPU microseconds of the target for each request. Raises BenchError where not every request was answered."""
     fresh = token()
-    _load(target, shape, fresh, WARM_UP)
+    send(target, shape, fresh, WARM_UP)
     before, began = backend.answered(), cpu_s(target.pid)
-    succeeded = _load(target, shape, fresh, requests)
+    succeeded = send(target, shape, fresh, requests)
     spent, answered = cpu_s(target.pid) - began, backend.answered() - before
     if succeeded != requests or answered != requests:
         raise BenchError(f"of {requests} requests {succeeded} were answered with 2xx, {answered} reached the backend")
@@ -65,7 +65,8 @@ def arguments(target: Target, shape: Shape, token: str, requests: int) -> Sequen
     return [*flags, f"http://{HOST}:{target.port}{shape.path}"]
 
 
-def _load(target: Target, shape: Shape, token: str, requests: int) -> int:
+def send(target: Target, shape: Shape, token: str, requests: int) -> int:
+    """Have h2load send so many; how many were answered with 2xx, which says nothing of their gRPC status."""
     program = shutil.which("h2load")
     if program is None:
         raise BenchError("h2load is missing: run `deploy/setup.sh bench`")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bench.load import Target
 from bench.report import ROOT
-from bench.stand import HOST, Backend, Caller, Stand, free_port
+from bench.stand import HOST, Caller, Listening, Stand, free_port
 from deploy.supervisor import certificate
 from gateway import compiler
 from gateway.compiler import Bundle
@@ -91,7 +91,7 @@ class ControlPlane:
 
 def start(
     stand: Stand,
-    backend: Backend,
+    backend: Listening,
     caller: Caller,
     *,
     name: str = "ours",

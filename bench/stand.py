@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 from joserfc import jwt
@@ -86,6 +86,12 @@ class Caller:
             **changes,
         }
         return jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": "bench"}, claims, self._key)
+
+
+class Listening(Protocol):
+    """What calls are routed to."""
+
+    port: int
 
 
 class Backend:

@@ -17,7 +17,7 @@ cd "$root"
 venv=.venv
 stamp=$venv/.weft-setup
 user=weft
-packages=(etcd-server etcd-client memcached rabbitmq-server postgresql prometheus prometheus-alertmanager prometheus-postgres-exporter python3-venv)
+packages=(etcd-server etcd-client memcached rabbitmq-server postgresql patroni prometheus prometheus-alertmanager prometheus-postgres-exporter python3-venv)
 groups=()
 case ${1-} in
   "") ;;
@@ -31,7 +31,7 @@ case ${1-} in
     exit 2
     ;;
 esac
-units=(etcd memcached rabbitmq-server epmd.service epmd.socket prometheus prometheus-alertmanager prometheus-postgres-exporter)
+units=(etcd memcached rabbitmq-server epmd.service epmd.socket patroni prometheus prometheus-alertmanager prometheus-postgres-exporter)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() {
@@ -51,7 +51,7 @@ have_servers() {
   local initdb=(/usr/lib/postgresql/*/bin/initdb)
   [[ -x /usr/bin/etcd && -x /usr/bin/memcached && -x /usr/bin/prometheus && -x /usr/bin/epmd ]] &&
     [[ -x /usr/bin/prometheus-alertmanager && -x /usr/bin/prometheus-postgres-exporter ]] &&
-    [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server && -x ${initdb[0]} ]]
+    [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server && -x ${initdb[0]} && -x /usr/bin/patroni ]]
 }
 
 have_user() { [[ $EUID -ne 0 ]] || id -u "$user" >/dev/null 2>&1; }

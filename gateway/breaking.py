@@ -19,7 +19,7 @@ from gateway import sensitivity
 from gateway.contract import Event, Field
 from gateway.errors import Violation
 from gateway.policy import CRITICALITIES, EdgeRules, PolicySet, Rpc, Slo
-from weft.options.v1.policy_pb2 import EventPolicy
+from weft.options.v1.policy_pb2 import EventPolicy, MethodPolicy
 from weft_protos.locations import Location
 
 _FOREVER: Final = timedelta.max
@@ -45,6 +45,8 @@ def check(before: PolicySet, after: PolicySet) -> tuple[Violation, ...]:
         for rule in EVENT_RULES
         for violation in rule(events[event.full_name], event)
     ]
+    if _has_consistency(before):
+        found += [each for rpc in after.rpcs if rpc.name in rpcs for each in consistency_is_kept(rpcs[rpc.name], rpc)]
     fields = {field.full_name: field for field in before.fields}
     found += [
         violation
@@ -154,6 +156,16 @@ def answers_stay_as_fresh(before: Rpc, after: Rpc) -> Iterator[Violation]:
         yield Violation(after.places["cache"], message, fix)
 
 
+def consistency_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
+    """Who was promised an answer that is so new is given none that is older."""
+    was, now = before.policy.consistency, after.policy.consistency
+    # Where neither says it, it follows from the cache, and `answers_stay_as_fresh` tells.
+    if now.max_s > was.max_s and (before.policy.consistency_said or after.policy.consistency_said):
+        message = f"{after.name} promises {now}, before {was}: callers read what is no longer true"
+        fix = "keep the level" if was.level != "bounded" else f"keep a `max_staleness` of {was.max_s:g} s or less"
+        yield Violation(after.places["consistency"], message, fix)
+
+
 def request_size_is_kept(before: Rpc, after: Rpc) -> Iterator[Violation]:
     """A request that was taken is not too large now.
 
@@ -220,6 +232,16 @@ def payloads_stay_valid(before: PolicySet, after: PolicySet) -> Iterator[Violati
                 message = f"{event.full_name} has other rules for {said}: events written before may break them"
                 fix = "leave the rules of a written event as they are; state them where the event is made"
                 yield Violation(_field(event, path), message, fix)
+
+
+def _has_consistency(policies: PolicySet) -> bool:
+    """Whether these contracts could say it: where they could not, nothing was promised."""
+    pool = _pool(policies.descriptors)
+    try:
+        policy = pool.FindMessageTypeByName(MethodPolicy.DESCRIPTOR.full_name)
+    except KeyError:
+        return False
+    return MethodPolicy.DESCRIPTOR.fields_by_number[MethodPolicy.CONSISTENCY_FIELD_NUMBER].name in policy.fields_by_name
 
 
 def _pool(descriptors: bytes) -> DescriptorPool:

@@ -14,6 +14,7 @@ from gateway.contract import Event, Field
 from gateway.policy import EdgePart, EdgeRules, Policy, PolicySet, Rpc
 from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos.locations import Location, Part
+from weft_protos.policy import retention_s, retry_pauses
 
 Sign = Literal["+", "-", "~"]
 Kind = Literal["method", "event", "mark", "edge"]
@@ -26,6 +27,8 @@ _EVENT_FIELDS: Final[Mapping[str, int]] = {
     "routing_key": EventPolicy.ROUTING_KEY_FIELD_NUMBER,
     "ordering_key": EventPolicy.ORDERING_KEY_FIELD_NUMBER,
     "queues": EventPolicy.QUEUES_FIELD_NUMBER,
+    "retry_after": EventPolicy.RETRY_AFTER_FIELD_NUMBER,
+    "retention": EventPolicy.RETENTION_FIELD_NUMBER,
 }
 _PARTS: Final[Mapping[str, Part]] = {
     "access": "access",
@@ -38,6 +41,9 @@ _PARTS: Final[Mapping[str, Part]] = {
     "errors": "errors",
     "hedging": "hedging",
     "slo": "slo",
+    "consistency": "consistency",
+    "kept": "cache",
+    "invalidates": "invalidates",
 }
 
 _EDGE_PARTS: Final[Mapping[str, EdgePart]] = {
@@ -188,8 +194,11 @@ def _rpc_facets(rpc: Rpc) -> Facets:
         "retry": () if policy.max_attempts is None else (f"{policy.max_attempts} attempts",),
         "hedging": () if policy.hedging_delay is None else (f"after {seconds(policy.hedging_delay)}",),
         "cache": () if policy.cache_ttl is None else (f"for {seconds(policy.cache_ttl)}",),
+        "kept": () if policy.caching is None else (str(policy.caching),),
+        "invalidates": tuple(sorted(map(str, policy.invalidates))),
         "max_request_bytes": () if policy.max_request_bytes is None else (f"{policy.max_request_bytes} bytes",),
         "criticality": () if policy.criticality is None else (policy.criticality,),
+        "consistency": (str(policy.consistency),),
         "errors": tuple(sorted(map(str, policy.errors))),
         "slo": () if policy.slo is None else policy.slo.words(),
         "effects": ("none",) if method.safe else ("the same when repeated",) if method.idempotent else ("any",),
@@ -208,6 +217,9 @@ def _event_facets(event: Event) -> Facets:
         "routing_key": (policy.routing_key,),
         "ordering_key": (policy.ordering_key,),
         "queues": tuple(sorted(policy.queues)),
+        # In one value: the order counts. It says of `max_deliveries` what that comes to.
+        "retry_after": (", ".join(f"{pause:g} s" for pause in retry_pauses(policy)),),
+        "retention": ("for good" if (kept := retention_s(policy)) is None else f"{kept:g} s",),
     }
 
 
@@ -244,7 +256,7 @@ def _lines(change: Change) -> Iterator[str]:
     yield f"  {change.sign} {change.name}"
     for difference in change.differences:
         where = f"   {difference.location}" if difference.location and change.sign == "~" else ""
-        if difference.part in ("routes", "queues", "errors", "origins", "slo"):
+        if difference.part in ("routes", "queues", "errors", "origins", "slo", "invalidates"):
             gone = [each for each in difference.before if each not in difference.after]
             come = [each for each in difference.after if each not in difference.before]
             for sign, value in (*(("-", each) for each in gone), *(("+", each) for each in come)):

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal, get_args
+from typing import Final, Literal, cast, get_args
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -22,6 +22,7 @@ from weft_protos.locations import PARTS, Location, Part, part_of
 
 Key = Literal["subject", "address"]
 Criticality = Literal["sheddable", "default", "critical"]
+Level = Literal["strong", "bounded", "eventual"]
 #: From what is refused first to what is refused last.
 CRITICALITIES: Final[tuple[Criticality, ...]] = get_args(Criticality)
 
@@ -79,6 +80,54 @@ class Slo:
 
 
 @dataclass(frozen=True, slots=True)
+class Consistency:
+    """How new an answer is."""
+
+    level: Level
+    max_s: float
+    """How many seconds old it may be: 0 where it is strong, infinity where it is eventual."""
+
+    def __str__(self) -> str:
+        return f"bounded staleness, {self.max_s:g} s" if self.level == "bounded" else self.level
+
+
+STRONG: Final = Consistency("strong", 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """How answers are kept, beside for how long."""
+
+    key: str
+    """Template over the request: `{name}`."""
+    tags: tuple[str, ...]
+    negative_ttl: timedelta | None
+    """How long NOT_FOUND is kept; None: it is not."""
+    shared: bool
+    """Every caller gets the same answer."""
+    events: tuple[str, ...]
+    """Full names of events whose ordering key is the key of an entry that they make outdated."""
+
+    def __str__(self) -> str:
+        about = f", about {' and '.join(self.tags)}" if self.tags else ""
+        nothing = f", NOT_FOUND for {self.negative_ttl.total_seconds():g} s" if self.negative_ttl else ""
+        outdated = f", until {' or '.join(self.events)}" if self.events else ""
+        return f"by {self.key}, for {'everybody' if self.shared else 'each subject'}{about}{nothing}{outdated}"
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """Entries of the cache that a call makes outdated."""
+
+    tag: str
+    key: str
+    """Template over the request of the method that invalidates."""
+
+    def __str__(self) -> str:
+        return f"{self.tag} {self.key}"
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What holds for every call of one RPC; None where nobody said anything."""
 
@@ -95,6 +144,14 @@ class Policy:
     hedging_delay: timedelta | None = None
     """How long an attempt goes unanswered before another is sent beside it."""
     slo: Slo | None = None
+    consistency: Consistency = STRONG
+    """What holds, whether the contract says it or not."""
+    consistency_said: bool = False
+    max_staleness: timedelta | None = None
+    """As the contract writes it, whatever the level."""
+    caching: Caching | None = None
+    """None where answers are not kept."""
+    invalidates: tuple[Invalidation, ...] = ()
 
     @property
     def request_bytes(self) -> int:
@@ -192,7 +249,31 @@ def _policy(merged: MethodPolicy) -> Policy:
         errors=tuple(DeclaredError(error.code, error.reason, error.comment) for error in merged.errors),
         hedging_delay=_duration(merged.hedging.delay) if merged.HasField("hedging") else None,
         slo=_slo(merged) if merged.HasField("slo") else None,
+        consistency=_consistency(merged),
+        consistency_said=merged.HasField("consistency"),
+        max_staleness=(
+            _duration(merged.consistency.max_staleness) if merged.consistency.HasField("max_staleness") else None
+        ),
+        caching=_caching(merged) if merged.HasField("cache") else None,
+        invalidates=tuple(Invalidation(said.tag, said.key) for said in merged.invalidates),
     )
+
+
+def _consistency(merged: MethodPolicy) -> Consistency:
+    bounded = MethodPolicy()
+    bounded.CopyFrom(merged)
+    for duration in (bounded.consistency.max_staleness, bounded.cache.ttl):
+        duration.FromTimedelta(_duration(duration))
+    if not merged.HasField("cache"):
+        bounded.ClearField("cache")
+    level, max_s = shared.consistency(bounded)
+    return Consistency(cast(Level, level), max_s)
+
+
+def _caching(merged: MethodPolicy) -> Caching:
+    cache = merged.cache
+    negative_ttl = _duration(cache.negative_ttl) if cache.HasField("negative_ttl") else None
+    return Caching(cache.key, tuple(cache.tags), negative_ttl, cache.shared, tuple(cache.events))
 
 
 def _rate_limit(merged: MethodPolicy) -> RateLimit:
@@ -273,9 +354,12 @@ def describe(rpc: Rpc) -> dict[str, object]:
         "max_attempts": policy.max_attempts or 1,
         "hedging_delay_s": None if policy.hedging_delay is None else policy.hedging_delay.total_seconds(),
         "cache_ttl_s": None if policy.cache_ttl is None else policy.cache_ttl.total_seconds(),
+        "cache": None if policy.caching is None else str(policy.caching),
+        "invalidates": [str(each) for each in policy.invalidates],
         "max_request_bytes": policy.request_bytes,
         "criticality": policy.criticality or "default",
         "slo": list(policy.slo.words()) if policy.slo else None,
+        "consistency": str(policy.consistency),
         "streaming": rpc.method.streaming,
         "errors": [{"code": error.code, "reason": error.reason, "comment": error.comment} for error in policy.errors],
     }

@@ -13,7 +13,7 @@ from typing import Final
 from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto, MethodOptions
 from google.rpc import code_pb2
 
-from gateway import sensitivity
+from gateway import caching, sensitivity
 from gateway.contract import EVENT, HTTP, Binding, Event
 from gateway.errors import Violation
 from gateway.policy import EdgeRules, PolicySet, RateLimit, Rpc
@@ -30,7 +30,6 @@ FILL_MAX: Final = timedelta(days=1)
 GATEWAYS_MAX: Final = 16
 #: A unary call that may take longer is work for a long-running operation.
 TIMEOUT_MAX: Final = timedelta(minutes=5)
-CACHE_TTL_MAX: Final = timedelta(days=1)
 #: Below it, the gateway would send attempts that only look late because it is busy itself.
 HEDGING_DELAY_MIN: Final = timedelta(milliseconds=10)
 #: Below it even a total outage would not burn the budget at the rate that pages.
@@ -40,8 +39,19 @@ LATENCY_MIN: Final = 80.0
 OBJECTIVE_MAX: Final = 99.999
 #: Bounds of the gateways' histogram (Envoy's own), as far as an objective makes sense of them.
 THRESHOLDS_MS: Final = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
-#: Work queues that a contract may name. Every event reaches `audit` without being told to.
-QUEUES: Final = ("analytics", "email")
+#: Below it no replica is known to be new enough: its age is measured a few times a second.
+STALENESS_MIN: Final = timedelta(seconds=1)
+STALENESS_MAX: Final = timedelta(days=1)
+#: Work queues that a contract may name.
+QUEUES: Final = ("analytics", "email", "reports")
+#: Those that every event reaches without being told to.
+QUEUES_OF_ALL: Final = ("archive", "audit")
+#: Each different pause is a retry queue of every worker that receives the event.
+RETRY_PAUSE_MIN_S, RETRY_PAUSE_MAX_S, RETRY_PAUSES_MAX = 0.1, 3600.0, 8
+#: More deliveries only keep from a human what will not mend itself.
+DELIVERIES_MAX: Final = 20
+#: What a relay that publishes late, and whoever looks after it, may need.
+RETENTION_MIN_S: Final = 3600.0
 #: What a method may fail with.
 CODES: Final = tuple(name for name in sorted(code_pb2.Code.keys()) if name != "OK")
 #: Longest reason (AIP-193).
@@ -68,10 +78,11 @@ _METHOD_OPTIONS: Final = MethodDescriptorProto.OPTIONS_FIELD_NUMBER
 def check(policies: PolicySet) -> tuple[Violation, ...]:
     """Every violation in the contracts, sorted by file and line."""
     found = [violation for rpc in policies.rpcs for rule in RPC_RULES for violation in rule(rpc)]
-    found += [violation for event in policies.events for violation in event_is_routed(event)]
+    found += [violation for event in policies.events for rule in EVENT_RULES for violation in rule(event)]
     found += bindings_are_unique(policies.rpcs)
     found += routing_keys_are_unique(policies.events)
     found += sensitivity.check(policies)
+    found += caching.check(policies)
     found += edge_is_said_once(policies.edges)
     found += [violation for edge in policies.edges for violation in origins_are_origins(edge)]
     found += [violation for edge in policies.edges for violation in address_limit_makes_sense(edge, policies.rpcs)]
@@ -191,17 +202,29 @@ def hedging_is_harmless(rpc: Rpc) -> Iterator[Violation]:
         yield Violation(location, message, f"write a `delay` of {least} or more, and below its timeout")
 
 
-def cache_is_harmless(rpc: Rpc) -> Iterator[Violation]:
-    """An answer from the cache skips the method, so the method must do nothing but answer."""
-    ttl, location = rpc.policy.cache_ttl, rpc.places["cache"]
-    if ttl is None:
+def consistency_is_kept_by_somebody(rpc: Rpc) -> Iterator[Violation]:
+    """Only an answer can be old: a write is the leader's, and a promise that the cache breaks is none."""
+    policy, location = rpc.policy, rpc.places["consistency"]
+    if not policy.consistency_said:
         return
-    if not rpc.method.safe:
-        message = f"{rpc.name} is cached but has side effects"
-        yield Violation(location, message, "say `option idempotency_level = NO_SIDE_EFFECTS`, or remove `cache`")
-    if not timedelta(0) < ttl <= CACHE_TTL_MAX:
-        message = f"{rpc.name} is cached for {ttl.total_seconds():g} s"
-        yield Violation(location, message, f"write a `ttl` above 0 and up to {CACHE_TTL_MAX.total_seconds():g} s")
+    level, most = policy.consistency.level, policy.max_staleness
+    if level != "strong" and (not rpc.method.safe or rpc.method.streaming):
+        what = "is a stream" if rpc.method.streaming else "has side effects"
+        fix = "leave out `consistency`: it is answered by the leader"
+        if not rpc.method.streaming:
+            fix = f"say `option idempotency_level = NO_SIDE_EFFECTS`, or {fix}"
+        yield Violation(location, f"{rpc.name} {what} and is not LEVEL_STRONG", fix)
+    if level == "strong" and policy.cache_ttl is not None:
+        message = f"{rpc.name} promises the leader's answer and is cached"
+        fix = "say LEVEL_BOUNDED_STALENESS or LEVEL_EVENTUAL, or remove `cache`"
+        yield Violation(location, message, fix)
+    if level != "bounded" and most is not None:
+        message = f"{rpc.name} has a `max_staleness` and is not LEVEL_BOUNDED_STALENESS"
+        yield Violation(location, message, "remove `max_staleness`, or say LEVEL_BOUNDED_STALENESS")
+    if level == "bounded" and not STALENESS_MIN <= (most or timedelta(0)) <= STALENESS_MAX:
+        message = f"{rpc.name} may be {(most or timedelta(0)).total_seconds():g} s old"
+        fix = f"write a `max_staleness` from {STALENESS_MIN.total_seconds():g} s to {STALENESS_MAX.total_seconds():g} s"
+        yield Violation(location, message, fix)
 
 
 def rate_limit_makes_sense(rpc: Rpc) -> Iterator[Violation]:
@@ -303,10 +326,38 @@ def event_is_routed(event: Event) -> Iterator[Violation]:
     for queue in policy.queues:
         if queue not in QUEUES:
             message = f"{event.full_name} goes to the queue {queue!r}"
-            fix = "remove it: every event reaches audit" if queue == "audit" else f"use one of {', '.join(QUEUES)}"
+            of_all = queue in QUEUES_OF_ALL
+            fix = f"remove it: every event reaches {queue}" if of_all else f"use one of {', '.join(QUEUES)}"
             yield Violation(queues, message, fix)
     if len(set(policy.queues)) < len(policy.queues):
         yield Violation(queues, f"{event.full_name} names a queue twice", "name each queue once")
+
+
+def event_comes_again(event: Event) -> Iterator[Violation]:
+    """A ladder has an end and rungs that queues can be made of, and nothing is swept before somebody could look."""
+    policy, place = event.policy, event.place.below(DescriptorProto.OPTIONS_FIELD_NUMBER, EVENT)
+    pauses = shared.retry_pauses(policy)
+    after = place.at(EventPolicy.RETRY_AFTER_FIELD_NUMBER)
+    for pause in pauses:
+        if not RETRY_PAUSE_MIN_S <= pause <= RETRY_PAUSE_MAX_S or pause * 1000 % 1:
+            message = f"{event.full_name} comes again after {pause:g} s"
+            fix = f"write whole milliseconds, from {RETRY_PAUSE_MIN_S:g} s to {RETRY_PAUSE_MAX_S:g} s"
+            yield Violation(after, message, fix)
+    if len(set(pauses)) > RETRY_PAUSES_MAX:
+        message = f"{event.full_name} waits {len(set(pauses))} different times"
+        yield Violation(after, message, f"use up to {RETRY_PAUSES_MAX}: each is a queue for every worker")
+    said = policy.max_deliveries
+    if said > DELIVERIES_MAX or 0 < said <= len(policy.retry_after):
+        most = place.at(EventPolicy.MAX_DELIVERIES_FIELD_NUMBER)
+        least = len(policy.retry_after) + 1
+        message = f"{event.full_name} is delivered {said} times and has {len(policy.retry_after)} pauses"
+        yield Violation(most, message, f"write `max_deliveries` from {least} to {DELIVERIES_MAX}")
+    kept = shared.retention_s(policy)
+    if kept is not None and kept < RETENTION_MIN_S:
+        location = place.at(EventPolicy.RETENTION_FIELD_NUMBER)
+        yield Violation(
+            location, f"{event.full_name} is kept for {kept:g} s", "keep it for an hour at least, or for good"
+        )
 
 
 def routing_keys_are_unique(events: Iterable[Event]) -> Iterator[Violation]:
@@ -415,6 +466,7 @@ def address_limit_makes_sense(edge: EdgeRules, rpcs: Iterable[Rpc]) -> Iterator[
             yield Violation(rpc.places["rate_limit"], message, f"lower it, or raise address_limit at {location}")
 
 
+EVENT_RULES: Final[tuple[Callable[[Event], Iterator[Violation]], ...]] = (event_is_routed, event_comes_again)
 RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     package_names_the_owner,
     access_is_said,
@@ -422,7 +474,7 @@ RPC_RULES: Final[tuple[Callable[[Rpc], Iterator[Violation]], ...]] = (
     retry_is_harmless,
     hedging_is_harmless,
     idempotency_is_possible,
-    cache_is_harmless,
+    consistency_is_kept_by_somebody,
     rate_limit_makes_sense,
     timeout_is_said,
     request_size_makes_sense,

@@ -1,4 +1,4 @@
-"""What all tests share: the option that rewrites goldens and transcripts, and the programs in Go."""
+"""What all tests share: the option that rewrites goldens, who runs beside whom, and the programs in Go."""
 
 import os
 import signal
@@ -18,13 +18,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # `make test` runs two processes. Most tests of the mesh wait: one process has the mesh and begins with it, the other
+    # has whatever else is slow, and the rest is for whoever comes first.
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: (_group(item) != "mesh", "integration" not in item.path.parts))
+
+
+def _group(item: pytest.Item) -> str:
+    """Tests of one group run in one process: those who share the mesh, or servers, or a module."""
+    fixtures = getattr(item, "fixturenames", ())
+    return next((name for name in ("mesh", "real_servers") if name in fixtures), item.nodeid.partition("::")[0])
+
+
 _ahead = pytest.StashKey["subprocess.Popen[bytes]"]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     # Compiling takes minutes the first time: it begins now, beside the tests that need none of it.
     wanted = any("go_programs" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and not session.config.option.collectonly:
+    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    if wanted and first and not session.config.option.collectonly:
         command = ["nice", sys.executable, "-m", "tests.go.build"]
         session.config.stash[_ahead] = subprocess.Popen(
             command, cwd=build.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -42,5 +57,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def go_programs(pytestconfig: pytest.Config) -> build.Programs:
     """The client and the server in Go."""
-    pytestconfig.stash[_ahead].wait()
+    ahead = pytestconfig.stash.get(_ahead, None)
+    if ahead is not None:
+        ahead.wait()
     return build.built()  # nothing is left to do, or what went wrong is said now

@@ -27,6 +27,8 @@ EXCHANGE: Final = "weft.events"
 #: whoever may publish could write it.
 ATTEMPT_HEADER: Final = "x-weft-attempt"
 REASON_HEADER: Final = "x-weft-reason"
+#: When it was put among the dead letters: seconds of Unix time.
+PARKED_HEADER: Final = "x-weft-parked"
 TRACEPARENT_HEADER: Final = "traceparent"
 CONTENT_TYPE: Final = "application/x-protobuf"
 

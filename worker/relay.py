@@ -5,6 +5,9 @@ but itself. Any number of relay processes may run. What holds:
 
 - A row is marked in the transaction that locked it and after its confirm: a crash publishes it again (consumers drop
   doubles) and never loses it.
+- The transaction is also the fence. A relay that is stopped in the middle, and wakes after others have gone on with its
+  rows, finds its transaction ended by the server and can mark nothing; and the publisher writes nothing to the broker
+  after the time the relay gave it, which ends well before the server takes the locks away (`LOCKS_OUTLAST_S`).
 - Rows of one ordering key are published in their order. A relay takes rows with FOR UPDATE SKIP LOCKED, so it may
   skip a row that another relay holds and see a later one of the same key. It therefore asks, *after* locking, which
   of its keys have an older unpublished row that it does not hold itself, and leaves those keys alone. The question
@@ -40,18 +43,25 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import AppError
 from svc.chassis.tables import outbox
+from worker import sweep
 from worker.delivery import EXCHANGE, TRACEPARENT_HEADER, Outgoing
 from worker.errors import Outage
 from worker.retry import pause_s
 
-BATCH_MAX: Final = 200
+#: Rows of one batch. After an outage less is tried, and more again with each success: a broker that takes too long for
+#: many would otherwise be given the same many for ever.
+BATCH_MAX: Final = 500
+BATCH_MIN: Final = 10
 #: How often an outbox is looked at: soon after it had something, and at the most this late when it is idle.
 POLL_MIN_S: Final = 0.05
 POLL_MAX_S: Final = 0.2
 MEASURE_EVERY_S: Final = 2.0
+SWEEP_EVERY_S: Final = 30.0
 #: The broker's time for one batch. Rows are locked that long at the most, and other relays pass them by.
 CONFIRM_TIMEOUT_S: Final = 5.0
 TRANSACTION_S: Final = 15.0
+#: The server keeps a silent transaction, and its locks, at least this much longer than anything may be written.
+LOCKS_OUTLAST_S: Final = CONFIRM_TIMEOUT_S
 #: A round measures and drains, each in one transaction, after a pause that grows; one that takes longer is stuck.
 STUCK_S: Final = 120.0
 
@@ -76,7 +86,7 @@ _CLAIM: Final = (
     sa.select(*_COLUMNS)
     .where(outbox.c.publish_time.is_(None), outbox.c.sequence > sa.bindparam("after"))
     .order_by(outbox.c.sequence)
-    .limit(BATCH_MAX)
+    .limit(sa.bindparam("most"))
     .with_for_update(skip_locked=True)
 )
 _OLDER: Final = (
@@ -141,6 +151,8 @@ class Batch:
     refused_first: int | None = None
     locked: int = 0
     newest: int = _START
+    #: How many it could have been.
+    most: int = BATCH_MAX
 
     @property
     def stuck(self) -> bool:
@@ -172,7 +184,7 @@ class Scan:
 
     def end(self, batch: Batch, now: float) -> None:
         """Learn what became of the batch that was claimed there."""
-        ended = batch.locked < BATCH_MAX
+        ended = batch.locked < batch.most
         if batch.refused_first is not None and not self._refusing:
             self._failures = self._failures + 1 if batch.refused_first == self._stuck_at else 1
             self._stuck_at = batch.refused_first
@@ -194,9 +206,11 @@ class Relay:
         self._name = name
         self._routing_keys = routing_keys
         self._scan = Scan()
+        self._most = BATCH_MAX
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"relay-{name}", daemon=True)
         self._measured = float("-inf")
+        self._sweep_at = float("-inf")
         self._turned = time.monotonic()
 
     def start(self) -> None:
@@ -228,13 +242,14 @@ class Relay:
             try:
                 self.measure()
                 batch = self.drain_once() if self._publisher.ready(POLL_MAX_S) else Batch(published=0)
+                self.sweep()
             except (Outage, AppError, DBAPIError) as error:
                 failures += 1
                 pause = pause_s(failures)
                 log.warning("relay_waits", database=self._name, reason=str(error), failures=failures)
             else:
                 failures = failures + 1 if batch.stuck else 0
-                pause = pause_s(failures) if failures else _pause_after(batch.published, pause)
+                pause = pause_s(failures) if failures else _pause_after(batch, pause)
 
     def drain_once(self) -> Batch:
         """Claim, publish and mark one batch."""
@@ -242,11 +257,13 @@ class Relay:
         after = self._scan.begin(time.monotonic())
         with trace.use_span(_UNTRACED):
             batch, outage = self._database.read_committed(
-                lambda tx: self._drain(tx, claim(tx, after), deadline), deadline=deadline
+                lambda tx: self._drain(tx, claim(tx, after, most=self._most), deadline), deadline=deadline
             )
         if outage is not None:
+            self._most = max(BATCH_MIN, self._most // 2)
             raise outage
         self._scan.end(batch, time.monotonic())
+        self._most = min(BATCH_MAX, self._most * 2)
         return batch
 
     def measure(self) -> None:
@@ -258,6 +275,17 @@ class Relay:
         metrics.OUTBOX_PENDING.labels(self._name).set(pending)
         metrics.OUTBOX_OLDEST.labels(self._name).set(oldest_s)
         self._measured = time.monotonic()
+
+    def sweep(self) -> None:
+        """Delete what was kept for long enough, if that was not done just now; one batch each time."""
+        if time.monotonic() < self._sweep_at:
+            return
+        with trace.use_span(_UNTRACED):
+            swept = self._database.read_committed(sweep.sweep, deadline=Deadline.after(TRANSACTION_S))
+        for event_type, events in swept.items():
+            metrics.OUTBOX_SWEPT.labels(event_type).inc(events)
+        if max(swept.values(), default=0) < sweep.BATCH_MAX:
+            self._sweep_at = time.monotonic() + SWEEP_EVERY_S
 
     def _drain(self, tx: Transaction, claimed: Claim, deadline: Deadline) -> tuple[Batch, Outage | None]:
         published: list[uuid.UUID] = []
@@ -285,12 +313,12 @@ class Relay:
             refused_first=first.sequence if first is not None else None,
             locked=claimed.locked,
             newest=claimed.newest,
+            most=self._most,
         )
         return batch, outage
 
     def _send(self, rows: Sequence[Row], deadline: Deadline) -> list[bool]:
-        # What is left is kept for marking.
-        timeout_s = min(CONFIRM_TIMEOUT_S, deadline.remaining() - CONFIRM_TIMEOUT_S)
+        timeout_s = min(CONFIRM_TIMEOUT_S, deadline.remaining() - LOCKS_OUTLAST_S)
         if timeout_s <= 0:
             raise Outage("the broker is too slow for a whole batch")
         spans = [self._span(row) for row in rows]
@@ -302,8 +330,7 @@ class Relay:
                 span.end()
 
     def _message(self, row: Row, span: Span) -> Outgoing:
-        with trace.use_span(span):
-            traceparent = telemetry.current_traceparent() or row.traceparent
+        traceparent = telemetry.traceparent_of(span) or row.traceparent
         return Outgoing(
             exchange=EXCHANGE,
             # A type that no contract knows routes nowhere but to the audit queue, whose worker puts it aside.
@@ -356,11 +383,11 @@ class Relays:
         return all(relay.turns() for relay in self._relays)
 
 
-def claim(tx: Transaction, after: int = _START) -> Claim:
+def claim(tx: Transaction, after: int = _START, *, most: int = BATCH_MAX) -> Claim:
     """Lock the oldest unpublished rows behind that sequence, and find out which of them may be published now."""
     rows = [
         Row(row.id, row.type, row.ordering_key, bytes(row.envelope), row.traceparent, row.sequence)
-        for row in tx.execute(_CLAIM, {"after": after})
+        for row in tx.execute(_CLAIM, {"after": after, "most": most})
     ]
     newest = rows[-1].sequence if rows else after
     keys = {row.ordering_key for row in rows if row.ordering_key}
@@ -404,8 +431,8 @@ def backlog(tx: Transaction) -> tuple[int, float]:
     return int(row.pending), max(0.0, (row.now - oldest).total_seconds()) if oldest is not None else 0.0
 
 
-def _pause_after(published: int, pause: float) -> float:
+def _pause_after(batch: Batch, pause: float) -> float:
     """None after a batch that was at least half full: there is more. Otherwise longer and longer while idle."""
-    if published >= BATCH_MAX // 2:
+    if batch.published >= batch.most // 2:
         return 0.0
-    return POLL_MIN_S if published else min(max(pause * 2, POLL_MIN_S), POLL_MAX_S)
+    return POLL_MIN_S if batch.published else min(max(pause * 2, POLL_MIN_S), POLL_MAX_S)

@@ -243,7 +243,8 @@ class Runner:
         work.abandoned = True
 
     def _fail(self, work: _Work, error: Exception) -> None:
-        work.outcome = retry.outcome(work.delivery.attempt, error)
+        pauses = retry.ladder(work.event.type if work.event is not None else "")
+        work.outcome = retry.outcome(work.delivery.attempt, error, pauses)
         telemetry.fail(work.span, type(error).__name__)
         fields = {"queue": self._queue, "message_id": work.delivery.message_id, "attempt": work.delivery.attempt}
         if not isinstance(error, Permanent | Transient):

@@ -2,7 +2,21 @@
 
 import typer
 
-from deploy.cli import bench, certificates, change, contracts, explain, jobs, keys, lane, mesh, proxies
+from deploy.cli import (
+    audit,
+    backups,
+    bench,
+    certificates,
+    change,
+    contracts,
+    deadletters,
+    explain,
+    jobs,
+    keys,
+    lane,
+    mesh,
+    proxies,
+)
 
 app = typer.Typer(
     name="weft",
@@ -27,6 +41,8 @@ for verb in (
     jobs.token,
     jobs.replay,
     jobs.demo,
+    backups.backup,
+    backups.restore,
     bench.bench,
 ):
     app.command()(verb)
@@ -61,3 +77,14 @@ key_verbs.command("list")(keys.list_keys)
 key_verbs.command()(keys.rotate)
 key_verbs.command()(keys.revoke)
 app.add_typer(key_verbs, name="keys", help="Show, rotate and revoke the keys that sign access tokens.")
+
+letter_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+letter_verbs.command("list")(deadletters.list_letters)
+letter_verbs.command()(deadletters.show)
+letter_verbs.command()(deadletters.replay)
+app.add_typer(letter_verbs, name="dlq", help="Look at events that workers have put aside, and have them tried again.")
+
+audit_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+audit_verbs.callback()(lambda: None)
+audit_verbs.command()(audit.verify)
+app.add_typer(audit_verbs, name="audit", help="Say whether the audit log is what was written.")

@@ -71,6 +71,7 @@ def contract_lines(said: Mapping[str, Any]) -> Iterator[str]:
         ("retry", f"{said['max_attempts']} attempts" if said["max_attempts"] > 1 else None, places["retry"]),
         ("hedging", _after(said["hedging_delay_s"]), places["hedging"]),
         ("cache", None if said["cache_ttl_s"] is None else f"{said['cache_ttl_s']:g} s", places["cache"]),
+        ("forgets", ", ".join(said["invalidates"]) or None, places["invalidates"]),
         ("overload", said["criticality"], places["criticality"]),
     ]
     for name, text, place in rows:

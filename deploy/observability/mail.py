@@ -5,13 +5,16 @@
     GET /, /mail/<id>          the same for people     GET /healthz
 
 Run as `python -m deploy.observability.mail` with WEFT_LISTEN_SMTP, WEFT_LISTEN_HTTP and WEFT_STORE. Mail is committed
-before SMTP says 250; a sender that hears nothing sends again, and both deliveries carry one Message-ID.
+before SMTP says 250; a sender that hears nothing sends again, and both deliveries carry one Message-ID. A sender that
+does not know whether a mail was taken may ask first: the server announces XSEEN (a private extension as RFC 5321, 2.2.2
+allows), and answers `XSEEN <message-id>` with 250 where the mail was kept and 550 where it was not.
 """
 
 import asyncio
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -28,6 +31,7 @@ _log: Final = structlog.get_logger(__name__)
 _MAIL_BYTES_MAX: Final = 1024 * 1024
 _IDLE_S: Final = 60.0
 _START_S: Final = 10.0
+_MESSAGE_ID_MAX: Final = 400
 _LIMIT_DEFAULT: Final = 50
 _LIMIT_MAX: Final = 1000
 
@@ -39,6 +43,13 @@ class Mailbox:
         """Deliveries go to `store`."""
         self._store = store
 
+    async def handle_EHLO(  # noqa: N802 - the library's name
+        self, _server: SMTP, session: Session, _envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """Announce what this server understands beyond the standard."""
+        session.host_name = hostname
+        return [*responses[:-1], "250-XSEEN", responses[-1]]
+
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - the library's name
         """Keep one mail; the reply of SMTP."""
         raw = envelope.content if isinstance(envelope.content, bytes) else (envelope.content or "").encode()
@@ -48,6 +59,35 @@ class Mailbox:
             _log.error("mail_not_kept", error=str(error))
             return "451 the store does not take mail now"
         return f"250 kept as {number}"
+
+
+class AnsweringSMTP(SMTP):
+    """SMTP that also answers which mails it has taken."""
+
+    def __init__(self, mailbox: Mailbox, seen: Callable[[str], bool], loop: asyncio.AbstractEventLoop) -> None:
+        """`seen` is asked in the server's loop: it has to be short."""
+        super().__init__(
+            mailbox,
+            hostname="weft",
+            data_size_limit=_MAIL_BYTES_MAX,
+            enable_SMTPUTF8=True,
+            timeout=_IDLE_S,
+            loop=loop,
+        )
+        self._seen = seen
+
+    async def smtp_XSEEN(self, argument: str | None) -> None:  # noqa: N802 - the library finds commands by name
+        """Say whether a Message-ID is known."""
+        if not argument or len(argument) > _MESSAGE_ID_MAX:
+            await self.push("501 Syntax: XSEEN <message-id>")
+            return
+        try:
+            seen = self._seen(argument.strip())
+        except sqlite3.Error as error:
+            _log.error("mail_not_looked_up", error=str(error))
+            await self.push("451 the store does not answer now")
+            return
+        await self.push("250 taken" if seen else "550 not taken")
 
 
 class MailSink:
@@ -85,14 +125,7 @@ class MailSink:
         mailbox = Mailbox(self._store)
 
         def session() -> SMTP:
-            return SMTP(
-                mailbox,
-                hostname="weft",
-                data_size_limit=_MAIL_BYTES_MAX,
-                enable_SMTPUTF8=True,
-                timeout=_IDLE_S,
-                loop=self._loop,
-            )
+            return AnsweringSMTP(mailbox, self._reader.seen, self._loop)
 
         return await self._loop.create_server(session, self._intake.host, self._intake.port)
 

@@ -110,6 +110,11 @@ class MailReader:
             "by_kind": {row["kind"]: row["mails"] for row in rows if row["kind"]},
         }
 
+    def seen(self, message_id: str) -> bool:
+        """Whether a mail with this Message-ID was ever kept; also of one whose body was pruned."""
+        with reader(self._path) as db:
+            return db.execute("SELECT 1 FROM mail WHERE message_id = ?", (message_id,)).fetchone() is not None
+
     def latest(self, *, to: str, limit: int) -> list[dict[str, Any]]:
         """Mail without bodies, the newest first. `to`: a recipient; empty: any."""
         statement = "SELECT * FROM message ORDER BY id DESC LIMIT ?"

@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 """The clone the code runs from."""
 
 KNOWN = (
+    "WEFT_ARCHIVE_DAYS",
     "WEFT_AUTOSCALE",
     "WEFT_CONSUMER_SAMPLE",
     "WEFT_DATA",
@@ -26,6 +27,7 @@ KNOWN = (
     "WEFT_OTLP_ENDPOINT",
     "WEFT_PORT_BASE",
     "WEFT_PROFILE",
+    "WEFT_REPORT_MEMORY_MB",
     "WEFT_TLS_CERT",
     "WEFT_TLS_KEY",
     "WEFT_TRACE_RATIO",
@@ -33,6 +35,7 @@ KNOWN = (
 """Variables a user may set."""
 
 PER_PROCESS = (
+    "WEFT_ARCHIVE",
     "WEFT_CACHE",
     "WEFT_ETCD",
     "WEFT_ETCD_USER",
@@ -59,10 +62,19 @@ INHERITED = ("PATH", "HOME", "LANG", "TZ", "PYTHONUNBUFFERED")
 PROFILES = ("local", "production")
 """What the edge gives away: reflection, a welcome and a port in clear, or nothing but the contracts' methods."""
 
+HA = "ha"
+"""The word of `WEFT_PROFILE` for three servers of each kind, alone or beside one of PROFILES."""
+
 PRODUCTION_TRACE_RATIO = 0.05
 
 CONSUMER_SAMPLE = 20
 CONSUMER_SAMPLE_MAX = 1_000_000
+
+ARCHIVE_DAYS = 400
+ARCHIVE_DAYS_MAX = 36_500
+REPORT_MEMORY_MB = 256
+REPORT_MEMORY_MB_LEAST = 64
+REPORT_MEMORY_MB_MAX = 1_048_576
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -75,6 +87,8 @@ class Settings:
     """Data, credentials and logs of this mesh; never inside the clone."""
     profile: str = "local"
     """One of PROFILES."""
+    ha: bool = False
+    """Three members of every server and at least two of everything else, so that any one may go."""
     gateway_port: int | None = 8080
     """Plaintext HTTP/1.1 and h2c port of the gateways; None: they have no such port."""
     gateway_tls_port: int = 8443
@@ -93,6 +107,10 @@ class Settings:
     """OTLP/gRPC endpoint that gets the spans instead of our own sink; empty = our own."""
     consumer_sample: int = CONSUMER_SAMPLE
     """Services look at one call in so many for the fields its consumer uses; 0: at none, and workers note nothing."""
+    archive_days: int = ARCHIVE_DAYS
+    """Days that events are kept in the archive: a year, and the month to compare with."""
+    report_memory_mb: int = REPORT_MEMORY_MB
+    """Most memory of a report's question, in MiB; what does not fit is spilled to the disk."""
     autoscale: bool = True
     """Whether services and workers are sized by their load, within the bounds of `desired.py`."""
 
@@ -111,9 +129,7 @@ class Settings:
         level = env.get("WEFT_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             raise ConfigError(f"WEFT_LOG_LEVEL={level} is unknown; use one of {', '.join(LOG_LEVELS)}")
-        profile = env.get("WEFT_PROFILE") or PROFILES[0]
-        if profile not in PROFILES:
-            raise ConfigError(f"WEFT_PROFILE={profile} is unknown; use one of {', '.join(PROFILES)}")
+        profile, ha = _profile(env)
         production = profile == "production"
         tls = _port(env, "WEFT_GATEWAY_TLS_PORT", 8443)
         # In production nothing is offered in clear unless somebody asks for it by name.
@@ -125,6 +141,7 @@ class Settings:
         return cls(
             data=data,
             profile=profile,
+            ha=ha,
             tls_certificate=certificate,
             tls_key=key,
             gateway_port=gateway,
@@ -134,6 +151,10 @@ class Settings:
             trace_ratio=_ratio(env, "WEFT_TRACE_RATIO", PRODUCTION_TRACE_RATIO if production else 1.0),
             otlp_endpoint=_collector(env),
             consumer_sample=_sample(env),
+            archive_days=_whole(env, "WEFT_ARCHIVE_DAYS", ARCHIVE_DAYS, (1, ARCHIVE_DAYS_MAX)),
+            report_memory_mb=_whole(
+                env, "WEFT_REPORT_MEMORY_MB", REPORT_MEMORY_MB, (REPORT_MEMORY_MB_LEAST, REPORT_MEMORY_MB_MAX)
+            ),
             autoscale=_switch(env, "WEFT_AUTOSCALE"),
         )
 
@@ -164,6 +185,18 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         near = difflib.get_close_matches(name, KNOWN, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(KNOWN)}"
         raise ConfigError(f"{name} is set but nothing reads it; {hint}")
+
+
+def _profile(environ: Mapping[str, str]) -> tuple[str, bool]:
+    """What the edge gives away, and whether servers are threefold: `production,ha`."""
+    text = environ.get("WEFT_PROFILE") or PROFILES[0]
+    words = [word.strip() for word in text.split(",")]
+    edges = [word for word in words if word != HA]
+    if len(set(words)) != len(words) or len(edges) > 1 or not {*edges} <= {*PROFILES}:
+        raise ConfigError(
+            f"WEFT_PROFILE={text} is unknown; use one of {', '.join(PROFILES)}, with or without ha: production,ha"
+        )
+    return (edges[0] if edges else PROFILES[0]), HA in words
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:
@@ -207,6 +240,14 @@ def _sample(environ: Mapping[str, str]) -> int:
             f"WEFT_CONSUMER_SAMPLE={text} is not a sample; give 20 for one call in 20, 0 for none, at most "
             f"{CONSUMER_SAMPLE_MAX}"
         )
+    return int(text)
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, bounds: tuple[int, int]) -> int:
+    text = environ.get(name) or str(default)
+    least, most = bounds
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ConfigError(f"{name}={text} is not a whole number from {least} to {most}")
     return int(text)
 
 

@@ -14,8 +14,9 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -146,6 +147,7 @@ class Daemon:
                 asyncio.create_task(self._keep_certificate(self._stack.certificate), name="certificate"),
                 asyncio.create_task(self._autoscaler.run(), name="autoscaler"),
                 asyncio.create_task(self._lanes.run(), name="lanes"),
+                asyncio.create_task(self._stack.leadership.keep(partial(self._pids, "rabbitmq")), name="broker-leader"),
             ]
             for chore in keeping:
                 chore.add_done_callback(_tell_of_fault)
@@ -239,6 +241,8 @@ class Daemon:
             await self._door.close()
         if self._recovery is not None:
             await self._recovery.close()
+        if self._stack is not None:
+            self._stack.close()
         self._door = self._recovery = None
 
     def _make_stack(self, user: account.Account | None) -> Stack:
@@ -297,13 +301,17 @@ class Daemon:
                 self._autoscaler.hold(part.service)
 
     def _instances(self, service: str) -> Sequence[Instance]:
-        assert self._stack is not None
+        port = self._running_stack.metrics_port
+        return [Instance(name, pid, port(name)) for name, pid in self._pids(service).items()]
+
+    def _pids(self, service: str) -> Mapping[str, int]:
+        """What is ready of a service: names and processes."""
         assert self._supervisor is not None
-        return [
-            Instance(part.name, part.pid, self._stack.metrics_port(part.name))
+        return {
+            part.name: part.pid
             for part in self._supervisor.processes()
             if part.service == service and part.pid is not None and part.state == "ready"
-        ]
+        }
 
     def _sizes(self) -> Mapping[str, messages.Size]:
         auto = {name: str(bounds) for name, bounds in self._desired.auto.items()}
@@ -485,7 +493,7 @@ def run(layout: Layout, *, takeovers: int) -> int:
 
     async def live() -> int:
         desired = Desired.read(layout.desired)
-        rng = random.Random()
-        return await Daemon(layout, desired, now=lambda: datetime.now(UTC), rng=rng, takeovers=takeovers).run()
+        rng, own = random.Random(), replace(layout, ha=desired.ha)
+        return await Daemon(own, desired, now=lambda: datetime.now(UTC), rng=rng, takeovers=takeovers).run()
 
     return asyncio.run(live())

@@ -12,7 +12,7 @@ from typing import Literal
 
 from deploy.supervisor import lane
 from deploy.supervisor.autoscale import Bounds
-from deploy.supervisor.config import CONSUMER_SAMPLE, Settings
+from deploy.supervisor.config import ARCHIVE_DAYS, CONSUMER_SAMPLE, REPORT_MEMORY_MB, Settings
 from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.lane import LaneSpec
@@ -29,13 +29,18 @@ DEFAULT_SIZES: Mapping[str, int] = {
     "email": 1,
     "audit": 1,
     "analytics-worker": 1,
+    "archive": 1,
+    "reports": 1,
     "gateway": 2,
 }
 """Instances of everything that can have more than one."""
 
+HA_SIZES: Mapping[str, int] = {name: max(2, size) for name, size in DEFAULT_SIZES.items()} | {"memcached": 3}
+"""The same in the profile `ha`: nothing is there only once."""
+
 SCALABLE: tuple[str, ...] = (
     *("identity", "catalog", "orders", "analytics"),
-    *("relay", "email", "audit", "analytics-worker"),
+    *("relay", "email", "audit", "analytics-worker", "archive", "reports"),
     "gateway",
 )
 """What may be resized while the mesh runs: nobody knows these by a list that is read at the start."""
@@ -66,6 +71,7 @@ class Desired:
     """Everything the daemon has to know to build the stack."""
 
     profile: str = "local"
+    ha: bool = False
     gateway_port: int | None = 8080
     gateway_tls_port: int = 8443
     tls_certificate: str = ""
@@ -82,6 +88,8 @@ class Desired:
     trace_ratio: float = 1.0
     otlp_endpoint: str = ""
     consumer_sample: int = CONSUMER_SAMPLE
+    archive_days: int = ARCHIVE_DAYS
+    report_memory_mb: int = REPORT_MEMORY_MB
     ephemeral: bool = False
     """A test's mesh: no fsync, and every process dies with the daemon, the daemon with its parent."""
     lanes: Mapping[str, LaneSpec] = field(default_factory=dict)
@@ -100,17 +108,18 @@ class Desired:
         """The state that `settings` and the caller ask for. Raises ConfigError for a size nothing has."""
         return cls(
             profile=settings.profile,
+            ha=settings.ha,
             gateway_port=settings.gateway_port,
             gateway_tls_port=settings.gateway_tls_port,
             tls_certificate=str(settings.tls_certificate or ""),
             tls_key=str(settings.tls_key or ""),
             port_base=settings.port_base,
             free_ports=ports == "free",
-            sizes=complete_sizes(sizes or {}),
+            sizes=complete_sizes(sizes or {}, usual=HA_SIZES if settings.ha else DEFAULT_SIZES),
             # A test, and whoever asks for a certain size, gets what was asked for and nothing else.
             auto={
                 name: bounds
-                for name, bounds in AUTOSCALED.items()
+                for name, bounds in usual_bounds(ha=settings.ha).items()
                 if settings.autoscale and not ephemeral and not only and name not in (sizes or {})
             },
             only=only,
@@ -118,6 +127,8 @@ class Desired:
             trace_ratio=settings.trace_ratio,
             otlp_endpoint=settings.otlp_endpoint,
             consumer_sample=settings.consumer_sample,
+            archive_days=settings.archive_days,
+            report_memory_mb=settings.report_memory_mb,
             ephemeral=ephemeral,
         )
 
@@ -134,7 +145,7 @@ class Desired:
         if service not in AUTOSCALED:
             known = ", ".join(AUTOSCALED)
             raise ConfigError(f"{service} has no load that says how many are needed; measured are {known}")
-        bounds = bounds or AUTOSCALED[service]
+        bounds = bounds or usual_bounds(ha=self.ha)[service]
         sizes = complete_sizes({**self.sizes, service: bounds.clamp(self.sizes[service])})
         complete_sizes({service: bounds.most})
         return replace(self, sizes=sizes, auto={**self.auto, service: bounds})
@@ -204,11 +215,17 @@ def _scalable(service: str, size: int) -> int:
     return size
 
 
-def complete_sizes(wanted: Mapping[str, int]) -> dict[str, int]:
-    """`wanted` over the defaults. Raises ConfigError for an unknown name or an impossible number."""
+def usual_bounds(*, ha: bool) -> Mapping[str, Bounds]:
+    """Between which sizes the load decides where nobody says otherwise."""
+    least = 2 if ha else 1
+    return {name: Bounds(max(least, bounds.least), max(least, bounds.most)) for name, bounds in AUTOSCALED.items()}
+
+
+def complete_sizes(wanted: Mapping[str, int], *, usual: Mapping[str, int] = DEFAULT_SIZES) -> dict[str, int]:
+    """`wanted` over what is usual. Raises ConfigError for an unknown name or an impossible number."""
     for name, size in wanted.items():
         if name not in DEFAULT_SIZES:
             raise ConfigError(f"nothing called {name} has a size; known are {', '.join(DEFAULT_SIZES)}")
         if not 0 <= size <= INSTANCES_MAX:
             raise ConfigError(f"size of {name} is {size}; give 0 to {INSTANCES_MAX}")
-    return {**DEFAULT_SIZES, **wanted}
+    return {**usual, **wanted}

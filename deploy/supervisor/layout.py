@@ -25,6 +25,8 @@ class Layout:
     """The paths of one mesh."""
 
     root: Path
+    ha: bool = False
+    """Of the profile `ha`: its servers and the profile's without it keep their data apart."""
 
     @property
     def run(self) -> Path:
@@ -64,7 +66,7 @@ class Layout:
     @property
     def state(self) -> Path:
         """What processes knew last of each other, for a start without a registry."""
-        return self.root / "state"
+        return self.data / "state" if self.ha else self.root / "state"
 
     @property
     def slo(self) -> Path:
@@ -96,9 +98,14 @@ class Layout:
         """Which processes were started, see `record.py`."""
         return self.run / "processes.json"
 
+    @property
+    def data(self) -> Path:
+        """The data of servers."""
+        return self.root / ("ha" if self.ha else "data")
+
     def home(self, name: str) -> Path:
         """The data directory of one part."""
-        return self.root / "data" / name
+        return self.data / name
 
     def log_of(self, name: str) -> Path:
         """The log file of one part."""
@@ -118,7 +125,7 @@ class Layout:
             (self.root / MARKER).touch()
             for path, mode in (
                 (self.run, 0o711),
-                (self.root / "data", 0o711),
+                (self.data, 0o711),
                 (self.log, 0o700),
                 (self.secrets, 0o700),
                 (self.state, 0o700),

@@ -58,7 +58,7 @@ class Mesh:
         settings: Settings | None = None,
     ) -> None:
         """`ephemeral`: a test's mesh, without fsync, that dies with this process. Raises ConfigError."""
-        self._layout = Layout(data_dir)
+        self._layout = Layout(data_dir, ha=settings is not None and settings.ha)
         self._client = Client(self._layout.socket)
         self._ephemeral = ephemeral
         self._daemon: subprocess.Popen[bytes] | None = None

@@ -1,7 +1,8 @@
 """Stops what a supervisor that died has left running and nobody wants. Used by the next one, and by `weft down`.
 
-Beside the record there is a second witness: whoever leads a session and writes into one of the mesh's log files was
-started for it. So a process that was spawned in the moment before its supervisor died, and never recorded, is found.
+Beside the record there is a second witness: whoever writes into one of the mesh's log files was started for it. So a
+process that was spawned in the moment before its supervisor died, and never recorded, is found, and so is the server
+that a Patroni left when it died.
 """
 
 import asyncio
@@ -13,20 +14,24 @@ from deploy.supervisor.process import stop_foreign
 from deploy.supervisor.record import STANDBY, Record
 
 GRACE_S = 10.0
+GENERATIONS_MAX = 4
 
 
 async def stop_strays(layout: Layout, record: Record) -> tuple[str, ...]:
     """Stop what runs for the mesh without being recorded; the names of the logs it writes."""
-    # Not every one: PostgreSQL's backends, for instance, lead sessions of their own.
-    known = set(procfs.tree(*record.pids()))
-    found = {
-        pid: path.stem
-        for pid, path in procfs.session_leaders_writing_to(layout.log).items()
-        if path != layout.log_of("supervisor") and pid not in known
-    }
-    starts = {pid: start for pid in found if (start := procfs.start_time(pid)) is not None}
-    await asyncio.gather(*(stop_foreign(pid, start, signal.SIGTERM, grace_s=GRACE_S) for pid, start in starts.items()))
-    return tuple(found[pid] for pid in starts)
+    known = {layout.log_of(name) for name in ("supervisor", *record.names())}
+    names: list[str] = []
+    # Again until there are none: what one of them had started is left behind when it ends.
+    for _ in range(GENERATIONS_MAX):
+        found = {pid: path for pid, path in procfs.writing_to(layout.log).items() if path not in known}
+        starts = {pid: start for pid in found if (start := procfs.start_time(pid)) is not None}
+        await asyncio.gather(
+            *(stop_foreign(pid, start, signal.SIGTERM, grace_s=GRACE_S) for pid, start in starts.items())
+        )
+        names.extend(found[pid].stem for pid in starts)
+        if not starts:
+            break
+    return tuple(names)
 
 
 async def stop_survivors(record: Record, *, wanted: frozenset[str] = frozenset()) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ STOP_ORDER: tuple[frozenset[Kind], ...] = (
     frozenset({Kind.SERVICE}),  # requests under way end, leases are given back
     frozenset({Kind.WORKER}),  # what those requests left behind can still be handled
     frozenset({Kind.CONTROL_PLANE}),  # nobody is left to be told anything
-    frozenset({Kind.RABBITMQ, Kind.DATABASE, Kind.MEMCACHED, Kind.MONITOR, Kind.ETCD}),
+    frozenset({Kind.RABBITMQ, Kind.DATABASE, Kind.MEMCACHED, Kind.MONITOR}),
+    frozenset({Kind.ETCD}),  # a database that leads gives that back there
 )
 """Who stops before whom; what shares a rank stops together."""
 
@@ -80,7 +81,11 @@ class Server:
     """Probed while it runs: killed when it no longer answers. Any other is killed only when it is held still."""
     heavy: bool = False
     """Its start costs a core for a second or more, so only a few start at once."""
-    role: str = "member"
+    role: str | Callable[[], str] = "member"
+    """`leader` or `member`; a function where that changes while it runs."""
+    companion: Callable[[], int | None] | None = None
+    """Pid of the process that it has started in a session of its own, while that runs. It belongs to the part like a
+    child: it may hold the ports, it dies with it, and it is gone before a successor starts."""
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 15.0
     """From the stop signal to SIGKILL."""

@@ -18,18 +18,31 @@ BLOCK = 1000
 """Ports from the base on that may be given away."""
 FREE_FIRST, FREE_LAST = 20000, 32000
 """Where free mode picks: outside the ephemeral range, whose ports outgoing connections take at any moment."""
+FREE_BLOCK = 400
+"""Ports of one mesh in free mode; two that start at the same moment would else be given the same one."""
+CLAIM = "ports"
+"""Name of a block's first port. Whoever listens on it has the block; no request is ever answered there."""
 
 
 def is_free(port: int) -> bool:
     """Whether a server could listen on `port` now. Not fooled by TIME_WAIT, nor by a SO_REUSEPORT listener."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            probe.listen(1)
-        except OSError:
-            return False
+    listener = _listen(port)
+    if listener is None:
+        return False
+    listener.close()
     return True
+
+
+def _listen(port: int) -> socket.socket | None:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        return None
+    return listener
 
 
 class Ports:
@@ -44,7 +57,7 @@ class Ports:
         is_free: Callable[[int], bool] = is_free,
         kept: Collection[int] = (),
     ) -> None:
-        """`rng` switches to free mode: no block, any free port. `kept`: ports that the mesh's own processes have."""
+        """`rng` switches to free mode: a block nobody else has. `kept`: ports that the mesh's own processes have."""
         self._path = path
         self._base = base
         self._rng = rng
@@ -52,6 +65,13 @@ class Ports:
         self._kept = frozenset(kept)
         self._stored: dict[str, int] = self._load()
         self._given: dict[str, int] = {}
+        self._claim: socket.socket | None = None
+
+    def close(self) -> None:
+        """Give the block back; the ports themselves are whoever's listens there."""
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
     def fixed(self, name: str, port: int, *, variable: str) -> int:
         """Give `name` exactly `port`. Raises ConfigError when it is taken."""
@@ -88,10 +108,21 @@ class Ports:
 
     def _choose(self) -> int:
         taken = {*self._given.values(), *self._stored.values()}
-        candidates = list(range(self._base, min(self._base + BLOCK, 65536)))
-        if self._rng is not None:
-            candidates = self._rng.sample(range(FREE_FIRST, FREE_LAST), k=BLOCK)
-        for port in candidates:
+        for port in range(self._base, min(self._base + BLOCK, 65536)) if self._rng is None else self._block(self._rng):
             if port not in taken and port not in self._kept and self._free(port):
                 return port
         raise ConfigError(f"no port is free from {self._base} on; set WEFT_PORT_BASE to another block")
+
+    def _block(self, rng: random.Random) -> range:
+        """The block of free mode: the one of the last start, or any that nobody has."""
+        if self._claim is None:
+            blocks = range(FREE_FIRST, FREE_LAST, FREE_BLOCK)
+            for first in (*(b for b in blocks if b == self._stored.get(CLAIM)), *rng.sample(blocks, k=len(blocks))):
+                self._claim = _listen(first)
+                if self._claim is not None:
+                    self._given[CLAIM] = first
+                    break
+            else:
+                raise ConfigError(f"other meshes have all ports from {FREE_FIRST} to {FREE_LAST - 1}; stop one of them")
+        first = self._given[CLAIM]
+        return range(first + 1, first + FREE_BLOCK)

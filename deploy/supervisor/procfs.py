@@ -47,15 +47,16 @@ def session_members(session: int) -> list[int]:
     return found
 
 
-def session_leaders_writing_to(folder: Path) -> dict[int, Path]:
-    """Session leaders whose standard error is a file of `folder`, with that file."""
-    found = {}
+def writing_to(folder: Path) -> dict[int, Path]:
+    """Processes whose standard error is a file of `folder`, with that file; not those whose parent has the same one."""
+    found, parents = {}, {}
     for pid in _pids():
         with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to somebody else: then it is not ours
             target = Path(os.readlink(PROC / str(pid) / "fd" / "2"))
-            if target.parent == folder and os.getsid(pid) == pid and start_time(pid) is not None:
-                found[pid] = target
-    return found
+            fields = _stat(pid) if target.parent == folder else None
+            if fields is not None and fields[0] != "Z":
+                found[pid], parents[pid] = target, int(fields[1])
+    return {pid: target for pid, target in found.items() if found.get(parents[pid]) != target}
 
 
 def cpu_s(pid: int) -> float:
@@ -121,14 +122,14 @@ def _sockets(pid: int) -> set[str]:
     return found
 
 
-def owns_listener(root: int, port: int) -> bool | None:
-    """True when `root` or a descendant listens on `port`, False when only others do, None when nobody does."""
+def owns_listener(port: int, *roots: int) -> bool | None:
+    """True when one of `roots` or a descendant listens on `port`, False when only others do, None when nobody does."""
     inodes = listener_inodes(port)
     if not inodes:
         return None
-    if inodes & _sockets(root):
+    if any(inodes & _sockets(root) for root in roots):
         return True
-    return any(inodes & _sockets(pid) for pid in tree(root)[1:])
+    return any(inodes & _sockets(pid) for pid in tree(*roots) if pid not in roots)
 
 
 def _name(pid: int) -> str:

@@ -89,9 +89,9 @@ class Record:
         """All of them, the stand-by too."""
         return tuple(entry for name in sorted(self._inherited) if (entry := self.survivor(name)) is not None)
 
-    def pids(self) -> frozenset[int]:
-        """Every process that is known."""
-        return frozenset(entry.pid for entry in self._entries.values())
+    def names(self) -> frozenset[str]:
+        """Parts whose process is known and runs."""
+        return frozenset(name for name, entry in self._entries.items() if entry.alive())
 
     def finish(self, task: str, digest: str) -> None:
         """Remember that a task is done."""

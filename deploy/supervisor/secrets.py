@@ -6,6 +6,7 @@ A file that others may read is refused, since it may have been read already.
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,6 +32,10 @@ class Secrets:
         """The password in `<name>.password`, made at first use."""
         return self._once(f"{name}.password", secrets.token_urlsafe(24))
 
+    def cookie(self) -> str:
+        """What Erlang nodes know each other by, made at first use."""
+        return self._once("rabbitmq.cookie", secrets.token_hex(20))
+
     def make_application_secrets(self) -> None:
         """Make what services and workers read that does not depend on any port."""
         self._once("cache.key", secrets.token_hex(32))
@@ -43,19 +48,31 @@ class Secrets:
         """Where the operator gets mail."""
         return self._once("operator.email", OPERATOR_EMAIL)
 
-    def write_database_urls(self, port: int) -> None:
-        """Write `database-<name>.url` for every database."""
+    def write_database_urls(self, ports: Sequence[int]) -> None:
+        """Write `database-<name>.url` for every database.
+
+        Where there are several servers also `database-<name>.replicas.url`, a line for each: any may be a standby.
+        """
         for name in DATABASES:
-            self._write(f"database-{name}.url", self.database_url(name, port))
+            self._write(f"database-{name}.url", self.database_url(name, ports))
+            replicas = f"database-{name}.replicas.url"
+            if len(ports) > 1:
+                self._write(replicas, "\n".join(self.database_url(name, [port]) for port in ports))
+            else:
+                (self.folder / replicas).unlink(missing_ok=True)
 
-    def database_url(self, name: str, port: int) -> str:
-        """SQLAlchemy URL of one database, as the role that owns it."""
-        password = quote(self.password(f"database-{name}"), safe="")
-        return f"postgresql+psycopg://{name}:{password}@{HOST}:{port}/{name}"
+    def database_url(self, name: str, ports: Sequence[int]) -> str:
+        """SQLAlchemy URL of one database, as the role that owns it; of several servers it finds the one that leads."""
+        user = f"{name}:{quote(self.password(f'database-{name}'), safe='')}"
+        if len(ports) == 1:
+            return f"postgresql+psycopg://{user}@{HOST}:{ports[0]}/{name}"
+        hosts = "&".join(f"host={HOST}:{port}" for port in ports)
+        return f"postgresql+psycopg://{user}@/{name}?{hosts}&target_session_attrs=read-write"
 
-    def write_amqp_url(self, port: int) -> str:
-        """Write `amqp.url`, and return it."""
-        url = f"amqp://weft:{quote(self.password('rabbitmq'), safe='')}@{HOST}:{port}/%2F"
+    def write_amqp_url(self, ports: Sequence[int]) -> str:
+        """Write `amqp.url`, one URL for each node with commas between them, and return it."""
+        user = f"weft:{quote(self.password('rabbitmq'), safe='')}"
+        url = ",".join(f"amqp://{user}@{HOST}:{port}/%2F" for port in ports)
         self._write("amqp.url", url)
         return url
 

@@ -39,7 +39,7 @@ class Servers:
         """SQLAlchemy URL of a new, empty database with a role of its own."""
         owner = postgres_server.Owner(name, secrets.token_urlsafe(16))
         port = int(self.address("postgres-1").rpartition(":")[2])
-        asyncio.run(postgres_server.ensure_databases(port, self.secret("postgres.password"), [owner]))
+        asyncio.run(postgres_server.ensure_databases([port], self.secret("postgres.password"), [owner]))
         return f"postgresql+psycopg://{name}:{quote(owner.password, safe='')}@{HOST}:{port}/{name}"
 
 

@@ -5,7 +5,9 @@ towards ready. `supervisor.py` owns the slots; `life.py` makes the decisions.
 """
 
 import asyncio
+import contextlib
 import math
+import os
 import random
 import signal
 from collections.abc import Callable
@@ -35,6 +37,8 @@ FIRST_ATTEMPTS_MAX = 3
 """Early deaths a part may have while the mesh comes up, before the whole start counts as failed."""
 ADOPTED_TIMEOUT_S = 5.0
 """A process that was taken over and listens already has this long to answer."""
+COMPANION_GRACE_S = 3.0
+"""A server whose controller died has this long to end in an orderly way; a held one sees no signal but SIGKILL."""
 LOG_LINES = 12
 
 
@@ -143,6 +147,8 @@ class Slot:
         if number in (self.server.stop_signal, signal.SIGTERM):
             self._leaves_by = asyncio.get_running_loop().time() + self.server.grace_s
         child.send(number)
+        if number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT):
+            self._companion(number)  # nobody can pass these on
         return child.pid
 
     def rotate_log(self) -> None:
@@ -205,6 +211,7 @@ class Slot:
         self._emit("starting", 0.0)
         self._log_start = logfile.size(self._log_path)
         try:
+            await self._end_companion()  # of a process that died while nobody supervised
             if self.server.prepare is not None:
                 await self.server.prepare()
             if self._stopping.is_set():
@@ -268,8 +275,9 @@ class Slot:
         # A refused connection costs nothing, the kernel's table of sockets some milliseconds: so in this order.
         if not await accepts(self.server.ports[0]):
             return _Obstacle(f"nothing listens on port {self.server.ports[0]}")
+        companion = self._companion()
         for port in self.server.ports:
-            owned = procfs.owns_listener(pid, port)
+            owned = procfs.owns_listener(port, pid, *(() if companion is None else (companion,)))
             if owned is None:
                 return _Obstacle(f"nothing listens on port {port}")
             if not owned:
@@ -313,6 +321,9 @@ class Slot:
         asked, had = loop.time(), procfs.cpu_s(child.pid)
         before = self.life.state
         try:
+            companion = self._companion()
+            if companion is not None and procfs.is_stopped(companion):
+                raise NoAnswerError("what it has started is held still")
             if self.server.watched:
                 answer = await self.server.probe.check()
             elif procfs.is_stopped(child.pid):
@@ -357,6 +368,7 @@ class Slot:
             if hung:
                 child.send(signal.SIGKILL)  # it would not even see a polite signal
             await child.stop(self.server.stop_signal, grace_s=self.server.grace_s)
+            await self._end_companion()
             self._host.record.remove(self.server.name)
         self._child = None
         await self.server.probe.close()
@@ -378,6 +390,22 @@ class Slot:
         failed = self._hopeless or self.life.failures >= FIRST_ATTEMPTS_MAX
         if failed and not self._host.lenient and not self.ready_once.done():
             self.ready_once.set_exception(StartError(self.server.name, reason, log=self.last_words))
+
+    def _companion(self, number: int | None = None) -> int | None:
+        """The process that ours has started in a session of its own; `number`: send it this signal."""
+        pid = None if self.server.companion is None else self.server.companion()
+        if pid is not None and number is not None:
+            with contextlib.suppress(ProcessLookupError):  # it ended between the look and the signal
+                os.kill(pid, number)
+        return pid
+
+    async def _end_companion(self) -> None:
+        """End what a process has left in a session of its own: it would take part without anybody to control it."""
+        pid = self._companion()
+        started = None if pid is None else procfs.start_time(pid)
+        if pid is not None and started is not None:
+            log.warning("companion_left", part=self.server.name, pid=pid)
+            await process.stop_foreign(pid, started, signal.SIGINT, grace_s=COMPANION_GRACE_S)
 
     async def _pause(self) -> None:
         """Wait before the next try, as the life so far suggests, or until `revive()`."""

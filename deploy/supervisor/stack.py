@@ -8,14 +8,18 @@ postgres > databases > migrate-* > services ────────────
 databases > postgres-exporter
 slo > prometheus
 memcached, trace and mail sinks, alertmanager    (need nothing)
+
+In the profile `ha` rabbitmq and postgres are three each, and postgres waits for etcd-auth: Patroni elects there.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from deploy.supervisor import graph
 from deploy.supervisor.account import Account
+from deploy.supervisor.databases import Databases
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.lane import LaneSpec
@@ -31,20 +35,25 @@ from deploy.supervisor.servers import (
     etcd,
     etcd_cluster,
     memcached,
-    postgres,
-    postgres_exporter,
+    patroni,
     prometheus,
     python,
     rabbitmq,
 )
+from deploy.supervisor.servers.rabbitmq_leader import Leadership
 from weft_protos import lanes
 
 SERVICES = ("identity", "catalog", "orders", "analytics")
 """Identity first: the others and the gateways wait for its public keys."""
-WORKERS = ("relay", "email", "audit", "analytics-worker")
+WORKERS = ("relay", "email", "audit", "analytics-worker", "archive", "reports")
 MIGRATED_BY_WORKER = ("email", "audit")
 REGISTRY = ("etcd-1", "etcd-2", "etcd-3")
 """Three members go on when one is gone; five would only make every write dearer."""
+_BROKERS = {
+    False: (("rabbitmq-1", "weft@localhost"),),
+    True: tuple((f"rabbitmq-{number}", f"weft-{number}@localhost") for number in (1, 2, 3)),
+}
+"""Nodes of the broker, with and without the profile `ha`, by their names in the Erlang world."""
 
 
 class Stack:
@@ -64,8 +73,14 @@ class Stack:
             self.gateway_port = self._edge_port("gateway", desired.gateway_port, "WEFT_GATEWAY_PORT")
         self.gateway_tls_port = self._edge_port("gateway.tls", desired.gateway_tls_port, "WEFT_GATEWAY_TLS_PORT")
         self._members = tuple(etcd.Member(name, ports.get(name), ports.get(f"{name}.peer")) for name in REGISTRY)
-        self._database_port = ports.get("postgres-1")
-        self._broker_port = ports.get("rabbitmq-1")
+        self._databases = Databases.of(desired, layout, ports=ports, secrets=secrets, account=account)
+        self._brokers = tuple(
+            rabbitmq.Node(
+                name, erlang, ports.get(name), ports.get(f"{name}.distribution"), ports.get(f"{name}.metrics")
+            )
+            for name, erlang in _BROKERS[desired.ha]
+        )
+        self.leadership = Leadership(self._brokers, layout, account, epmd_port=ports.get("epmd"))
         self._http_ports = {
             name: ports.get(f"{name}.http") for name in ("prometheus", "alertmanager", "traces", "mail")
         }
@@ -82,7 +97,7 @@ class Stack:
         parts.extend(self._services())
         parts.extend(self._workers())
         parts.extend(self._gateways())
-        parts += [self._alertmanager(), self._postgres_exporter()]
+        parts += [self._alertmanager(), *self._databases.exporters(self._ports)]
         parts += self._monitor(parts)
         self._ports.save()
         return graph.ordered(graph.closure(parts, self._desired.only))
@@ -90,6 +105,10 @@ class Stack:
     def resized(self, desired: Desired) -> "Stack":
         """The stack of another desired state of the same mesh: what is in both keeps its ports and its credentials."""
         return Stack(desired, self._layout, ports=self._ports, secrets=self._secrets, account=self._account)
+
+    def close(self) -> None:
+        """Give the ports back that nobody listens on."""
+        self._ports.close()
 
     def urls(self) -> dict[str, str | None]:
         """Pages of a running mesh; None for what this release does not have."""
@@ -120,8 +139,8 @@ class Stack:
     def write_secrets(self) -> None:
         """Make or renew every credential file that processes read."""
         self._secrets.make_application_secrets()
-        self._secrets.write_database_urls(self._database_port)
-        self._secrets.write_amqp_url(self._broker_port)
+        self._secrets.write_database_urls(self._databases.ports)
+        self._secrets.write_amqp_url([node.port for node in self._brokers])
 
     def recovery_token(self) -> str:
         """What Alertmanager shows at the supervisor's door."""
@@ -156,26 +175,30 @@ class Stack:
             trace_ratio=desired.trace_ratio,
             log_level=desired.log_level,
             consumer_sample=desired.consumer_sample,
+            archive=self._layout.home("archive"),
+            archive_days=desired.archive_days,
+            report_memory_mb=desired.report_memory_mb,
         )
 
     def _broker(self) -> list[Part]:
         epmd_port = self._ports.get("epmd")
-        return [
-            rabbitmq.epmd(self._layout, self._account, port=epmd_port),
+        nodes = [
             rabbitmq.server(
-                "rabbitmq-1",
+                node,
                 self._layout,
                 self._account,
-                port=self._broker_port,
-                distribution_port=self._ports.get("rabbitmq-1.distribution"),
-                metrics_port=self._ports.get("rabbitmq-1.metrics"),
+                cluster=self._brokers,
                 epmd_port=epmd_port,
                 password=self._secrets.password("rabbitmq"),
-            ),
+                cookie=self._secrets.cookie(),
+                role=partial(self.leadership.role, node.name),
+            )
+            for node in self._brokers
         ]
+        return [rabbitmq.epmd(self._layout, self._account, port=epmd_port), *nodes]
 
     def _registry(self) -> list[Part]:
-        passwords = etcd.Passwords(root=self._secrets.password("etcd-root"), user=self._secrets.password("etcd"))
+        passwords = etcd.Passwords(root=self._secrets.password("etcd-root"), users=self._etcd_users())
 
         async def form() -> None:
             await etcd_cluster.form(self._members, self._layout, self._account)
@@ -190,24 +213,13 @@ class Stack:
         ]
         return [formed, *servers, Task(name="etcd-auth", run=enable_authentication, after=REGISTRY)]
 
+    def _etcd_users(self) -> tuple[etcd.User, ...]:
+        ours = etcd.User(etcd.USER, self._secrets.password("etcd"), etcd.PREFIX)
+        if not self._desired.ha:
+            return (ours,)
+        return ours, etcd.User(patroni.ETCD_USER, self._secrets.password("etcd-patroni"), patroni.NAMESPACE)
+
     def _database(self) -> list[Part]:
-        password = self._secrets.password("postgres")
-        owners = [postgres.Owner(name, self._secrets.password(f"database-{name}")) for name in DATABASES]
-
-        monitor = postgres.Owner(postgres_exporter.ROLE, self._secrets.password("database-monitor"))
-
-        async def ensure_databases() -> None:
-            await postgres.ensure_databases(self._database_port, password, owners)
-            await postgres.ensure_monitor(self._database_port, password, monitor)
-
-        server = postgres.server(
-            "postgres-1",
-            self._layout,
-            self._account,
-            port=self._database_port,
-            password=password,
-            durable=not self._desired.ephemeral,
-        )
         migrations = [
             python.task(
                 f"migrate-{name}",
@@ -217,7 +229,7 @@ class Stack:
             )
             for name in DATABASES
         ]
-        return [server, Task(name="databases", run=ensure_databases, after=("postgres-1",)), *migrations]
+        return [*self._databases.parts(self._surroundings.etcd), *migrations]
 
     def _caches(self) -> list[Part]:
         return [
@@ -305,13 +317,16 @@ class Stack:
             "email": ("migrate-email", "mail"),
             "audit": ("migrate-audit",),
             "analytics-worker": ("migrate-analytics",),
+            "archive": ("migrate-analytics",),
+            "reports": ("migrate-analytics",),
         }
         return [
             python.server(
                 self._instance(name, worker, Kind.WORKER),
                 self._surroundings,
                 arguments=("worker", worker.removesuffix("-worker")),
-                after=("rabbitmq-1", *needs[worker]),
+                # All of them: a queue has its members among the nodes that are there when it is declared.
+                after=(*(node.name for node in self._brokers), *needs[worker]),
             )
             for worker in WORKERS
             for name in self._names(worker)
@@ -358,16 +373,6 @@ class Stack:
                 recovery_port=self.door_port,
                 recovery_token=self.recovery_token(),
             ),
-        )
-
-    def _postgres_exporter(self) -> Part:
-        return postgres_exporter.server(
-            "postgres-exporter",
-            self._layout,
-            self._account,
-            port=self._ports.get("postgres-exporter"),
-            database_port=self._database_port,
-            password=self._secrets.password("database-monitor"),
         )
 
     def _monitor(self, parts: Sequence[Part]) -> list[Part]:

@@ -236,7 +236,7 @@ def _describe_slot(slot: Slot) -> Process:
         state=life.state.value,
         restarts=life.restarts,
         since=life.since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        role=server.role,
+        role=server.role if isinstance(server.role, str) else server.role(),
         quarantined=life.quarantined,
         reason=life.reason,
         log=slot.last_words[-STATUS_LINES:] if life.state is not State.READY else (),

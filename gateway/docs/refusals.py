@@ -85,6 +85,8 @@ def _by_policy(rpc: Rpc) -> Iterator[Refusal]:
     if "request_id" in method.request_fields:
         when = "The request_id was used before for another request."
         yield Refusal("FAILED_PRECONDITION", HTTP["FAILED_PRECONDITION"], ("REQUEST_ID_REUSED",), when)
+        when = "A call with this request_id is still being served; RetryInfo says when to come back."
+        yield Refusal("ABORTED", HTTP["ABORTED"], ("REQUEST_IN_FLIGHT",), when)
     if policy.timeout:
         when = f"No answer within {policy.timeout.total_seconds():g} s, or within the caller's own deadline."
         yield Refusal("DEADLINE_EXCEEDED", HTTP["DEADLINE_EXCEEDED"], ("DEADLINE_EXCEEDED", "DEADLINE_EXPIRED"), when)

@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from markupsafe import Markup, escape
 
 from gateway.contract import OWN_PACKAGES, Contract, Event, Method, Service
-from gateway.docs import calls, refusals, sayings, words
+from gateway.docs import calls, promises, refusals, sayings, words
 from gateway.docs.samples import Samples
 from gateway.docs.sayings import Saying
 from gateway.policy import PolicySet, Rpc
@@ -25,6 +25,7 @@ from weft_protos.locations import Location
 
 INDEX: Final = "index.html"
 EVENTS: Final = "events.html"
+PROMISES: Final = "promises.html"
 
 _SCALARS: Final[Mapping[int, str]] = {
     getattr(FieldDescriptor, name): name.removeprefix("TYPE_").lower()
@@ -101,6 +102,10 @@ def render(contract: Contract, policies: PolicySet, files: FileDescriptorSet, *,
             methods=methods,
             types=reader.types(inline, named),
         )
+    pages[PROMISES] = templates.get_template("promises.html").render(
+        failures=promises.FAILURES,
+        services=[(service, [promises.of(page.rpc) for page in methods]) for service, methods in services],
+    )
     inline = {event.full_name for event in contract.events}
     pages[EVENTS] = templates.get_template("events.html").render(
         events=[(event, reader.type(event.full_name), reader.event_parts(event)) for event in contract.events],
@@ -123,7 +128,7 @@ def _environment(sources: str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.globals.update(page_of=page_of, events_page=EVENTS, index_page=INDEX)
+    found.globals.update(page_of=page_of, events_page=EVENTS, index_page=INDEX, promises_page=PROMISES)
     found.filters["prose"] = _prose
     found.filters["source"] = lambda location: f"{sources}{location.file}#L{location.line}"
     return found
@@ -183,8 +188,7 @@ class _Reader:
         """What the contract says of an event's way."""
         found = []
         for field, _ in event.policy.ListFields():
-            value = getattr(event.policy, field.name)
-            text = ", ".join(value) if field.is_repeated else str(value)
+            text = words.value_of(field, getattr(event.policy, field.name))
             comment = self._comment(f"{EventPolicy.DESCRIPTOR.full_name}.{field.name}")
             found.append(Part(field.name, text, comment, event.said_at(field.number)))
         return tuple(found)

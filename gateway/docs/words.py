@@ -90,7 +90,7 @@ def message_rules(message: Descriptor) -> tuple[str, ...]:
 def policy_parts(policy: MethodPolicy) -> Iterator[tuple[str, str]]:
     """Every part that an effective policy has, by the name the contract gives it, with its value."""
     for field, value in policy.ListFields():
-        yield field.name, _value(field, value)
+        yield field.name, value_of(field, value)
 
 
 def _rules(rules: FieldRules) -> Iterator[str]:
@@ -129,7 +129,7 @@ def _one(field: FieldDescriptor, value: Any) -> str:
     return f"`{text}`" if field.type == FieldDescriptor.TYPE_STRING and text else text
 
 
-def _value(field: FieldDescriptor, value: Any) -> str:
+def value_of(field: FieldDescriptor, value: Any) -> str:
     """A value of any option, in words."""
     if field.is_repeated:
         return ", ".join(_single(field, item) for item in value)
@@ -140,7 +140,7 @@ def _single(field: FieldDescriptor, value: Any) -> str:
     if isinstance(value, Duration):
         return f"{value.ToTimedelta().total_seconds():g} s" if value.ByteSize() else "0 s"
     if isinstance(value, Message):
-        return ", ".join(f"{inside.name} {_value(inside, each)}" for inside, each in value.ListFields()) or "set"
+        return ", ".join(f"{inside.name} {value_of(inside, each)}" for inside, each in value.ListFields()) or "set"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if field.enum_type is not None:

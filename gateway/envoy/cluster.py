@@ -9,6 +9,7 @@ The type of a cluster must never change under one name: a live gRPC client would
 from typing import Any, Final
 
 from gateway.envoy.sources import ads
+from weft_protos import lanes
 from weft_protos.xds import envoy
 
 #: Of a cluster's calls in flight, what share may be retries, and how many may be in any case. A killed instance fails
@@ -18,10 +19,13 @@ RETRY_BUDGET_PERCENT: Final = 20.0
 RETRIES_MIN: Final = 100
 REQUESTS_MAX: Final = 2048
 CONNECTIONS_MAX: Final = 1024
-#: An instance takes so many calls at once on one connection (`svc/chassis/server.py`), and more would not make it any
-#: faster: what is beyond waits in the gateway, and is refused there, instead of keeping a busy instance from reading
-#: which calls are critical. These have the connection of their priority.
-CONNECTIONS_PER_INSTANCE: Final = 1
+#: A gateway sends an instance so many calls at once on so many connections, and more would not make it any faster: what
+#: is beyond waits in the gateway, and is refused there, instead of keeping a busy instance from reading which calls are
+#: critical. These have connections of their priority. One would do, but for those that an ejection leaves behind: they
+#: take no new calls, end with the last one they have, and count until then. So streams, which may last for days, have
+#: connections of their own, too.
+CONNECTIONS_PER_INSTANCE: Final = 4
+CALLS_PER_CONNECTION: Final = 50
 PENDING_MAX: Final = 128
 #: A frozen instance is noticed after interval and timeout together: in time to repeat a call that may take 2 s.
 KEEPALIVE: Final = {"interval": "0.5s", "timeout": "0.5s"}
@@ -43,10 +47,20 @@ _POLICIES: Final = "extensions.load_balancing_policies"
 
 
 def build(service: str) -> Any:
-    """The cluster of one mesh service; its endpoints come by EDS under the same name."""
+    """The cluster of one mesh service's unary calls; its endpoints come by EDS under the same name."""
+    of_instance = [{"priority": each, "max_connections": CONNECTIONS_PER_INSTANCE} for each in ("DEFAULT", "HIGH")]
+    return _cluster(service, service, per_host_thresholds=of_instance, calls=CALLS_PER_CONNECTION)
+
+
+def of_streams(service: str) -> Any:
+    """The cluster of its streams, for gateways: of the same endpoints. How many there are, instances decide."""
+    return _cluster(lanes.streams(service), service)
+
+
+def _cluster(name: str, service: str, *, calls: int | None = None, **per_instance: Any) -> Any:
     return envoy(
         "config.cluster.v3.Cluster",
-        name=service,
+        name=name,
         type="EDS",
         eds_cluster_config={"eds_config": ads(wait=None), "service_name": service},
         connect_timeout=CONNECT_TIMEOUT,
@@ -54,20 +68,18 @@ def build(service: str) -> Any:
         circuit_breakers={
             # Calls of critical methods are HIGH: whatever hangs, there is room for them.
             "thresholds": [_threshold("DEFAULT", PENDING_MAX), _threshold("HIGH", REQUESTS_MAX)],
-            "per_host_thresholds": [
-                {"priority": priority, "max_connections": CONNECTIONS_PER_INSTANCE} for priority in ("DEFAULT", "HIGH")
-            ],
+            **per_instance,
         },
-        typed_extension_protocol_options={_H2: http2(KEEPALIVE)},
+        typed_extension_protocol_options={_H2: http2(KEEPALIVE, calls=calls)},
         outlier_detection=_outliers(),
     )
 
 
-def http2(keepalive: dict[str, str]) -> Any:
-    """Protocol options of an upstream that speaks gRPC."""
+def http2(keepalive: dict[str, str], *, calls: int | None = None) -> Any:
+    """Protocol options of an upstream that speaks gRPC. `calls`: at most so many at once on one connection."""
+    options = {"connection_keepalive": keepalive, "max_concurrent_streams": calls}
     return envoy(
-        "extensions.upstreams.http.v3.HttpProtocolOptions",
-        explicit_http_config={"http2_protocol_options": {"connection_keepalive": keepalive}},
+        "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": options}
     )
 
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from gateway.envoy import cluster, listener, proxyless, route
 from gateway.envoy.edge import Edge
 from gateway.policy import PolicySet
+from weft_protos import lanes
 
 Audience = Literal["envoy", "grpc", "all"]
 
@@ -30,5 +31,7 @@ def build(policies: PolicySet, edge: Edge) -> Iterator[Resource]:
         yield Resource("envoy", extension.name, extension)
     for service in policies.owners:
         yield Resource("all", service, cluster.build(service))
+        if any(rpc.method.streaming for rpc in policies.rpcs if rpc.owner == service):
+            yield Resource("envoy", lanes.streams(service), cluster.of_streams(service))
         yield Resource("grpc", service, proxyless.listener(service))
         yield Resource("grpc", proxyless.route_name(service), proxyless.routes(service))

@@ -16,6 +16,7 @@ from gateway.envoy.edge import Edge
 from gateway.envoy.filters import cors, guard, header_strip, jwt, rbac, refusal, size, strict_json, transcoder
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
+from weft_protos import lanes
 from weft_protos.xds import envoy
 
 #: Which failures Envoy repeats, where the contract allows it: those of an attempt that left no trace, and those that
@@ -114,7 +115,7 @@ def _grpc(rpc: Rpc, around: Mapping[str, str]) -> Any:
         name=rpc.name,
         match={"path": f"/{rpc.name}", "headers": [_verb("POST")]},
         route={
-            "cluster": rpc.owner,
+            "cluster": lanes.streams(rpc.owner) if streams else rpc.owner,
             "timeout": "0s" if timeout is None else timeout,
             "idle_timeout": STREAM_IDLE if streams else None,
             "retry_policy": _retry(rpc),

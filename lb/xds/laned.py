@@ -29,7 +29,8 @@ def resources(entry: Entry, content: bytes, present: Sequence[Lane]) -> list[Res
         return [plain]
     message: Any = message_class(entry.type_url.removeprefix(TYPE_URL_PREFIX)).FromString(content)
     if entry.type_url == CDS:
-        return [plain, *(_cluster(message, lane) for lane in present if entry.name in lane.services)]
+        service = lanes.service(entry.name)
+        return [plain, *(_cluster(message, service, lane) for lane in present if service in lane.services)]
     for host in message.virtual_hosts:
         _route(host, present)
         if entry.audience == "envoy":
@@ -37,10 +38,11 @@ def resources(entry: Entry, content: bytes, present: Sequence[Lane]) -> list[Res
     return [Resource.of(RDS, entry.name, message.SerializeToString(deterministic=True))]
 
 
-def _cluster(base: Any, lane: Lane) -> Resource:
+def _cluster(base: Any, service: str, lane: Lane) -> Resource:
     made = type(base)()
     made.CopyFrom(base)
-    made.name = made.eds_cluster_config.service_name = lanes.cluster(base.name, lane.name)
+    made.name = lanes.cluster(base.name, lane.name)
+    made.eds_cluster_config.service_name = lanes.cluster(service, lane.name)
     return Resource.of(CDS, made.name, made.SerializeToString(deterministic=True))
 
 
@@ -62,16 +64,17 @@ def _route(host: Any, present: Sequence[Lane]) -> None:
 
 def _laned(route: Any, present: Sequence[Lane]) -> Iterable[Any]:
     """The routes that go before one: the same for calls of each lane that its service has."""
-    service = route.route.cluster if route.HasField("route") else ""
+    name = route.route.cluster if route.HasField("route") else ""
+    service = lanes.service(name)
     for lane in present:
         if service not in lane.services:
             continue
-        made, target = _copy(route), lanes.cluster(service, lane.name)
-        made.route.cluster = target
+        made = _copy(route)
+        made.route.cluster = lanes.cluster(name, lane.name)
         made.match.headers.add(name=lanes.HEADER).string_match.exact = lane.name
         if made.route.HasField("retry_policy"):
             made.route.retry_policy.retry_priority.CopyFrom(_elsewhere())
-        _retarget(made.metadata.filter_metadata, service, target)
+        _retarget(made.metadata.filter_metadata, service, lanes.cluster(service, lane.name))
         yield made
 
 

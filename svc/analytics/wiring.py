@@ -4,14 +4,21 @@
 """
 
 from collections.abc import Sequence
+from typing import Final
 
-from svc.analytics.rpc import AnalyticsHandler
-from svc.analytics.store import Store
+from svc.analytics.rpc import AnalyticsHandler, answer
+from svc.analytics.store import ReportStore, Store
 from svc.analytics.usecases import Ports
+from svc.chassis import idempotency, outbox, retention
+from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError
+from svc.chassis.pages import PageTokens
 from svc.chassis.resources import Resources
 from svc.chassis.server import Service
 from weft.analytics.v1 import analytics_pb2
+
+#: The workers that note in this database what they have handled; `python -m worker reconcile` compares two of them.
+CONSUMERS: Final = ("analytics", "archive", "reports")
 
 
 def build(resources: Resources) -> Sequence[Service]:
@@ -19,5 +26,15 @@ def build(resources: Resources) -> Sequence[Service]:
     database = resources.database
     if database is None:
         raise ConfigError(f"{resources.settings.secrets.secrets}: there is no file database-analytics.url")
-    handler = AnalyticsHandler(Ports(reads=database, store=Store()))
+    retention.sweep(resources, database, retention.inbox_of(*CONSUMERS), retention.IDEMPOTENCY)
+    ports = Ports(
+        transactions=database,
+        sales=Store(),
+        reports=ReportStore(),
+        idempotency=idempotency,
+        append=outbox.append,
+        answer=answer,
+        clock=SystemClock(),
+    )
+    handler = AnalyticsHandler(ports, PageTokens(resources.settings.secrets.cache_key()))
     return [(analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"], handler)]

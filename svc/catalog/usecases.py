@@ -1,8 +1,7 @@
 """What the catalog does, one function for each RPC, and the ports it needs for that.
 
-`rpc` calls these with plain values; `wiring` gives the ports. Invariants: a change and its event commit together;
-a cached product is deleted after the commit that changed it, and only a snapshot taken inside the cache's own load
-is put back.
+`rpc` calls these with plain values; `wiring` gives the ports. Invariants: a change and its event commit together; only
+a snapshot taken inside the cache's own load is kept there. What a change makes outdated is said in the contract.
 """
 
 import secrets
@@ -21,7 +20,9 @@ from svc.catalog.model import (
     Product,
     like_patterns,
 )
+from svc.chassis.cached_reads import cached
 from svc.chassis.clock import Clock
+from svc.chassis.consistency import Session
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
@@ -34,12 +35,19 @@ T = TypeVar("T")
 class Transactions(Protocol):
     """Runs work in one SERIALIZABLE transaction, again as a whole where it conflicts; or as a read."""
 
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
+    def serializable(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        deadline: Deadline,
+        hot_keys: Sequence[str] = (),
+        session: Session | None = None,
+    ) -> T:
         """Run work until it commits."""
         ...
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
-        """Run work on one snapshot."""
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
+        """Run work on one snapshot, as new as the session asks."""
         ...
 
 
@@ -74,12 +82,8 @@ class Products(Protocol):
 class ProductCache(Protocol):
     """Keeps products for a while; trouble with it is a miss."""
 
-    def get_or_load(self, key: str, load: Callable[[], Product]) -> Product:
-        """The kept product, or what `load` returns, which is then kept."""
-        ...
-
-    def delete(self, *keys: str) -> None:
-        """Forget products. Called after the commit that changed them."""
+    def get_or_load(self, call: CallContext, load: Callable[[], Product], *, max_age_s: float) -> Product:
+        """The product kept under the call's key and no older, or what `load` returns, which is then kept."""
         ...
 
 
@@ -127,7 +131,7 @@ def create_product(ports: Ports, product_id: str, *, display_name: str, price: P
             ports.append(tx, [events.product_changed(product, Change.CREATED, call=call)])
         return inserted
 
-    if not ports.transactions.serializable(work, deadline=call.deadline):
+    if not ports.transactions.serializable(work, deadline=call.deadline, session=call.session):
         raise AlreadyExists(
             f"{product.name} exists already.", resource=("product", product.name), reason="PRODUCT_EXISTS"
         )
@@ -135,12 +139,12 @@ def create_product(ports: Ports, product_id: str, *, display_name: str, price: P
 
 
 def get_product(ports: Ports, product_id: str, *, call: CallContext) -> Product:
-    """Read one product: from the cache, or from the database into the cache."""
+    """Read one product: from the cache, or from the database into the cache; whatever the contract allows."""
 
-    def load() -> Product:
-        return ports.transactions.read(lambda tx: _existing(ports, tx, product_id), deadline=call.deadline)
+    def read(deadline: Deadline, session: Session | None) -> Product:
+        return ports.transactions.read(lambda tx: _existing(ports, tx, product_id), deadline=deadline, session=session)
 
-    return ports.cache.get_or_load(product_id, load)
+    return cached(ports.cache, call, read)
 
 
 def batch_get_products(ports: Ports, product_ids: Sequence[str], *, call: CallContext) -> Sequence[Product]:
@@ -149,7 +153,9 @@ def batch_get_products(ports: Ports, product_ids: Sequence[str], *, call: CallCo
     From the database: prices that an order is made of are never older than the call.
     """
     distinct = list(dict.fromkeys(product_ids))
-    found = ports.transactions.read(lambda tx: ports.products.get_many(tx, distinct), deadline=call.deadline)
+    found = ports.transactions.read(
+        lambda tx: ports.products.get_many(tx, distinct), deadline=call.deadline, session=call.session
+    )
     by_id = {product.id: product for product in found}
     for product_id in distinct:
         if product_id not in by_id:
@@ -162,7 +168,9 @@ def list_products(
 ) -> Sequence[Product]:
     """List the products whose name contains every one of the words, at most `limit` behind a position."""
     query = Query(patterns=like_patterns(words), order=order, after=after, limit=limit)
-    return ports.transactions.read(lambda tx: ports.products.page(tx, query), deadline=call.deadline)
+    return ports.transactions.read(
+        lambda tx: ports.products.page(tx, query), deadline=call.deadline, session=call.session
+    )
 
 
 def update_product(ports: Ports, update: Update, *, call: CallContext) -> Product:
@@ -191,7 +199,7 @@ def update_product(ports: Ports, update: Update, *, call: CallContext) -> Produc
         ports.append(tx, [events.product_changed(changed, Change.UPDATED, call=call)])
         return changed
 
-    return _change(ports, update.product_id, work, call=call)
+    return ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
 
 
 def delete_product(ports: Ports, product_id: str, *, call: CallContext) -> None:
@@ -202,15 +210,7 @@ def delete_product(ports: Ports, product_id: str, *, call: CallContext) -> None:
         ports.products.delete(tx, product_id)
         ports.append(tx, [events.product_changed(product, Change.DELETED, call=call)])
 
-    _change(ports, product_id, work, call=call)
-
-
-def _change(ports: Ports, product_id: str, work: Callable[[Transaction], T], *, call: CallContext) -> T:
-    try:
-        return ports.transactions.serializable(work, deadline=call.deadline)
-    finally:
-        # Also after a failure: a commit whose answer was lost may have changed the product.
-        ports.cache.delete(product_id)
+    ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
 
 
 def _fields(paths: Sequence[str]) -> frozenset[str]:

@@ -16,7 +16,6 @@ from svc.chassis.pages import PageTokens
 from svc.chassis.resources import Resources
 from svc.chassis.server import Service
 from weft.catalog.v1 import catalog_pb2
-from weft_protos import policy
 
 
 def build(resources: Resources) -> Sequence[Service]:
@@ -26,16 +25,10 @@ def build(resources: Resources) -> Sequence[Service]:
     if database is None:
         raise ConfigError(f"{secrets.secrets}: there is no file database-catalog.url")
     service = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
-    get_product = service.methods_by_name["GetProduct"]
     ports = Ports(
         transactions=database,
         products=ProductStore(),
-        cache=resources.cache.entry(
-            get_product.full_name,
-            ttl_s=policy.effective(get_product).cache.ttl.ToTimedelta().total_seconds(),
-            encode=rpc.encode,
-            decode=rpc.decode,
-        ),
+        cache=resources.cache.entry(service.methods_by_name["GetProduct"], rpc.CODEC),
         append=outbox.append,
         clock=SystemClock(),
     )

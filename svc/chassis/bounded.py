@@ -98,6 +98,8 @@ def open_engine(url: str, *, pool_size: int, name: str) -> Engine:
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
+        # `database` leaves nothing open on a connection that it gives back, and drops one that it cannot clean.
+        pool_reset_on_return=None,
         hide_parameters=True,
         # Nobody stores hstore; the look-up of its type would cost each pool a transaction.
         use_native_hstore=False,

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from svc.chassis.consistency import Consistency, Session
 from svc.chassis.context import Deadline, Principal
 from svc.chassis.criticality import Criticality
 from svc.chassis.grounds import Grounds, Progress
@@ -44,6 +45,8 @@ class Method:
     """The most bytes of a request, as it is serialized."""
     criticality: Criticality
     """How much its calls matter by themselves."""
+    consistency: Consistency
+    """How new its answers are."""
     request_type: type[Message]
     """Class of the request."""
     grounds: Grounds
@@ -68,6 +71,7 @@ class Method:
             streaming=descriptor.server_streaming,
             request_bytes=most,
             criticality=Criticality.of(rules),
+            consistency=Consistency.of(rules),
             request_type=GetMessageClass(descriptor.input_type),
             grounds=Grounds(descriptor, instance, tuple(rules.scopes), timeout_s, most),
         )
@@ -118,6 +122,8 @@ class Call:
     """The parsed request; filled in by `validation`."""
     body_hash: bytes = field(default=b"", repr=False)
     """SHA-256 of the request's deterministic serialisation; filled in by `validation`."""
+    session: Session = field(default_factory=Session)
+    """What its reads are promised, and how far it has written; filled in before the handler is called."""
 
     @property
     def lane(self) -> str:

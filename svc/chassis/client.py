@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.trace import SpanKind
 
-from svc.chassis import telemetry, throttle
+from svc.chassis import purity, telemetry, throttle
 from svc.chassis.context import CallContext
 from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import (
@@ -35,7 +35,7 @@ from svc.chassis.errors import (
     ResourceExhausted,
     Unauthenticated,
 )
-from weft_protos import consumer, lanes, policy
+from weft_protos import consumer, lanes, policy, read_token
 
 # What a caller keeps of its deadline to answer in after the peer has failed.
 RESERVE_S: Final = 0.05
@@ -191,6 +191,7 @@ class Peer:
 
         The answer is an instance of the method's response message.
         """
+        purity.refuse(f"a call of {self._owner}")
         if call.deadline.less(RESERVE_S).expired():
             raise DeadlineExceeded("The deadline passed before a peer was called.", reason="DEADLINE_EXPIRED")
         attributes = {
@@ -217,6 +218,8 @@ class Peer:
         metadata.extend(self._named)
         if call.lane:
             metadata.append((lanes.HEADER, call.lane))
+        if call.session.token:
+            metadata.append((read_token.HEADER, call.session.token))
         if telemetry.current_traceparent():
             metadata.append(("traceparent", telemetry.current_traceparent()))
         if authorization:

@@ -175,6 +175,11 @@ class Secrets(_Concern):
         """SQLAlchemy URL of the database of a service or worker: `orders`."""
         return self.read(f"database-{name}.url")
 
+    def replica_urls(self, name: str) -> tuple[str, ...]:
+        """SQLAlchemy URLs of the replicas of that database, a line each in its file; none where there is no file."""
+        file = f"database-{name}.replicas.url"
+        return tuple(self.read(file).split()) if self.has(file) else ()
+
     def amqp_url(self) -> str:
         """URL of the broker."""
         return self.read("amqp.url")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
+from svc.chassis.consistency import Session
 from svc.chassis.criticality import Criticality
 from svc.chassis.errors import Unauthenticated
 
@@ -79,6 +80,10 @@ class CallContext:
     """How much it matters that it is served; calls to peers for its sake matter as much."""
     lane: str = ""
     """The lane that it goes by; calls to peers for its sake and events that it causes go by the same. Empty: none."""
+    session: Session = field(default_factory=Session, compare=False)
+    """What its reads are promised, and how far it has written."""
+    cache_key: str = ""
+    """Under which key the answer is kept, as the contract says; empty where it is not kept."""
 
     @property
     def caller(self) -> Principal:

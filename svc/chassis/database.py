@@ -1,9 +1,10 @@
 """The database: work is a function of a transaction, run until it commits or must not be tried again.
 
 Use cases call `serializable` and `read`; the relay calls `read_committed`. `work` must be pure but for the
-transaction (no RPC, no cache, no publishing), because it runs again as a whole after a serialization failure or
-deadlock. What holds: an exception from here other than Unavailable with reason COMMIT_UNKNOWN means that nothing was
+transaction (no RPC, no cache, no publishing: `purity`), because it runs again as a whole after a serialization failure
+or deadlock. What holds: an exception from here other than Unavailable with reason COMMIT_UNKNOWN means that nothing was
 committed, and every wait (for a connection, a lock, a statement, the server's answer) ends by the caller's deadline.
+Where a call has a key of idempotency, an unknown commit is looked up under it on a fresh connection.
 
 One transaction costs the round trips of its statements and two more: BEGIN travels with its timeouts and with the
 hot keys' locks, COMMIT with their release. Connections are in driver-level autocommit, see `bounded`.
@@ -14,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import psycopg
 import sqlalchemy
@@ -25,8 +26,9 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import DBAPIError
 
 from svc.chassis import hot_keys as locks
-from svc.chassis import metrics, telemetry
+from svc.chassis import idempotency, metrics, positions, purity, telemetry
 from svc.chassis.bounded import open_engine
+from svc.chassis.consistency import Session
 from svc.chassis.context import Deadline
 from svc.chassis.errors import Aborted, AppError, DeadlineExceeded, Unavailable
 from svc.chassis.sqlstate import Failure, backoff, classify
@@ -59,30 +61,57 @@ _SHORTEST: Final = sqlalchemy.text("SELECT 1")
 # An answer that takes longer is none.
 _PING_S: Final = 1.0
 _COMMIT: Final = "SET LOCAL statement_timeout = 0; COMMIT"
+# How often an unknown commit is looked for while the database is away.
+_SETTLE_EVERY_S: Final = 0.2
+
+
+# What is the database's trouble and not the work's answer.
+_TROUBLE: Final = frozenset(
+    {"COMMIT_UNKNOWN", "CONTENTION", "DATABASE_BUSY", "DATABASE_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_IN_FLIGHT"}
+)
 
 
 class _ConflictError(Exception):
     """The attempt lost; another may win."""
 
 
+class _UnknownError(Exception):
+    """COMMIT was sent and not answered."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class Kind:
+    """What kind of transaction."""
+
     begin: str
-    writes: bool
+    writes: bool = False
+    pure: bool = True
+    """Its work is held to `purity`."""
 
 
-_SERIALIZABLE: Final = _Kind("BEGIN ISOLATION LEVEL SERIALIZABLE", writes=True)
-_READ: Final = _Kind("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", writes=False)
-_READ_COMMITTED: Final = _Kind("BEGIN ISOLATION LEVEL READ COMMITTED", writes=True)
+_SERIALIZABLE: Final = Kind("BEGIN ISOLATION LEVEL SERIALIZABLE", writes=True)
+_READ: Final = Kind("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY")
+_READ_COMMITTED: Final = Kind("BEGIN ISOLATION LEVEL READ COMMITTED", writes=True, pure=False)
+
+
+_NO_LOCKS: Final = locks.Locks()
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """One call of `serializable` and its kin."""
 
-    kind: _Kind
+    kind: Kind
     deadline: Deadline
-    lock_ids: tuple[int, ...]
+    plan: locks.Locks = _NO_LOCKS
+    once: idempotency.Key | None = None
+    """Under which its effect is found again."""
+    session: Session | None = None
+    """Is told how far the work has written."""
+    probe: str = ""
+    """A query that goes before BEGIN, so that what it says of the server holds of every later snapshot."""
+    judge: Callable[[Any], None] = lambda row: None
+    """Is given the probe's row, and raises what keeps the work from running here."""
 
     def opening(self) -> str:
         """Everything up to the first statement of the work, as one message."""
@@ -92,14 +121,20 @@ class _Job:
             raise DeadlineExceeded("The deadline passed before the transaction began.")
         wait_ms = max(1, int(left_ms * _LOCK_SHARE))
         return (
-            (locks.lock(self.lock_ids, wait_ms=wait_ms) if self.lock_ids else "")
+            (f"BEGIN; {self.probe}; COMMIT; " if self.probe else "")
+            + locks.lock(self.plan, wait_ms=wait_ms)
             + f"{self.kind.begin}; SET LOCAL statement_timeout = {left_ms}; SET LOCAL lock_timeout = {wait_ms}; "
             + f"SET LOCAL idle_in_transaction_session_timeout = {left_ms + _ABANDONED_MS}"
         )
 
     def closing(self, verb: str) -> str:
         """COMMIT or ROLLBACK, with the release of the locks."""
-        return f"{verb}; {locks.UNLOCK}" if self.lock_ids else verb
+        return f"{verb}; {locks.UNLOCK}" if self.plan.advisory else verb
+
+    @property
+    def tracked(self) -> Session | None:
+        """The session, where it wants to know how far the call has written."""
+        return self.session if self.session is not None and self.session.tracks else None
 
 
 class Database:
@@ -108,24 +143,38 @@ class Database:
     def __init__(self, url: str, *, pool_size: int, name: str) -> None:
         """Opens nothing yet. `name` is the database's name in metrics and traces, and the session's on the server."""
         self._engine = open_engine(url, pool_size=pool_size, name=f"weft-{name}")
-        self._name = name
+        self.name = name
         self._pool_size = pool_size
         # Stands before the pool because its wait can differ from call to call, and the pool's cannot.
         self._free = threading.BoundedSemaphore(pool_size)
         self._closing = threading.Event()
         self._random = random.Random()
 
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
+    def serializable(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        deadline: Deadline,
+        hot_keys: Sequence[str] = (),
+        once: idempotency.Key | None = None,
+        session: Session | None = None,
+    ) -> T:
         """Run work in a SERIALIZABLE transaction and commit it. Its result is the result.
 
-        `hot_keys`: rows that many callers want at once, for instance `["stock/22423"]`; callers who share one wait
-        for each other before they take their snapshot.
+        `hot_keys`: rows that many callers want at once (`hot_keys.row`); callers who share one wait for each other
+        before they take their snapshot. `once`: the key that work claims and under which it stores its result, as
+        bytes: a call that is still being served elsewhere under the same key is Aborted with reason REQUEST_IN_FLIGHT,
+        and a commit without an answer is looked up. `session` is told how far the call has written.
         """
-        return self._run(work, _SERIALIZABLE, deadline, hot_keys)
+        plan = locks.plan(self._engine.dialect.name, hot_keys, once=once.text if once is not None else "")
+        return self.run(work, Job(_SERIALIZABLE, deadline, plan, once=once, session=session))
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
-        """Run work in a SERIALIZABLE, READ ONLY transaction: one consistent snapshot."""
-        return self._run(work, _READ, deadline, ())
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
+        """Run work in a SERIALIZABLE, READ ONLY transaction: one consistent snapshot of the leader.
+
+        `session` says what the call is content with; a database with replicas (`replicas`) goes by it.
+        """
+        return self.run(work, Job(_READ, deadline))
 
     def read_committed(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
         """Run work that claims rows by their state with FOR UPDATE SKIP LOCKED, and nothing else.
@@ -133,7 +182,7 @@ class Database:
         Its row locks make it safe. Under SERIALIZABLE its scan of what is unpublished would conflict with every
         transaction that appends, and they would pay.
         """
-        return self._run(work, _READ_COMMITTED, deadline, ())
+        return self.run(work, Job(_READ_COMMITTED, deadline))
 
     def ping(self) -> None:
         """Have it answer the shortest question soon. Raises AppError where it does not."""
@@ -144,9 +193,10 @@ class Database:
         self._closing.set()
         self._engine.dispose()
 
-    def _run(self, work: Callable[[Transaction], T], kind: _Kind, deadline: Deadline, keys: Sequence[str]) -> T:
-        job = _Job(kind, deadline, locks.lock_ids(self._engine.dialect.name, keys))
-        attributes = {"db.system": self._engine.dialect.name, "db.name": self._name}
+    def run(self, work: Callable[[Transaction], T], job: Job) -> T:
+        """Run work as the job says. Called by the methods above, and for replicas by theirs."""
+        purity.refuse("a transaction")
+        attributes = {"db.system": self._engine.dialect.name, "db.name": self.name}
         refusal: AppError | None = None
         # Pollers run transactions outside of any trace, and each would be a trace of its own that tells nothing.
         traced = bool(telemetry.current_traceparent())
@@ -167,9 +217,9 @@ class Database:
         raise refusal
 
     def _count(self, outcome: str) -> None:
-        metrics.DB_TRANSACTIONS.labels(self._name, outcome).inc()
+        metrics.DB_TRANSACTIONS.labels(self.name, outcome).inc()
 
-    def _repeat(self, work: Callable[[Transaction], T], job: _Job, report: Callable[[int], None]) -> T:
+    def _repeat(self, work: Callable[[Transaction], T], job: Job, report: Callable[[int], None] = lambda _: None) -> T:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             report(attempt)
             try:
@@ -178,17 +228,51 @@ class Database:
                 delay = backoff(attempt, self._random)
                 if attempt == ATTEMPTS_MAX or delay >= job.deadline.remaining():
                     raise _contended() from conflict.__cause__
-                metrics.DB_RETRIES.labels(self._name).inc()
+                metrics.DB_RETRIES.labels(self.name).inc()
                 self._closing.wait(delay)
+            except _UnknownError as lost:
+                unknown = Unavailable(
+                    "The outcome of the transaction is not known.", reason="COMMIT_UNKNOWN", retry_after=_AWAY_RETRY_S
+                )
+                if job.once is None:
+                    raise unknown from lost.__cause__
+                return self._settle(work, job, unknown)
             else:
                 self._count("committed")
                 return result
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self, work: Callable[[Transaction], T], job: _Job) -> T:
+    def _settle(self, work: Callable[[Transaction], T], job: Job, unknown: Unavailable) -> T:
+        """Find out what became of a COMMIT that was not answered. Raises `unknown` where time does not allow it.
+
+        Its answer is under its key, or nothing was committed: then work runs again, and its claim waits for a
+        transaction that the server may still be about to commit.
+        """
+        key = job.once
+        assert key is not None
+        # A pooled connection may lead to a server that is no leader any more.
+        self._engine.dispose()
+        while not self._closing.is_set():
+            try:
+                stored = self._repeat(lambda tx: idempotency.recall(tx, key), replace(job, kind=_READ, plan=_NO_LOCKS))
+                if stored is None:
+                    return self._repeat(work, job)
+            except AppError as error:
+                if error.reason not in _TROUBLE:
+                    raise
+                if job.deadline.remaining() <= _SETTLE_EVERY_S:
+                    raise unknown from error
+                self._closing.wait(_SETTLE_EVERY_S)
+            else:
+                _log.info("commit_found", database=self.name)
+                return cast(T, stored)
+        raise unknown
+
+    def _attempt(self, work: Callable[[Transaction], T], job: Job) -> T:
         with self._connection(job) as connection:
             try:
-                result = work(connection)
+                with purity.work() if job.kind.pure else nullcontext():
+                    result = work(connection)
                 if job.deadline.expired():
                     raise DeadlineExceeded("The deadline passed before the transaction could commit.")
                 _check_open(connection)
@@ -201,7 +285,7 @@ class Database:
             return result
 
     @contextmanager
-    def _connection(self, job: _Job) -> Iterator[Transaction]:
+    def _connection(self, job: Job) -> Iterator[Transaction]:
         """A connection of the pool on which the transaction has begun."""
         if not self._free.acquire(timeout=job.deadline.remaining() * _POOL_SHARE):
             raise Unavailable(
@@ -216,7 +300,7 @@ class Database:
         finally:
             self._free.release()
 
-    def _begin(self, job: _Job) -> Transaction:
+    def _begin(self, job: Job) -> Transaction:
         # After a restart of the server every pooled connection is dead, and BEGIN is where that shows. Nothing has
         # happened then: take the next one, at the worst the first that is new.
         for stale in range(self._pool_size + 1):
@@ -224,15 +308,21 @@ class Database:
             connection: Transaction | None = None
             try:
                 connection = self._engine.connect()
-                _send(connection, opening, within_s=job.deadline.remaining() + _SILENCE_S)
+                answers = _send(connection, opening, within_s=job.deadline.remaining() + _SILENCE_S)
+                if job.probe:
+                    answers.nextset()
+                    self._judge(connection, job, answers.fetchone())
+                for lock in job.plan.rows:
+                    connection.exec_driver_sql(lock.statement, (lock.ids,))
             except (DBAPIError, psycopg.Error) as error:
                 failure = classify(error)
                 if connection is not None:
                     _roll_back(connection, job)
                     connection.close()
-                if job.lock_ids and failure is Failure.TIMEOUT:
-                    # Nothing else in the opening takes time: it is the wait for the hot keys, well before the
-                    # deadline. The statement timeout bounds their sum, and for one key it comes first by a hair.
+                if job.plan.once is not None and failure is Failure.LOCKED:
+                    raise _in_flight() from error
+                if job.plan.ids and failure is Failure.TIMEOUT:
+                    # Nothing else in the opening takes time: it is the wait for the hot keys, well before the deadline.
                     raise _contended() from error
                 if connection is None or failure is not Failure.LOST or stale == self._pool_size:
                     self._translate(error)
@@ -240,17 +330,28 @@ class Database:
                 return connection
         raise AssertionError("the last connection returns or raises")
 
-    def _commit(self, connection: Transaction, job: _Job) -> None:
+    def _commit(self, connection: Transaction, job: Job) -> None:
+        session, closing = job.tracked, job.closing(_COMMIT)
+        if session is not None:
+            closing = f"{closing}; {positions.committed(self._engine.dialect.name)}"
         try:
-            _send(connection, job.closing(_COMMIT), within_s=max(job.deadline.remaining(), _COMMIT_S))
+            answers = _send(connection, closing, within_s=max(job.deadline.remaining(), _COMMIT_S))
         except psycopg.Error as error:
             _roll_back(connection, job)
             if job.kind.writes and classify(error) is Failure.LOST:
-                _log.warning("commit_unknown", database=self._name, sqlstate=error.sqlstate)
-                raise Unavailable(
-                    "The outcome of the transaction is not known.", reason="COMMIT_UNKNOWN", retry_after=_AWAY_RETRY_S
-                ) from error
+                _log.warning("commit_unknown", database=self.name, sqlstate=error.sqlstate)
+                raise _UnknownError from error
             self._translate(error)
+        if session is not None:
+            session.wrote(self.name, positions.parse(_last(answers)))
+
+    def _judge(self, connection: Transaction, job: Job, row: Any) -> None:
+        try:
+            job.judge(row)
+        except BaseException:
+            _roll_back(connection, job)
+            connection.close()
+            raise
 
     def _translate(self, error: DBAPIError | psycopg.Error) -> NoReturn:
         """Raise what a failure of the database, with nothing committed, means to the caller."""
@@ -262,7 +363,7 @@ class Database:
             case Failure.TIMEOUT:
                 raise DeadlineExceeded("The database did not finish in time.") from error
             case Failure.LOST | Failure.REFUSED:
-                _log.warning("database_unavailable", database=self._name, cause=str(error).partition("\n")[0])
+                _log.warning("database_unavailable", database=self.name, cause=str(error).partition("\n")[0])
                 raise Unavailable(
                     "The database is not available.", reason="DATABASE_UNAVAILABLE", retry_after=_AWAY_RETRY_S
                 ) from error
@@ -272,6 +373,14 @@ class Database:
 
 def _contended() -> Aborted:
     return Aborted("Too many calls change the same data.", reason="CONTENTION", retry_after=_CONTENDED_RETRY_S)
+
+
+def _in_flight() -> Aborted:
+    return Aborted(
+        "A call with this request_id is still being served.",
+        reason="REQUEST_IN_FLIGHT",
+        retry_after=locks.IN_FLIGHT_MS / 1000,
+    )
 
 
 def _outcome(error: AppError) -> str:
@@ -294,11 +403,21 @@ def _driver(connection: Transaction) -> Any:
     return connection.connection.driver_connection
 
 
-def _send(connection: Transaction, statements: str, *, within_s: float) -> None:
-    """Send statements without parameters as one message. They are several, so they must not be prepared."""
+def _send(connection: Transaction, statements: str, *, within_s: float) -> Any:
+    """Send statements without parameters as one message. They are several, so they must not be prepared.
+
+    The cursor stands at the answer of the first.
+    """
     driver = _driver(connection)
     driver.until = time.monotonic() + within_s
-    driver.execute(statements, prepare=False)
+    return driver.execute(statements, prepare=False)
+
+
+def _last(answers: Any) -> Any:
+    """The first column of the last answer."""
+    while answers.nextset():
+        continue
+    return answers.fetchone()[0]
 
 
 def _check_open(connection: Transaction) -> None:
@@ -308,7 +427,7 @@ def _check_open(connection: Transaction) -> None:
         raise RuntimeError(f"the work left its transaction {TransactionStatus(status).name}")
 
 
-def _roll_back(connection: Transaction, job: _Job) -> None:
+def _roll_back(connection: Transaction, job: Job) -> None:
     """Leave nothing of the attempt behind on the connection, or drop the connection."""
     if connection.invalidated:
         return
@@ -318,7 +437,7 @@ def _roll_back(connection: Transaction, job: _Job) -> None:
             connection.invalidate()
         elif driver.info.transaction_status != TransactionStatus.IDLE:
             _send(connection, job.closing("ROLLBACK"), within_s=_ROLLBACK_S)
-        elif job.lock_ids:
+        elif job.plan.advisory:
             _send(connection, locks.UNLOCK, within_s=_ROLLBACK_S)
     except psycopg.Error:
         # The server rolls back what its lost client left, and frees its locks.

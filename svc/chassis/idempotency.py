@@ -1,9 +1,10 @@
 """Idempotency records: a call with a `request_id` takes effect once, and every repeat gets the first answer.
 
 Use cases call `claim` first and `complete` last inside the transaction that holds the effect; so there is a record
-exactly where there is an effect. A repeat that runs at the same time waits in `claim` for the first to end: it then
-loses its snapshot, `database` runs it again, and it finds the answer. The key is bound to the principal and to the
-request's body: nobody sees another's answer, and one id cannot mean two things.
+exactly where there is an effect. They also name the key to `database` (`once=`): a repeat that comes while the first is
+still being served waits half a second for it, and is then told to come back. Whoever gets by that waits in `claim`: it
+then loses its snapshot, `database` runs it again, and it finds the answer. The key is bound to the principal and to the
+request's body: nobody sees another's answer, and one id cannot mean two things. Records live for `retention` to say.
 """
 
 import uuid
@@ -45,6 +46,11 @@ class Key:
     body_hash: bytes
     """`CallContext.body_hash`."""
 
+    @property
+    def text(self) -> str:
+        """The key without the body, as one string."""
+        return f"{self.principal} {self.method} {self.request_id.lower()}"
+
 
 def _identity(key: Key) -> tuple[str, str, uuid.UUID]:
     try:
@@ -58,13 +64,23 @@ def claim(tx: Connection, key: Key) -> bytes | None:
 
     Raises FailedPrecondition where the first call had another body.
     """
-    identity = _identity(key)
-    if tx.exec_driver_sql(_CLAIM, (*identity, key.body_hash)).first() is not None:
+    if tx.exec_driver_sql(_CLAIM, (*_identity(key), key.body_hash)).first() is not None:
         return None
-    row = tx.exec_driver_sql(_RECALL, identity).first()
-    if row is None or row.response is None:
+    stored = recall(tx, key)
+    if stored is None:
         # A record commits completed or not at all.
         raise Internal(f"idempotency record of {key.method} without a response")
+    return stored
+
+
+def recall(tx: Connection, key: Key) -> bytes | None:
+    """The answer of the call that had this key first; None where none has taken effect.
+
+    Raises FailedPrecondition where that call had another body.
+    """
+    row = tx.exec_driver_sql(_RECALL, _identity(key)).first()
+    if row is None or row.response is None:
+        return None
     if bytes(row.body_hash) != key.body_hash:
         raise FailedPrecondition(
             "This request_id was used before for another request.",

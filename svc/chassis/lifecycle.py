@@ -33,8 +33,9 @@ from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Settings, install_control_planes
 from svc.chassis.health import DeepChecks
 from svc.chassis.resources import DATABASE_CONNECTIONS, Resources
-from svc.chassis.server import Limits, Server, Service
+from svc.chassis.server import Forget, Limits, Server, Service
 from svc.chassis.tokens import TokenVerifier
+from weft_protos import caching
 
 # Threads beyond the database's connections: cache hits and calls to peers need no connection.
 SERVICE_LIMITS: Final = Limits(threads=DATABASE_CONNECTIONS + 4, streams=64)
@@ -232,6 +233,8 @@ def serve(
             instance=instance,
             courier=courier,
             observe=recorder.saw,
+            tokens=resources.read_tokens,
+            forget=_forget(resources, services),
         )
         flushing = consumers.Flushing(recorder, partial(resources.agent.publish, notes))
         life.at_end("consumers", flushing.stop)
@@ -251,6 +254,14 @@ def serve(
         return 0
 
     return _Life(settings, name=service, stop=stop).run(work)
+
+
+def _forget(resources: Resources, services: Sequence[Service]) -> Forget:
+    """What makes entries of the cache forgotten; opened now where a contract asks for it: no write finds it shut."""
+    methods = [method for service, _ in services for method in service.methods]
+    if any(caching.forgets(method) for method in methods):
+        return resources.cache.forget
+    return lambda _methods, _keys: None
 
 
 def _join(life: _Life, server: Server, port: int) -> None:

@@ -45,8 +45,18 @@ DEPENDENCY_UP: Final = Gauge(
 
 CACHE_REQUESTS: Final = Counter(
     "weft_cache_requests_total",
-    "Look-ups in the cache; `result` is hit, miss or error (an error is served like a miss).",
+    "Look-ups in the cache, by method; `result` is hit, miss, stale (older than the call wants it), foreign (damaged, "
+    "or of another form or subject) or error (the node is away). All but a hit are served like a miss.",
     ["entry", "result"],
+)
+CACHE_FILLS: Final = Counter(
+    "weft_cache_fills_total",
+    "Answers that were to be kept, by method; `result` is stored or refused (forgotten meanwhile, or the node away).",
+    ["entry", "result"],
+)
+CACHE_OWED: Final = Gauge("weft_cache_owed", "Keys that a node of the cache is still to forget.", ["node"])
+CACHE_FLUSHES: Final = Counter(
+    "weft_cache_flushes_total", "Times a node had to forget everything: it was away for too many changes.", ["node"]
 )
 
 DB_TRANSACTIONS: Final = Counter(
@@ -56,16 +66,31 @@ DB_RETRIES: Final = Counter(
     "weft_db_retries_total", "Transactions run once more after a serialization failure or deadlock.", ["database"]
 )
 
+DB_REPLICA_READS: Final = Counter(
+    "weft_db_replica_reads_total",
+    "Reads that a replica was asked for; `outcome` is answered, behind (too old for the call) or away.",
+    ["database", "outcome"],
+)
+DB_SWEPT: Final = Counter(
+    "weft_db_swept_rows_total", "Rows deleted because their time was over.", ["database", "table"]
+)
+
 OUTBOX_PENDING: Final = Gauge("weft_outbox_pending", "Outbox rows not yet published.", ["database"])
 OUTBOX_OLDEST: Final = Gauge(
     "weft_outbox_oldest_seconds", "Age of the oldest outbox row not yet published; 0 with none.", ["database"]
 )
 OUTBOX_PUBLISHED: Final = Counter("weft_outbox_published_total", "Events confirmed by the broker.", ["type"])
+OUTBOX_SWEPT: Final = Counter("weft_outbox_swept_total", "Published events whose retention is over, deleted.", ["type"])
+MESSAGES_RETURNED: Final = Counter("weft_messages_returned_total", "Messages that no queue took, sent back.")
 
 EVENTS_HANDLED: Final = Counter(
     "weft_events_handled_total", "Deliveries that ended, by outcome.", ["queue", "type", "outcome"]
 )
 QUEUE_DEPTH: Final = Gauge("weft_queue_depth", "Messages in the queue.", ["queue"])
+
+REPORTS: Final = Counter(
+    "weft_reports_total", "Reports that a worker took, by what became of them.", ["kind", "outcome"]
+)
 
 REGISTRATION_STATE: Final = Gauge(
     "weft_registration_state", "1 while the instance is registered under a live lease.", ["service", "instance"]

@@ -10,11 +10,13 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
+from svc.chassis import migration_steps
 from svc.chassis.bounded import parse_url
 
 # A row lock, as both databases have it; advisory locks are PostgreSQL's alone.
@@ -49,8 +51,11 @@ def _create_lock(engine: Engine) -> None:
             return
 
 
-def upgrade(url: str, script_location: str) -> None:
-    """Bring the database up to the newest migration of the directory."""
+def upgrade(url: str, script_location: str, *, contract: bool = True) -> None:
+    """Bring the database up to the newest migration of the directory.
+
+    Without `contract` only as far as the code can live with that was released before (`migration_steps`).
+    """
     config = _configuration(script_location)
     engine = create_engine(
         parse_url(url), poolclass=NullPool, hide_parameters=True, connect_args={"connect_timeout": _CONNECT_S}
@@ -59,5 +64,11 @@ def upgrade(url: str, script_location: str) -> None:
     with engine.connect() as lock, engine.connect() as connection:
         lock.execute(text(_LOCK))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        target: str | None = "head"
+        if not contract:
+            current = MigrationContext.configure(connection).get_current_revision()
+            connection.rollback()
+            target = migration_steps.before_contraction(Path(script_location), current)
+        if target is not None:
+            command.upgrade(config, target)
         lock.rollback()

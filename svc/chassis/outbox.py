@@ -21,7 +21,10 @@ from weft.events.v1.envelope_pb2 import Envelope
 from weft_protos.policy import event_policy
 
 _APPEND: Final = "INSERT INTO outbox (id, type, ordering_key, envelope, traceparent) VALUES (%s, %s, %s, %s, %s)"
-_COUNTS: Final = "SELECT type, count(*) AS n FROM outbox GROUP BY type ORDER BY type"
+_COUNTS: Final = (
+    "SELECT type, sum(n) AS n FROM (SELECT type, count(*) AS n FROM outbox GROUP BY type "
+    "UNION ALL SELECT type, events FROM outbox_swept) AS counted GROUP BY type ORDER BY type"
+)
 _UNPUBLISHED: Final = "SELECT count(*) FROM outbox WHERE publish_time IS NULL"
 _CLOCK: Final = SystemClock()
 
@@ -85,8 +88,8 @@ def append(tx: Connection, events: Sequence[Event]) -> None:
 
 
 def counts(tx: Connection) -> dict[str, int]:
-    """Rows by event type, published or not: what a balance compares with the audit log."""
-    return {row.type: row.n for row in tx.exec_driver_sql(_COUNTS)}
+    """Events by type, published or not, swept or not: what a balance compares with the audit log."""
+    return {row.type: int(row.n) for row in tx.exec_driver_sql(_COUNTS)}
 
 
 def unpublished(tx: Connection) -> int:

@@ -49,14 +49,22 @@ def run(program: Program) -> int:
         epilog=f"example: python -m svc.{program.service} facts",
     )
     parser.add_argument("command", choices=("serve", "migrate", "facts", *program.commands))
-    command: str = parser.parse_args().command
+    parser.add_argument(
+        "--expand", action="store_true", help="of migrate: stop before what the code released before cannot live with"
+    )
+    arguments = parser.parse_args()
+    command: str = arguments.command
     telemetry.log_uncaught()
     if command == "serve":
         return lifecycle.serve(Settings.from_environ(), service=program.service, build=program.build)
     telemetry.log_for_commands()
     failures: tuple[type[Exception], ...] = (AppError, *program.failures)
     try:
-        _once(program, command, read(Secrets))
+        if command == "migrate":
+            url = read(Secrets).database_url(program.service)
+            migrate.upgrade(url, str(program.migrations), contract=not arguments.expand)
+        else:
+            _once(program, command, read(Secrets))
     except ConfigError as error:
         print(f"weft: {error}", file=sys.stderr)
         return lifecycle.EXIT_CONFIG
@@ -67,11 +75,7 @@ def run(program: Program) -> int:
 
 
 def _once(program: Program, command: str, secrets: Secrets) -> None:
-    url = secrets.database_url(program.service)
-    if command == "migrate":
-        migrate.upgrade(url, str(program.migrations))
-        return
-    database = Database(url, pool_size=1, name=program.service)
+    database = Database(secrets.database_url(program.service), pool_size=1, name=program.service)
     try:
         if command == "facts":
             print(json.dumps(database.read(program.facts, deadline=Deadline.after(FACTS_S))))

@@ -18,9 +18,10 @@ from lb import channel as channels
 from lb.config import EtcdSettings
 from lb.lastgood import LastGood
 from lb.registry.agent import Agent
-from svc.chassis import metrics, telemetry
-from svc.chassis.cache import Cache
+from svc.chassis import metrics, replicas, telemetry
+from svc.chassis.cache.store import Cache
 from svc.chassis.config import Settings
+from svc.chassis.consistency import ReadTokens
 from svc.chassis.criticality import Courier
 from svc.chassis.database import Database
 
@@ -59,8 +60,22 @@ class Resources:
         """The database that bears the process's name; None where it has none."""
         if not self.settings.secrets.has(f"database-{self.name}.url"):
             return None
-        url = self.settings.secrets.database_url(self.name)
-        return Database(url, pool_size=DATABASE_CONNECTIONS, name=self.name)
+        secrets = self.settings.secrets
+        database = replicas.opened(
+            secrets.database_url(self.name),
+            replicas=secrets.replica_urls(self.name),
+            pool_size=DATABASE_CONNECTIONS,
+            name=self.name,
+        )
+        if isinstance(database, replicas.Replicated):
+            self.add_background("replicas", database.start, database.stop)
+        return database
+
+    @cached_property
+    def read_tokens(self) -> ReadTokens | None:
+        """Makes and reads read tokens; None where there is no key to sign them with."""
+        secrets = self.settings.secrets
+        return ReadTokens(secrets.cache_key()) if secrets.has("cache.key") else None
 
     @cached_property
     def cache(self) -> Cache:

@@ -24,6 +24,7 @@ from grpc_health.v1 import health, health_pb2
 from svc.chassis import metrics
 from svc.chassis.call import Call, Interceptor, Method, Verifier
 from svc.chassis.config import Address
+from svc.chassis.consistency import Level, ReadTokens, Session
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.criticality import Courier, Criticality
 from svc.chassis.errors import DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable
@@ -31,7 +32,7 @@ from svc.chassis.health import LIVENESS, Liveness
 from svc.chassis.interceptors import ORDER, status
 from svc.chassis.load import TRAILER, Meter
 from svc.chassis.workers import Workers
-from weft_protos import grounds, policy, redaction
+from weft_protos import caching, grounds, policy, read_token, redaction
 
 Service = tuple[ServiceDescriptor, object]
 
@@ -43,8 +44,8 @@ MESSAGE_BYTES: Final = policy.REQUEST_BYTES_MAX + (32 << 10)
 METADATA_BYTES: Final = 20 << 10
 # Calls that may wait for a thread, for each thread, whatever their class: the bound of memory, not of time.
 QUEUE_PER_THREAD: Final = 16
-#: A gateway has one connection to each instance for critical calls and one for the others: what does not fit waits
-#: there, where refusing costs next to nothing. Streams have places of their own.
+#: Gateways bound their calls themselves (`gateway/envoy/cluster.py`); what others have beyond waits with them, where
+#: refusing costs next to nothing. Streams have places of their own.
 CALLS_PER_CONNECTION: Final = 100
 # Refused calls that may wait to be told so. Beyond that gRPC refuses by itself, without a reason.
 REFUSALS: Final = 512
@@ -74,6 +75,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Message, CallContext], Any]
+#: Makes keys of cached methods forgotten: `cache.store.Cache.forget`.
+Forget = Callable[[Sequence[str], Sequence[str]], object]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
@@ -146,6 +149,30 @@ def _abort(context: grpc.ServicerContext, call: Call, load: bytes = b"") -> NoRe
     context.abort(grpc.StatusCode[call.refusal.code], call.refusal.message)
 
 
+class _Sessions:
+    """Opens the session of each call, and makes a read token of what the call has written."""
+
+    def __init__(self, tokens: ReadTokens | None, services: Sequence[Service]) -> None:
+        self._tokens = tokens
+        found = (Method.of(method, instance="") for descriptor, _ in services for method in descriptor.methods)
+        # Where every answer is the leader's, nobody has a use for a token.
+        self._tracks = tokens is not None and any(method.consistency.level is not Level.STRONG for method in found)
+
+    def open(self, call: Call) -> Session:
+        token = call.header(read_token.HEADER)
+        return Session(
+            call.method.consistency,
+            home=call.method.owner,
+            token=token,
+            seen=self._tokens.decode(token) if self._tokens is not None else None,
+            tracks=self._tracks,
+        )
+
+    def token(self, session: Session) -> str:
+        marks = session.marks
+        return self._tokens.encode(marks) if marks is not None and self._tokens is not None else ""
+
+
 class _Route:
     """One method: its interceptors around its handler."""
 
@@ -157,13 +184,19 @@ class _Route:
         verifier: Verifier,
         method: Method,
         observe: Callable[[Call], None],
+        sessions: _Sessions,
+        forget: Forget,
     ) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
+        self._cached = caching.cached(descriptor)
+        self._outdates = tuple(caching.forgets(descriptor))
+        self._forget = forget
         self.method = method
         self._handler = handler
         self._verifier = verifier
         self._observe = observe
+        self.sessions = sessions
         self._response_type = GetMessageClass(descriptor.output_type)
         self._interceptors: tuple[Interceptor, ...] = tuple(build(self.method, verifier) for build, _ in ORDER)
 
@@ -189,10 +222,24 @@ class _Route:
         """Call the handler."""
         assert call.message is not None
         assert call.deadline is not None
+        call.session = self.sessions.open(call)
         context = CallContext(
-            call.method.name, call.principal, call.deadline, call.body_hash, is_active, call.criticality, call.lane
+            method=call.method.name,
+            principal=call.principal,
+            deadline=call.deadline,
+            body_hash=call.body_hash,
+            is_active=is_active,
+            criticality=call.criticality,
+            lane=call.lane,
+            session=call.session,
+            cache_key=self._cached.key.key(call.message) if self._cached is not None else "",
         )
-        return self._handler(call.message, context)
+        try:
+            return self._handler(call.message, context)
+        finally:
+            # After the commit, never before; also after a failure: a commit whose answer was lost may have happened.
+            for outdated in self._outdates:
+                self._forget(outdated.methods, [outdated.key.key(call.message)])
 
     def refuse_revoked(self, call: Call) -> None:
         """Raise Unauthenticated where the caller's token was revoked since the call began."""
@@ -226,6 +273,9 @@ def _unary(
         load = meter.report
         if call.refusal is not None:
             _abort(context, call, load)
+        if token := route.sessions.token(call.session):
+            # Not among the trailers: JSON callers get none.
+            context.send_initial_metadata(((read_token.HEADER, token),))
         if load:
             context.set_trailing_metadata(((TRAILER, load),))
         return answer
@@ -318,16 +368,21 @@ class Server:
         instance: str = "",
         courier: Courier | None = None,
         observe: Callable[[Call], None] = lambda call: None,
+        tokens: ReadTokens | None = None,
+        forget: Forget = lambda methods, keys: None,
     ) -> None:
         """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
 
         `instance`: what refusals call this process; empty: they do not name it. `courier` reads how much a peer says
         that its call matters; without one, nobody is believed who says that it matters more than its method. `observe`
         is told of every call that the interceptors let through, before its handler is; it must be quick and must not
-        raise.
+        raise. `tokens` makes read tokens; without it, none are made or read. `forget` is told, when a handler has
+        ended, what its contract says is out of date in the cache; it must not raise.
         """
         self._instance = instance
         self._observe = observe
+        self._sessions = _Sessions(tokens, services)
+        self._forget = forget
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
@@ -359,7 +414,15 @@ class Server:
         for descriptor in service.methods:
             handler = _handler_of(target, descriptor)
             method = self._method(descriptor)
-            route = _Route(descriptor, handler, verifier=verifier, method=method, observe=self._observe)
+            route = _Route(
+                descriptor,
+                handler,
+                verifier=verifier,
+                method=method,
+                observe=self._observe,
+                sessions=self._sessions,
+                forget=self._forget,
+            )
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
                 _run_in(self._pools["stream"], stream)

@@ -28,10 +28,13 @@ class SingleFlight(Generic[T]):
         self._lock = threading.Lock()
         self._flights: dict[str, _Flight[T]] = {}
 
-    def run(self, key: str, load: Callable[[], T]) -> T:
-        """The result of `load`, or of another caller's `load` for the key that was under way."""
+    def run(self, key: str, load: Callable[[], T], *, lead: bool = False) -> T:
+        """The result of `load`, or of another caller's `load` for the key that was under way.
+
+        `lead`: the caller's own load, come what may, and the one that later callers join.
+        """
         with self._lock:
-            flight = self._flights.get(key)
+            flight = None if lead else self._flights.get(key)
             first = flight is None
             if flight is None:
                 flight = self._flights[key] = _Flight()
@@ -48,7 +51,8 @@ class SingleFlight(Generic[T]):
                     del self._flights[key]
             flight.done.set()
 
-    def forget(self, key: str) -> None:
-        """Let nobody join the load under way any more: what it reads is out of date."""
+    def forget(self, beginning: str) -> None:
+        """Let nobody join the loads under way of keys that begin so any more: what they read is out of date."""
         with self._lock:
-            self._flights.pop(key, None)
+            for key in [key for key in self._flights if key.startswith(beginning)]:
+                del self._flights[key]

@@ -52,6 +52,14 @@ outbox: Final = Table(
     Index("outbox_unpublished", "sequence", postgresql_where=text("publish_time IS NULL")),
 )
 
+# How many events were swept out of the outbox, by type: with what is still there, all that ever happened.
+outbox_swept: Final = Table(
+    "outbox_swept",
+    METADATA,
+    Column("type", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+)
+
 # `response` is null only inside the transaction that claimed the key: it commits completed or not at all.
 idempotency: Final = Table(
     "idempotency",
@@ -79,6 +87,22 @@ def create_outbox(op: Operations) -> None:
     outbox.create(op.get_bind())
 
 
+def create_outbox_retention(op: Operations) -> None:
+    """Create the count of what was swept, and the index that sweeping needs. After `create_outbox`."""
+    outbox_swept.create(op.get_bind())
+    # Not in the table's definition, which an earlier migration creates. Nothing on the way of a call pays for it: a row
+    # enters the index when it is published.
+    op.get_bind().exec_driver_sql(
+        "CREATE INDEX outbox_published ON outbox (type, publish_time) WHERE publish_time IS NOT NULL"
+    )
+
+
+def drop_outbox_retention(op: Operations) -> None:
+    """Undo `create_outbox_retention`."""
+    op.get_bind().exec_driver_sql("DROP INDEX outbox_published")
+    outbox_swept.drop(op.get_bind())
+
+
 def create_idempotency(op: Operations) -> None:
     """Create the table of idempotency records."""
     idempotency.create(op.get_bind())
@@ -87,3 +111,19 @@ def create_idempotency(op: Operations) -> None:
 def create_inbox(op: Operations) -> None:
     """Create the inbox."""
     inbox.create(op.get_bind())
+
+
+def create_idempotency_retention(op: Operations) -> None:
+    """Create the index by which `retention` finds old records. After `create_idempotency`."""
+    # Not in the table's definition, which an earlier migration creates.
+    op.get_bind().exec_driver_sql("CREATE INDEX idempotency_create_time ON idempotency (create_time)")
+
+
+def create_inbox_retention(op: Operations) -> None:
+    """Create the index by which `retention` finds old rows. After `create_inbox`."""
+    op.get_bind().exec_driver_sql("CREATE INDEX inbox_create_time ON inbox (create_time)")
+
+
+def drop_index(op: Operations, name: str) -> None:
+    """Undo one of them."""
+    op.get_bind().exec_driver_sql(f"DROP INDEX {name}")

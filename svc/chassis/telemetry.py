@@ -192,7 +192,12 @@ def context_of(traceparent: str) -> Context:
 
 def current_traceparent() -> str:
     """W3C traceparent of the current span; empty outside of any."""
-    context = trace.get_current_span().get_span_context()
+    return traceparent_of(trace.get_current_span())
+
+
+def traceparent_of(span: trace.Span) -> str:
+    """W3C traceparent of a span; empty where it belongs to no trace."""
+    context = span.get_span_context()
     if not context.is_valid:
         return ""
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"

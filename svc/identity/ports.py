@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from svc.chassis.clock import Clock
+from svc.chassis.consistency import Session
 from svc.chassis.context import Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
@@ -21,12 +22,19 @@ T = TypeVar("T")
 class Transactions(Protocol):
     """Runs work in one SERIALIZABLE transaction, again as a whole where it conflicts; or as a read."""
 
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
+    def serializable(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        deadline: Deadline,
+        hot_keys: Sequence[str] = (),
+        session: Session | None = None,
+    ) -> T:
         """Run work until it commits."""
         ...
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
-        """Run work on one snapshot."""
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
+        """Run work on one snapshot, as new as the session asks."""
         ...
 
 

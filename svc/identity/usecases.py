@@ -91,7 +91,7 @@ def create_user(ports: Ports, new: NewUser, *, call: CallContext) -> User:
             ports.append(tx, [events.user_created(user, call=call)])
         return taken
 
-    taken = ports.transactions.serializable(work, deadline=call.deadline)
+    taken = ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
     if taken is not None:
         raise AlreadyExists(f"A user with this {taken} exists.", reason="USER_EXISTS", metadata={"field": taken})
     return user
@@ -129,7 +129,7 @@ def create_session(
         ports.sessions.insert_token(tx, RefreshToken(_digest(secret), record.id))
         return _Opened(record, granted(user.scopes, requested_scopes), record.create_time)
 
-    outcome = ports.transactions.serializable(work, deadline=call.deadline)
+    outcome = ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
     if isinstance(outcome, AppError):
         raise outcome
     return _issue(ports, outcome, refresh_token=secret)
@@ -143,7 +143,9 @@ def _attempt(ports: Ports, key: str, digest: bytes, *, call: CallContext) -> Cre
         # An address with control characters is nobody's, and PostgreSQL would refuse to compare NUL.
         return ports.users.find_by_email(tx, key) if key.isprintable() else None
 
-    return ports.transactions.serializable(work, deadline=call.deadline, hot_keys=[f"sign-in/{digest.hex()}"])
+    return ports.transactions.serializable(
+        work, deadline=call.deadline, session=call.session, hot_keys=[f"sign-in/{digest.hex()}"]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def refresh_session(ports: Ports, refresh_token: str, *, call: CallContext) -> S
         ports.sessions.insert_token(tx, RefreshToken(_digest(secret), record.id))
         return _Opened(record, granted(user.scopes, record.requested_scopes), user.issue_time(now))
 
-    outcome = ports.transactions.serializable(work, deadline=call.deadline)
+    outcome = ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
     if isinstance(outcome, Unauthenticated):
         log.warning("refresh_refused", reason=outcome.reason)
         if outcome.reason == "REFRESH_TOKEN_REUSED":
@@ -216,7 +218,9 @@ def delegate_session(ports: Ports, user_id: str, *, requested_scopes: Sequence[s
         ports.append(tx, [events.session_delegated(record, caller.subject, call=call)])
         return _Opened(record, granted(user.scopes, requested_scopes), record.create_time)
 
-    return _issue(ports, ports.transactions.serializable(work, deadline=call.deadline), refresh_token="")
+    return _issue(
+        ports, ports.transactions.serializable(work, deadline=call.deadline, session=call.session), refresh_token=""
+    )
 
 
 def delete_session(ports: Ports, session_id: str, *, call: CallContext) -> None:
@@ -231,19 +235,23 @@ def delete_session(ports: Ports, session_id: str, *, call: CallContext) -> None:
         if record.revoke_time is None:
             ports.sessions.revoke(tx, _revoked(record, ports))
 
-    ports.transactions.serializable(work, deadline=call.deadline)
+    ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
     ports.announce()
 
 
 def get_user(ports: Ports, user_id: str, *, call: CallContext) -> User:
     """Read oneself, or anyone with `identity.admin`."""
     _refuse_foreign(user_id, call)
-    return ports.transactions.read(lambda tx: _existing(ports, tx, user_id), deadline=call.deadline)
+    return ports.transactions.read(
+        lambda tx: _existing(ports, tx, user_id), deadline=call.deadline, session=call.session
+    )
 
 
 def list_users(ports: Ports, *, after: str, limit: int, call: CallContext) -> Sequence[User]:
     """Users after an id, at most `limit`."""
-    return ports.transactions.read(lambda tx: ports.users.page(tx, after=after, limit=limit), deadline=call.deadline)
+    return ports.transactions.read(
+        lambda tx: ports.users.page(tx, after=after, limit=limit), deadline=call.deadline, session=call.session
+    )
 
 
 def update_user(ports: Ports, user_id: str, *, display_name: str, fields: Sequence[str], call: CallContext) -> User:
@@ -263,7 +271,7 @@ def update_user(ports: Ports, user_id: str, *, display_name: str, fields: Sequen
             return user
         return _change(ports, tx, replace(user, display_name=display_name), field="display_name", call=call)
 
-    return ports.transactions.serializable(work, deadline=call.deadline)
+    return ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
 
 
 def grant_scopes(ports: Ports, user_id: str, *, scopes: Sequence[str], call: CallContext) -> User:
@@ -283,7 +291,7 @@ def grant_scopes(ports: Ports, user_id: str, *, scopes: Sequence[str], call: Cal
             return user
         return _change(ports, tx, replace(user, scopes=wanted), field="scopes", call=call)
 
-    return ports.transactions.serializable(work, deadline=call.deadline)
+    return ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
 
 
 def suspend_user(ports: Ports, user_id: str, *, call: CallContext) -> User:
@@ -352,7 +360,7 @@ def _set_state(ports: Ports, user_id: str, state: UserState, *, call: CallContex
         changed = replace(user, state=state, tokens_from=after_this_second(ports.clock.now()))
         return _change(ports, tx, changed, field="state", call=call)
 
-    user = ports.transactions.serializable(work, deadline=call.deadline)
+    user = ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
     ports.announce()
     log.info("user_state", user=user.id, state=user.state.value)
     return user

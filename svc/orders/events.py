@@ -21,6 +21,7 @@ def order_placed(order: Order, *, call: CallContext) -> outbox.Event:
         user=f"users/{order.user_id}",
         items=_items(order.items, order.currency),
         total=money.from_minor(order.currency, order.total_minor),
+        region_code=order.region_code,
     )
     fact.place_time.FromDatetime(order.create_time)
     return outbox.event(fact, source=SOURCE, call=call)
@@ -35,6 +36,7 @@ def order_cancelled(cancellation: Cancellation, *, call: CallContext) -> outbox.
         items=_items(cancellation.items, order.currency),
         total=money.from_minor(order.currency, cancellation.total_minor),
         whole=cancellation.whole,
+        region_code=order.region_code,
     )
     fact.cancel_time.FromDatetime(order.update_time)
     return outbox.event(fact, source=SOURCE, call=call)

@@ -75,6 +75,8 @@ class Order:
     revision: int
     create_time: datetime
     update_time: datetime
+    region_code: str = ""
+    """CLDR code of the country it goes to; empty: not said."""
 
 
 @dataclass(frozen=True, slots=True)

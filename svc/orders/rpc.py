@@ -38,7 +38,13 @@ class OrderHandler:
 
     def PlaceOrder(self, request: orders_pb2.PlaceOrderRequest, call: CallContext) -> orders_pb2.Order:
         """Place an order."""
-        answer = usecases.place_order(self._ports, _lines(request.items), request_id=request.request_id, call=call)
+        answer = usecases.place_order(
+            self._ports,
+            _lines(request.items),
+            region_code=request.region_code,
+            request_id=request.request_id,
+            call=call,
+        )
         return orders_pb2.Order.FromString(answer)
 
     def GetOrder(self, request: orders_pb2.GetOrderRequest, call: CallContext) -> orders_pb2.Order:
@@ -155,6 +161,7 @@ def _order(order: Order) -> orders_pb2.Order:
         total=money.from_minor(order.currency, order.total_minor),
         state=_STATES[order.state],
         revision=order.revision,
+        region_code=order.region_code,
     )
     message.create_time.FromDatetime(order.create_time)
     message.update_time.FromDatetime(order.update_time)

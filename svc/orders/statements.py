@@ -43,9 +43,9 @@ WITH claim AS (
 ), complete AS (
     SELECT 1 AS yes WHERE (SELECT count(*) FROM taken) = cardinality(%(product_ids)s::text[])
 ), placed AS (
-    INSERT INTO orders (id, user_id, currency, total_minor, state, revision, create_time, update_time)
+    INSERT INTO orders (id, user_id, currency, total_minor, state, revision, create_time, update_time, region_code)
     SELECT %(order_id)s::uuid, %(user_id)s::text, %(currency)s::text, %(total_minor)s::bigint, %(state)s::text,
-        %(revision)s::bigint, %(now)s::timestamptz, %(now)s::timestamptz
+        %(revision)s::bigint, %(now)s::timestamptz, %(now)s::timestamptz, %(region_code)s::text
     FROM complete
     RETURNING id
 ), items AS (
@@ -102,7 +102,7 @@ SELECT
     (SELECT count(*) FROM put_back) AS stock
 """
 
-_ORDER_COLUMNS = "id, user_id, currency, total_minor, state, revision, create_time, update_time"
+_ORDER_COLUMNS = "id, user_id, currency, total_minor, state, revision, create_time, update_time, region_code"
 
 ORDER = f"SELECT {_ORDER_COLUMNS} FROM orders WHERE id = %(id)s::uuid"
 

@@ -127,6 +127,7 @@ class Store:
                 revision=head.revision,
                 create_time=head.create_time,
                 update_time=head.update_time,
+                region_code=head.region_code,
             )
             for head in heads
         ]
@@ -147,6 +148,7 @@ def _placement_parameters(order: Order, key: Key, answer: bytes, event: Event) -
         "state": order.state.value,
         "revision": order.revision,
         "now": order.create_time,
+        "region_code": order.region_code,
         "product_ids": [item.product_id for _, item in by_product],
         "positions": [position for position, _ in by_product],
         "display_names": [item.display_name for _, item in by_product],

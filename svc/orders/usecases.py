@@ -8,10 +8,12 @@ same ones.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn, Protocol, TypeVar
 
+from svc.chassis import hot_keys as hot
 from svc.chassis.clock import Clock
+from svc.chassis.consistency import Session
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.errors import AppError, InvalidArgument, NotFound
@@ -39,12 +41,20 @@ _WATCH_LOOK_S: Final = 0.5
 class Transactions(Protocol):
     """Runs work in one SERIALIZABLE transaction, again as a whole where it conflicts; or as a read."""
 
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
-        """Commit `work`; callers who share a hot key wait for each other before they begin."""
+    def serializable(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        deadline: Deadline,
+        hot_keys: Sequence[str] = (),
+        once: Key | None = None,
+        session: Session | None = None,
+    ) -> T:
+        """Commit `work`; callers who share a hot key wait for each other before they begin; `once` finds it again."""
         ...
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
-        """Run `work` in a read-only transaction: one snapshot."""
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
+        """Run `work` in a read-only transaction: one snapshot, as new as the session asks."""
         ...
 
 
@@ -142,16 +152,19 @@ class Ports:
     clock: Clock
 
 
-def place_order(ports: Ports, lines: Sequence[Line], *, request_id: str, call: CallContext) -> bytes:
+def place_order(
+    ports: Ports, lines: Sequence[Line], *, region_code: str = "", request_id: str, call: CallContext
+) -> bytes:
     """Order `lines` at the catalog's prices and take them from stock: all of it, or nothing."""
     key = _key(request_id, call)
     try:
         products = _products(ports, lines, call=call)
-        order = model.build_order(
+        built = model.build_order(
             lines, products, order_id=new_id(), user_id=call.caller.subject, now=ports.clock.now()
         )
     except AppError as refusal:
         return _first_answer(ports, key, refusal, call=call)
+    order = replace(built, region_code=region_code)
     answer = ports.answers.order(order)
     placed = events.order_placed(order, call=call)
 
@@ -164,13 +177,13 @@ def place_order(ports: Ports, lines: Sequence[Line], *, request_id: str, call: C
         ports.append(tx, [events.stock_depleted(product_id, call=call) for product_id in placement.depleted])
         return answer
 
-    return ports.transactions.serializable(work, deadline=call.deadline, hot_keys=_hot_keys(lines))
+    return _commit(ports, work, key, hot_keys=_hot_keys(lines), call=call)
 
 
 def get_order(ports: Ports, order_id: str, *, call: CallContext) -> Order:
     """Read an order of the caller's own."""
     return ports.transactions.read(
-        lambda tx: _own(ports.store.order(tx, order_id), order_id, call), deadline=call.deadline
+        lambda tx: _own(ports.store.order(tx, order_id), order_id, call), deadline=call.deadline, session=call.session
     )
 
 
@@ -179,7 +192,9 @@ def list_orders(ports: Ports, *, before: Cursor | None, limit: int, call: CallCo
     subject = call.caller.subject
     # One more than the page tells whether there is a next one.
     orders = ports.transactions.read(
-        lambda tx: ports.store.orders(tx, subject, before=before, limit=limit + 1), deadline=call.deadline
+        lambda tx: ports.store.orders(tx, subject, before=before, limit=limit + 1),
+        deadline=call.deadline,
+        session=call.session,
     )
     return model.cut_page(orders, limit=limit)
 
@@ -200,7 +215,7 @@ def cancel_order(ports: Ports, order_id: str, lines: Sequence[Line], *, request_
         ports.idempotency.complete(tx, key, answer)
         return answer
 
-    return ports.transactions.serializable(work, deadline=call.deadline, hot_keys=_hot_keys(lines))
+    return _commit(ports, work, key, hot_keys=_hot_keys(lines), call=call)
 
 
 def watch_order(ports: Ports, order_id: str, *, call: CallContext) -> Iterator[Order]:
@@ -228,12 +243,14 @@ def set_stock(ports: Ports, product_id: str, quantity: int, *, request_id: str, 
         ports.idempotency.complete(tx, key, answer)
         return answer
 
-    return ports.transactions.serializable(work, deadline=call.deadline, hot_keys=[f"stock/{product_id}"])
+    return _commit(ports, work, key, hot_keys=[_hot_key(product_id)], call=call)
 
 
 def get_stock(ports: Ports, product_ids: Sequence[str], *, call: CallContext) -> list[Stock]:
     """Read the stock of some products, in the order asked for."""
-    found = ports.transactions.read(lambda tx: ports.store.stock(tx, product_ids), deadline=call.deadline)
+    found = ports.transactions.read(
+        lambda tx: ports.store.stock(tx, product_ids), deadline=call.deadline, session=call.session
+    )
     for product_id in product_ids:
         if product_id not in found:
             name = f"stock/{product_id}"
@@ -272,7 +289,15 @@ def _first_answer(ports: Ports, key: Key, refusal: AppError, *, call: CallContex
             raise refusal
         return stored
 
-    return ports.transactions.serializable(work, deadline=call.deadline)
+    return _commit(ports, work, key, call=call)
+
+
+def _commit(
+    ports: Ports, work: Callable[[Transaction], bytes], key: Key, *, hot_keys: Sequence[str] = (), call: CallContext
+) -> bytes:
+    return ports.transactions.serializable(
+        work, deadline=call.deadline, hot_keys=hot_keys, once=key, session=call.session
+    )
 
 
 def _replay(ports: Ports, tx: Transaction, key: Key) -> bytes:
@@ -296,7 +321,11 @@ def _own(order: Order | None, order_id: str, call: CallContext) -> Order:
 
 
 def _hot_keys(lines: Sequence[Line]) -> list[str]:
-    return [f"stock/{product_id}" for product_id in sorted(line.product_id for line in lines)[:MAX_HOT_KEYS]]
+    return [_hot_key(product_id) for product_id in sorted(line.product_id for line in lines)[:MAX_HOT_KEYS]]
+
+
+def _hot_key(product_id: str) -> str:
+    return hot.row("stock", "product_id", product_id)
 
 
 def _key(request_id: str, call: CallContext) -> Key:

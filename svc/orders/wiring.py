@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from svc.chassis import idempotency, outbox
+from svc.chassis import idempotency, outbox, retention
 from svc.chassis.client import Peer
 from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError
@@ -31,6 +31,7 @@ def build(resources: Resources) -> Sequence[Service]:
     database = resources.database
     if database is None:
         raise ConfigError(f"{resources.settings.secrets.secrets}: there is no file database-orders.url")
+    retention.sweep(resources, database, retention.IDEMPOTENCY)
     store = Store()
     watches = _watches(database, store)
     resources.add_background("order-watches", watches.start, watches.stop)

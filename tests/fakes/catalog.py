@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from svc.catalog.model import Order, Position, Product, search_text
 from svc.catalog.usecases import Ports, Query
+from svc.chassis.consistency import Consistency, Level, Session
 from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
@@ -26,17 +27,20 @@ class Memory:
 
 
 class FakeTransactions:
-    """Runs work twice, as after a serialization failure: what the first run did is gone. Errors roll back.
-
-    `on_commit` is called in the place of the commit's answer, and may raise what a lost connection raises.
-    """
+    """Runs work twice, as after a serialization failure: what the first run did is gone. Errors roll back."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self.reads = 0
-        self.on_commit: Callable[[], None] = lambda: None
 
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
+    def serializable(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        deadline: Deadline,
+        hot_keys: Sequence[str] = (),
+        session: Session | None = None,
+    ) -> T:
         products, events = dict(self._memory.products), list(self._memory.events)
         tx = cast(Transaction, None)
         try:
@@ -46,10 +50,9 @@ class FakeTransactions:
         except BaseException:
             self._memory.products, self._memory.events = products, events
             raise
-        self.on_commit()
         return result
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
         self.reads += 1
         return work(cast(Transaction, None))
 
@@ -91,14 +94,10 @@ class FakeCache:
     def __init__(self) -> None:
         self.kept: dict[str, Product] = {}
 
-    def get_or_load(self, key: str, load: Callable[[], Product]) -> Product:
-        if key not in self.kept:
-            self.kept[key] = load()
-        return self.kept[key]
-
-    def delete(self, *keys: str) -> None:
-        for key in keys:
-            self.kept.pop(key, None)
+    def get_or_load(self, call: CallContext, load: Callable[[], Product], *, max_age_s: float) -> Product:
+        if call.cache_key not in self.kept:
+            self.kept[call.cache_key] = load()
+        return self.kept[call.cache_key]
 
 
 @dataclass
@@ -134,12 +133,18 @@ def make_world() -> World:
     return World(memory, clock, cache, transactions, ports)
 
 
-def make_call(*, method: str = "/weft.catalog.v1.CatalogService/Test") -> CallContext:
+def make_call(*, method: str = "/weft.catalog.v1.CatalogService/Test", cache_key: str = "") -> CallContext:
     principal = Principal(
         subject="ann", scopes=frozenset({"catalog.read", "catalog.write"}), session="s", actor=None, token="t"
     )
     return CallContext(
-        method=method, principal=principal, deadline=Deadline.after(30), body_hash=b"", is_active=lambda: True
+        method=method,
+        principal=principal,
+        deadline=Deadline.after(30),
+        body_hash=b"",
+        is_active=lambda: True,
+        cache_key=cache_key,
+        session=Session(Consistency(Level.BOUNDED, 65.0), home="catalog"),
     )
 
 

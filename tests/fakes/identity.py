@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
+from svc.chassis.consistency import Session
 from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.database import Transaction
 from svc.chassis.outbox import Event
@@ -63,7 +64,14 @@ class FakeTransactions:
         self.reads = 0
         self.after_read: Callable[[], None] = _nothing
 
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
+    def serializable(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        deadline: Deadline,
+        hot_keys: Sequence[str] = (),
+        session: Session | None = None,
+    ) -> T:
         before = self.memory.copy()
         tx = cast(Transaction, None)
         try:
@@ -74,7 +82,7 @@ class FakeTransactions:
             self.memory.restore(before)
             raise
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
         self.reads += 1
         result = work(cast(Transaction, None))
         meanwhile, self.after_read = self.after_read, _nothing

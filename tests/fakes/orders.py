@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
+from svc.chassis.consistency import Session
 from svc.chassis.context import CallContext, Deadline, Principal
 from svc.chassis.database import Transaction
 from svc.chassis.errors import AppError, FailedPrecondition, NotFound
@@ -60,7 +61,15 @@ class FakeTransactions:
         self.hot_keys: list[list[str]] = []
         self._one_at_a_time = threading.RLock()
 
-    def serializable(self, work: Callable[[Transaction], T], *, deadline: Deadline, hot_keys: Sequence[str] = ()) -> T:
+    def serializable(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        deadline: Deadline,
+        hot_keys: Sequence[str] = (),
+        once: Key | None = None,
+        session: Session | None = None,
+    ) -> T:
         with self._one_at_a_time:
             self.hot_keys.append(list(hot_keys))
             before = self.memory.copy()
@@ -73,7 +82,7 @@ class FakeTransactions:
                 self.memory.restore(before)
                 raise
 
-    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
+    def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
         with self._one_at_a_time:
             return work(cast(Transaction, None))
 

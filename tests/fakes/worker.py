@@ -19,7 +19,7 @@ from weft.orders.v1.events_pb2 import EventItem, OrderCancelled, OrderPlaced
 from worker.amqp.connection import Owner, Session, Work
 from worker.delivery import DeadLetter, Delivery, Event, Outgoing, Retry, decode
 from worker.errors import Outage, Overrun
-from worker.handlers.email.deliveries import Mail, Recipient, Released
+from worker.handlers.email.deliveries import Due, Mail, Recipient, Released
 
 NOON = datetime(2011, 12, 5, 12, 0, tzinfo=UTC)
 USER = "users/ada"
@@ -185,16 +185,17 @@ class FakeDeliveries:
         mails.sort(key=lambda mail: (mail.occur_time, mail.message_id))
         return [Released(mail.envelope, self.people[mail.user]) for mail in mails]
 
-    def reserve(self, mails: Sequence[Mail]) -> dict[str, Recipient]:
-        found = {}
+    def reserve(self, mails: Sequence[Mail]) -> dict[str, Due]:
+        found: dict[str, Due] = {}
         for mail in mails:
+            again = mail.message_id in self.states
             if mail.message_id not in self.states and mail.user not in self.people:
                 self.states[mail.message_id], self.kept[mail.message_id] = "waiting", mail
             if mail.message_id in self.kept:
                 continue
             if self.states.get(mail.message_id) != "sent":
                 self.states[mail.message_id] = "reserved"
-                found[mail.message_id] = self.people[mail.user]
+                found.setdefault(mail.message_id, Due(self.people[mail.user], again))
         return found
 
     def mark_sent(self, message_ids: Collection[str]) -> None:
@@ -219,11 +220,18 @@ class FakeMailer:
 
     mails: list[EmailMessage] = field(default_factory=list)
     errors: dict[str, Exception] = field(default_factory=dict)
+    #: Whether it can say what it has taken, and whom it was asked about.
+    tells: bool = False
+    asked: list[str] = field(default_factory=list)
 
     def send(self, mail: EmailMessage) -> None:
         if mail["Message-ID"] in self.errors:
             raise self.errors[mail["Message-ID"]]
         self.mails.append(mail)
+
+    def seen(self, message_id: str) -> bool | None:
+        self.asked.append(message_id)
+        return any(mail["Message-ID"] == message_id for mail in self.mails) if self.tells else None
 
 
 @dataclass

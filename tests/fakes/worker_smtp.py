@@ -24,6 +24,9 @@ class Inbox:
         self.on_recipient = ""
         self.on_data = ""
         self.hangs_up_after_data = False
+        #: Whether it says which mails it has taken, and what it says instead.
+        self.tells = False
+        self.on_seen = ""
         self.address = Address("127.0.0.1", 0)
 
     async def handle_EHLO(  # noqa: N802 - the hook
@@ -31,7 +34,12 @@ class Inbox:
     ) -> list[str]:
         self.sessions += 1
         session.host_name = hostname
-        return responses
+        return [*responses[:-1], "250-XSEEN", responses[-1]] if self.tells else responses
+
+    def seen(self, message_id: str) -> str:
+        if self.on_seen:
+            return self.on_seen
+        return "250 taken" if any(mail["Message-ID"] == message_id for mail in self.mails) else "550 not taken"
 
     async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802 - the hook
         if self.on_sender:
@@ -54,6 +62,11 @@ class Inbox:
         return "250 OK"
 
 
+class _Server(SMTP):
+    async def smtp_XSEEN(self, argument: str) -> None:  # noqa: N802 - the library finds commands by name
+        await self.push(self.event_handler.seen(argument))
+
+
 @contextmanager
 def smtp_server() -> Iterator[Inbox]:
     """Serve until the end of the block."""
@@ -62,7 +75,7 @@ def smtp_server() -> Iterator[Inbox]:
     protocols: list[SMTP] = []
 
     def protocol() -> SMTP:
-        protocols.append(SMTP(inbox, loop=loop, hostname="mail.test", ident="test"))
+        protocols.append(_Server(inbox, loop=loop, hostname="mail.test", ident="test"))
         return protocols[-1]
 
     server = loop.run_until_complete(loop.create_server(protocol, "127.0.0.1", 0))

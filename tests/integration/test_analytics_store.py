@@ -1,7 +1,8 @@
-"""The sales roll-up on a real database."""
+"""The sales roll-up, and reports as they are asked for, on a real database."""
 
 from collections.abc import Callable, Iterator
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 
 import svc.analytics
 from svc.analytics import facts
-from svc.analytics.model import DailySales, Period
-from svc.analytics.store import Store
+from svc.analytics.model import Cursor, DailySales, Kind, Period, Question, Report, State
+from svc.analytics.store import ReportStore, Store
 from svc.chassis import migrate
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
@@ -80,3 +81,51 @@ def test_a_row_starts_from_zero_and_never_counts_below(database: Database) -> No
         database.serializable(below, deadline=Deadline.after(10))
 
     assert ROWS == sales(database, None, None)
+
+
+def report(number: int, *, owner: str = "ada", state: State = State.PENDING) -> Report:
+    return Report(
+        id=f"{number:08}-0000-4000-8000-000000000000",
+        owner=owner,
+        question=Question(Kind.TOP_PRODUCTS, Period(date(2026, 1, 1), None), 7),
+        state=state,
+        create_time=datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=number // 2),
+    )
+
+
+def test_reports_are_kept_and_listed_as_they_were_asked_for(database: Database) -> None:
+    store, asked = ReportStore(), [report(number) for number in range(5)]
+    deadline = Deadline.after(10)
+
+    def insert(tx: Transaction) -> None:
+        for one in [*asked, report(9, owner="bob")]:
+            store.insert(tx, one)
+
+    database.serializable(insert, deadline=deadline)
+
+    def read(tx: Transaction) -> None:
+        assert asked[3] == store.report(tx, asked[3].id)
+        assert store.report(tx, report(8).id) is None
+        pages, before = list[Report](), None
+        while page := list(store.reports(tx, "ada", before=before, limit=2)):
+            pages += page
+            before = Cursor(page[-1].create_time, page[-1].id)
+        assert asked[::-1] == pages
+        assert (5, 1, 0) == tuple(store.unfinished(tx, owner) for owner in ("ada", "bob", "eve"))
+
+    database.read(read, deadline=deadline)
+
+
+def test_a_report_that_was_given_up_counts_no_more(database: Database) -> None:
+    store, asked, deadline = ReportStore(), report(1), Deadline.after(10)
+    database.serializable(lambda tx: store.insert(tx, asked), deadline=deadline)
+
+    def cancel(tx: Transaction) -> None:
+        locked = store.lock_report(tx, asked.id)
+        assert locked is not None
+        store.cancel(tx, replace(locked, state=State.CANCELLED, end_time=locked.create_time))
+
+    database.serializable(cancel, deadline=deadline)
+
+    found = database.read(lambda tx: (store.report(tx, asked.id), store.unfinished(tx, "ada")), deadline=deadline)
+    assert (replace(asked, state=State.CANCELLED, end_time=asked.create_time), 0) == found

@@ -1,113 +1,153 @@
-"""The cache on two real Memcached servers."""
+"""The cache between a real table and a real outbox: what was written is what is read, whoever dies in between."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
-from pymemcache.client.base import Client
 
-from svc.chassis.cache import Cache, Entry, choose
+import svc.catalog
+from svc.catalog import rpc, usecases
+from svc.catalog.model import Price, Product
+from svc.catalog.store import ProductStore
+from svc.catalog.usecases import Ports, Update
+from svc.chassis import migrate, outbox
+from svc.chassis.cache.store import Cache
+from svc.chassis.clock import SystemClock
+from svc.chassis.database import Database
+from svc.chassis.errors import NotFound
+from tests.cache_observer import METHOD, Observer, products
+from tests.fakes.catalog import make_call
+from weft.catalog.v1 import catalog_pb2
+from weft_protos import caching
+from worker.delivery import Outgoing
+from worker.forgetting import Forgetting
+from worker.relay import Relay
 
 KEY = b"k" * 32
+PATIENT_S = 5.0
+MIGRATIONS = str(Path(svc.catalog.__file__).parent / "migrations")
+GET = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].methods_by_name["GetProduct"]
+
+
+class Taking:
+    """A broker that takes everything."""
+
+    def ready(self, timeout_s: float) -> bool:
+        return True
+
+    def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> list[bool]:
+        return [True] * len(messages)
+
+
+class Instance:
+    """One process of the catalog."""
+
+    def __init__(self, database: Database, nodes: Sequence[tuple[str, int]]) -> None:
+        self.cache = Cache(nodes, key=KEY, answer_s=PATIENT_S)
+        self.ports = Ports(
+            transactions=database,
+            products=ProductStore(),
+            cache=self.cache.entry(GET, rpc.CODEC),
+            append=outbox.append,
+            clock=SystemClock(),
+        )
+
+    def read(self, product_id: str = "mug") -> Product:
+        call = make_call(cache_key=f"products/{product_id}")
+        return usecases.get_product(self.ports, product_id, call=call)
+
+    def create(self) -> Product:
+        return usecases.create_product(
+            self.ports, "mug", display_name="White mug", price=Price("GBP", 1), call=make_call()
+        )
+
+    def commit(self, minor: int) -> None:
+        """Change the price, and die before anything is forgotten: nothing here forgets but the relay."""
+        update = Update(product_id="mug", display_name="", price=Price("GBP", minor), etag="", fields=["price"])
+        usecases.update_product(self.ports, update, call=make_call())
 
 
 @pytest.fixture
-def servers(memcached: str) -> list[tuple[str, int]]:
+def nodes(memcached: str) -> list[tuple[str, int]]:
     pairs = [address.rpartition(":") for address in memcached.split(",")]
-    for host, _, port in pairs:
-        with contextlib.closing(Client((host, int(port)), timeout=1)) as client:
-            client.flush_all(noreply=False)
     return [(host, int(port)) for host, _, port in pairs]
 
 
 @pytest.fixture
-def entry(servers: list[tuple[str, int]]) -> Iterator[Entry[str]]:
-    with contextlib.closing(Cache(servers, key=KEY)) as cache:
-        yield cache.entry("product.v1", ttl_s=30, encode=str.encode, decode=bytes.decode)
+def url(postgres_url: Callable[[str], str]) -> str:
+    made = postgres_url("catalog")
+    migrate.upgrade(made, MIGRATIONS)
+    return made
 
 
-class Source:
-    def __init__(self, value: str = "mug") -> None:
-        self.value = value
-        self.loads = 0
-
-    def __call__(self) -> str:
-        self.loads += 1
-        return self.value
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    with contextlib.closing(Database(url, pool_size=4, name="catalog")) as opened:
+        yield opened
 
 
-def test_every_key_is_loaded_once_and_both_servers_hold_some(entry: Entry[str], servers: list[tuple[str, int]]) -> None:
-    source = Source()
-
-    for _ in range(2):
-        for number in range(40):
-            assert "mug" == entry.get_or_load(str(number), source)
-
-    assert 40 == source.loads
-    for server in servers:
-        with contextlib.closing(Client(server, timeout=1)) as client:
-            assert int(client.stats()[b"curr_items"]) > 0
+@pytest.fixture
+def instance(database: Database, nodes: list[tuple[str, int]]) -> Iterator[Instance]:
+    made = Instance(database, nodes)
+    made.cache.forget([METHOD], ["products/mug"], everywhere=True)
+    yield made
+    made.cache.close()
 
 
-def test_a_cache_answers_where_all_its_servers_do(servers: list[tuple[str, int]]) -> None:
-    with contextlib.closing(Cache(servers, key=KEY)) as cache:
-        assert cache.ping()
-    with contextlib.closing(Cache([*servers, ("127.0.0.1", 1)], key=KEY)) as cache:
-        assert not cache.ping()
+@pytest.fixture
+def relay(database: Database, nodes: list[tuple[str, int]]) -> Iterator[Relay]:
+    with contextlib.closing(Cache(nodes, key=KEY, answer_s=PATIENT_S)) as cache:
+        forgetting = Forgetting(Taking(), cache, outdated_by=caching.outdated_by())
+        yield Relay(database, forgetting, name="catalog", routing_keys={})
 
 
-def test_a_deleted_value_is_loaded_anew_and_a_late_fill_is_refused(
-    entry: Entry[str], servers: list[tuple[str, int]]
+def test_a_writer_that_dies_after_its_commit_leaves_nothing_behind_once_its_event_is_out(
+    instance: Instance, relay: Relay, url: str, nodes: list[tuple[str, int]]
 ) -> None:
-    with contextlib.closing(Cache(servers, key=KEY)) as elsewhere:
-        other = elsewhere.entry("product.v1", ttl_s=30, encode=str.encode, decode=bytes.decode)
+    observer = Observer(nodes, products(url), secret=KEY)
+    instance.create()
+    relay.drain_once()
+    instance.read()
+    instance.commit(2)
+    assert 1 == instance.read().price.minor
+    observer.look()
+    assert ["products/mug"] == [found.key for found in observer.look()]
 
-        def overtaken() -> str:
-            other.delete("22423")
-            return "old"
+    relay.drain_once()
 
-        assert "old" == entry.get_or_load("22423", overtaken)
-
-        assert "new" == other.get_or_load("22423", Source("new"))
-        entry.delete("22423")
-        assert "newer" == other.get_or_load("22423", Source("newer"))
-
-
-def test_values_of_every_byte_and_of_any_size_never_fail(servers: list[tuple[str, int]]) -> None:
-    with contextlib.closing(Cache(servers, key=KEY)) as cache:
-        raw: Entry[bytes] = cache.entry("raw", ttl_s=30, encode=bytes, decode=bytes)
-        for number, value in enumerate([b"", bytes(range(256)), b"\r\nEND\r\n", b"x" * 3_000_000]):
-            assert value == raw.get_or_load(str(number), lambda value=value: value)  # type: ignore[misc]
-            assert value == raw.get_or_load(str(number), lambda value=value: value)  # type: ignore[misc]
+    assert 2 == instance.read().price.minor
+    assert [[], []] == [observer.look() for _ in range(2)]
+    assert observer.seen >= 4
 
 
-def test_a_value_from_elsewhere_is_a_miss_and_is_overwritten(entry: Entry[str], servers: list[tuple[str, int]]) -> None:
-    source = Source()
-    entry.get_or_load("22423", source)
-    slot = entry._slot("22423")
-    for server in servers:
-        with contextlib.closing(Client(server, timeout=1)) as client:
-            client.set(slot, b"forged", noreply=False)
+def test_that_there_was_nothing_is_forgotten_when_there_is_something(instance: Instance, relay: Relay) -> None:
+    with pytest.raises(NotFound):
+        instance.read()
+    made = instance.create()
+    with pytest.raises(NotFound):
+        instance.read()
 
-    assert ["mug", "mug"] == [entry.get_or_load("22423", source) for _ in range(2)]
-    assert 2 == source.loads
+    relay.drain_once()
+
+    assert made == instance.read()
 
 
-def test_a_killed_server_costs_nothing_but_its_share_of_hits(
-    servers: list[tuple[str, int]], entry: Entry[str], memcached_kill: Callable[[int], None]
+def test_a_node_that_only_the_relay_knows_forgets_too(
+    database: Database, relay: Relay, nodes: list[tuple[str, int]]
 ) -> None:
-    source = Source()
-    for number in range(40):
-        entry.get_or_load(str(number), source)
-    names = [f"{host}:{port}" for host, port in servers]
-    moved = sum(choose(names, entry._slot(str(number))) == names[0] for number in range(40))
+    # While the list of nodes changes, processes have the same key at different ones.
+    fewer, more = Instance(database, nodes[:1]), Instance(database, nodes[1:])
+    fewer.cache.forget([METHOD], ["products/mug"], everywhere=True)
+    more.cache.forget([METHOD], ["products/mug"], everywhere=True)
+    fewer.create()
+    relay.drain_once()
+    assert [1, 1] == [each.read().price.minor for each in (fewer, more)]
 
-    memcached_kill(0)
+    fewer.commit(2)
+    fewer.cache.forget([METHOD], ["products/mug"])
+    relay.drain_once()
 
-    began = time.monotonic()
-    for number in range(40):
-        assert "mug" == entry.get_or_load(str(number), source)
-        entry.delete(f"other {number}")
-    assert time.monotonic() - began < 20.0
-    assert 40 + moved == source.loads
+    assert [2, 2] == [each.read().price.minor for each in (fewer, more)]
+    fewer.cache.close()
+    more.cache.close()

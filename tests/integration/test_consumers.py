@@ -91,7 +91,7 @@ def test_the_check_names_the_consumer_of_a_field_and_nobody_for_one_it_does_not_
 def test_the_check_names_the_workers_that_consume_an_event(shop: Shop, mesh: Mesh, tmp_path: Path) -> None:
     placed, product = "weft.orders.v1.OrderPlaced", shop.product()
     shop.place(shop.customer(), {product: 1})
-    workers = ("analytics-worker", "audit-worker", "email-worker")
+    workers = ("analytics-worker", "archive-worker", "audit-worker", "email-worker")
     eventually(lambda: all(placed in methods_of(mesh, name) for name in workers))
 
     files = FileDescriptorSet.FromString((Path(__file__).parents[2] / "protos/gen/contracts.binpb").read_bytes())

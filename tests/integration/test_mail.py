@@ -22,7 +22,7 @@ from tests.fakes.worker import (
 from tests.fakes.worker_smtp import smtp_server
 from tests.integration.worker_databases import Migrated, databases, in_threads, through_outages
 from worker.handlers.email import deliveries
-from worker.handlers.email.deliveries import Counts, Deliveries, Mail, Recipient, Released
+from worker.handlers.email.deliveries import Counts, Deliveries, Due, Mail, Recipient, Released
 from worker.handlers.email.handler import EmailHandler
 from worker.handlers.email.smtp import Smtp
 from worker.handlers.email.templates import message_id
@@ -53,10 +53,10 @@ def test_a_mail_is_open_until_it_is_marked(remembered: Any) -> None:
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
     remembered.remember({str(uuid.uuid4()): ADA})
 
-    assert {first: ADA} == remembered.reserve(mails(first, first))
-    assert {first: ADA, second: ADA} == remembered.reserve(mails(first, second))
+    assert {first: Due(ADA, again=False)} == remembered.reserve(mails(first, first))
+    assert {first: Due(ADA, again=True), second: Due(ADA, again=False)} == remembered.reserve(mails(first, second))
     remembered.mark_sent([first])
-    assert {second: ADA} == remembered.reserve(mails(first, second))
+    assert {second: Due(ADA, again=True)} == remembered.reserve(mails(first, second))
     remembered.mark_sent([first, second])
     assert {} == remembered.reserve(mails(first, second))
 
@@ -65,7 +65,7 @@ def test_a_mail_waits_for_its_address_and_is_then_the_users_events_to_send(remem
     known, waiting, told = str(uuid.uuid4()), str(uuid.uuid4()), str(uuid.uuid4())
     assert [] == remembered.remember({str(uuid.uuid4()): ADA})
 
-    assert {known: ADA} == remembered.reserve(mails(known) + mails(waiting, user=BOB.user))
+    assert {known: Due(ADA, again=False)} == remembered.reserve(mails(known) + mails(waiting, user=BOB.user))
     assert [] == remembered.released([waiting])
     for _ in range(2):
         assert [waiting] == remembered.remember({told: BOB})
@@ -98,7 +98,7 @@ def test_a_refused_mail_is_sent_by_the_event_that_comes_again(remembered: Any) -
 
     remembered.refuse(waiting)  # not its event's to send
     remembered.refuse(own)
-    assert {own: ADA} == remembered.reserve(mails(own))
+    assert {own: Due(ADA, again=True)} == remembered.reserve(mails(own))
     assert [waiting] == remembered.remember({told: BOB})
     remembered.refuse_waiting(BOB.user)
     assert [] == remembered.released([waiting])
@@ -155,7 +155,7 @@ def test_an_address_that_is_told_twice_is_the_first(remembered: Any) -> None:
     remembered.remember({told: ADA})
     remembered.remember({told: Recipient(USER, "Ada", "forged@example.org")})
 
-    assert {mail: ADA} == remembered.reserve(mails(mail))
+    assert {mail: Due(ADA, again=False)} == remembered.reserve(mails(mail))
 
 
 def test_orders_become_mail(migrated: Callable[[str], Migrated]) -> None:

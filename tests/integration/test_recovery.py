@@ -26,6 +26,8 @@ KILLABLE = (
     "email-1",
     "audit-1",
     "analytics-worker-1",
+    "archive-1",
+    "reports-1",
     "memcached-1",
     "control-plane-1",
 )

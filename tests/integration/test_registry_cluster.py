@@ -225,7 +225,10 @@ def test_an_instance_that_lost_its_lease_to_a_long_pause_is_back_at_once(
 
 
 def test_a_cluster_of_one_becomes_one_of_three_and_moves_to_other_ports_with_all_it_knows(tmp_path: Path) -> None:
-    account, passwords = server_account(), etcd_server.Passwords("root-password", "password")
+    account, passwords = (
+        server_account(),
+        etcd_server.Passwords("root-password", (etcd_server.User(etcd_server.USER, "password", etcd_server.PREFIX),)),
+    )
     with temporary() as folder:
         alone = EtcdServer(folder, account)
         port = int(alone.address.rpartition(":")[2])

@@ -1,16 +1,14 @@
 """The registry of a running mesh loses members, or all of them, and control planes start without it: no call fails."""
 
-import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from deploy.cli.gateway_client import GatewayClient
-from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.stack import REGISTRY
+from tests.frozen import away
 from tests.integration.shop import Shop
 from tests.integration.steady_load import SteadyLoad
 from tests.waiting import eventually
@@ -29,37 +27,6 @@ def _whole(mesh: Mesh) -> Iterator[None]:
     mesh.wait_ready()
     yield
     mesh.wait_ready(timeout_s=120)
-
-
-@contextlib.contextmanager
-def away(mesh: Mesh, *names: str) -> Iterator[None]:
-    """Freeze parts, and whatever the supervisor starts in their place, for as long as this lasts.
-
-    Frozen and not killed: their connections stay open and nobody is told, and the supervisor is kept busy for longer.
-    """
-    done = threading.Event()
-    frozen: dict[str, int | None] = {}
-
-    def freeze() -> None:
-        while not done.wait(0.1):
-            pids = {process.name: process.pid for process in mesh.status().processes}
-            for name in names:
-                if pids[name] is not None and pids[name] != frozen.get(name):
-                    with contextlib.suppress(RefusedError):  # it has just ended
-                        frozen[name] = mesh.kill(name, signal.SIGSTOP).pid
-
-    freezing = threading.Thread(target=freeze)
-    freezing.start()
-    try:
-        eventually(lambda: frozen.keys() == set(names))
-        yield
-    finally:
-        done.set()
-        freezing.join()
-        # The last of each is not waited for: the supervisor finds it hung, as it found those before.
-        for name in names:
-            with contextlib.suppress(RefusedError):
-                mesh.kill(name, signal.SIGCONT)
 
 
 def restarts(mesh: Mesh, name: str) -> int:

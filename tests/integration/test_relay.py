@@ -1,6 +1,7 @@
 """The relay against a real database, and a real broker where the broker matters."""
 
 import threading
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
@@ -8,12 +9,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
 from svc.chassis import metrics, outbox, tables
 from svc.chassis.bounded import parse_url
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database
-from tests.fakes.worker import FakePublisher, order_cancelled, order_placed
+from svc.chassis.errors import AppError
+from tests.fakes.worker import USER, FakePublisher, order_cancelled, order_placed
+from weft.identity.v1.events_pb2 import UserChanged
+from worker import relay as relay_module
 from worker.amqp import topology
 from worker.amqp.depth import Depths
 from worker.amqp.publisher import Publisher
@@ -41,7 +47,9 @@ class Outbox:
         self.url = url
         self.engine = sa.create_engine(parse_url(url))
         with self.engine.begin() as connection:
-            tables.outbox.create(connection)
+            operations = Operations(MigrationContext.configure(connection))
+            tables.create_outbox(operations)
+            tables.create_outbox_retention(operations)
         self.database = Database(url, pool_size=4, name=ORDERS)
 
     def append(self, keys: Sequence[str]) -> list[str]:
@@ -53,6 +61,26 @@ class Outbox:
 
     def pending(self) -> int:
         return self.database.read_committed(backlog, deadline=Deadline.after(10))[0]
+
+    def marked(self) -> dict[str, Any]:
+        """When each row was published, by id."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(tables.outbox.c.id, tables.outbox.c.publish_time)).all()
+        return {str(row.id): row.publish_time for row in rows}
+
+    def ids(self) -> list[str]:
+        return list(self.marked())
+
+    def age(self, *, published: Sequence[str], by: str) -> None:
+        """Have these been published that long ago."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                sa.text("UPDATE outbox SET publish_time = now() - CAST(:by AS interval) WHERE id = ANY(:ids)"),
+                {"by": by, "ids": [uuid.UUID(one) for one in published]},
+            )
+
+    def counts(self) -> dict[str, int]:
+        return self.database.read(outbox.counts, deadline=Deadline.after(10))
 
     def relay(self, publisher: Any) -> Relay:
         return Relay(self.database, publisher, name=ORDERS, routing_keys=topology.routing_keys())
@@ -127,6 +155,91 @@ def test_a_row_that_another_relay_holds_keeps_the_later_rows_of_its_key_back(box
     assert [ids[1]] == [message.message_id for message in publisher.published]
     assert 2 == box.relay(publisher).drain_once().published
     assert [ids[1], ids[0], ids[2]] == [message.message_id for message in publisher.published]
+
+
+class Stopped(FakePublisher):
+    """Stops, as its whole process may, before it writes its second wave; wakes when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asleep, self.wake = threading.Event(), threading.Event()
+
+    def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> list[bool]:
+        if self.published:
+            until = Deadline.after(timeout_s)
+            self.asleep.set()
+            assert self.wake.wait(60)
+            if until.expired():
+                # What `worker.amqp.publisher` does, see its own test.
+                raise Outage("the time to publish was over before it began")
+        return super().publish(messages, timeout_s=timeout_s)
+
+
+def test_a_relay_that_was_stopped_and_wakes_after_another_went_on_publishes_and_marks_nothing(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "TRANSACTION_S", 2.0)
+    monkeypatch.setattr(relay_module, "LOCKS_OUTLAST_S", 0.5)
+    ids = box.append(["orders/1"] * 3)
+    stopped, going_on = Stopped(), FakePublisher()
+    failures: list[BaseException] = []
+
+    def drain() -> None:
+        try:
+            box.relay(stopped).drain_once()
+        except (Outage, AppError) as error:
+            failures.append(error)
+
+    old = threading.Thread(target=drain)
+    old.start()
+    assert stopped.asleep.wait(60)
+    # The server ends the silent transaction by itself, and nobody else can have the rows before.
+    assert 0 == box.relay(going_on).drain_once().published
+    new = box.relay(going_on)
+    assert eventually(lambda: new.drain_once().published == 3)
+    ids += box.append(["orders/1"])
+    assert 1 == new.drain_once().published
+    marked = box.marked()
+    stopped.wake.set()
+    old.join(60)
+
+    assert 1 == len(failures)
+    assert [ids[0]] == [message.message_id for message in stopped.published]
+    assert ids == [message.message_id for message in going_on.published]
+    assert marked == box.marked()
+
+
+def test_a_broker_that_is_too_slow_for_a_batch_is_given_less_and_then_more_again(box: Outbox) -> None:
+    box.append([f"orders/{n}" for n in range(60)])
+    publisher = FakePublisher(outages=5)
+    relay = box.relay(publisher)
+    for _ in range(5):
+        with pytest.raises(Outage):
+            relay.drain_once()
+
+    taken = []
+    while not taken or taken[-1]:
+        taken.append(relay.drain_once().published)
+
+    assert [15, 30, 15, 0] == taken
+
+
+def test_what_was_kept_for_long_enough_is_swept_and_goes_on_being_counted(box: Outbox) -> None:
+    swept = box.append([f"orders/{n}" for n in range(5)])
+    fresh, waiting = box.append(["orders/5"]), box.append(["orders/6"])
+    kept = outbox.event(UserChanged(user=USER), source=ORDERS, call=None)
+    box.database.serializable(lambda tx: outbox.append(tx, [kept]), deadline=Deadline.after(10))
+    box.age(published=[*swept, kept.id], by="30 days")
+    box.age(published=fresh, by="1 minute")
+    before = box.counts()
+
+    relay = box.relay(FakePublisher(is_ready=False))
+    relay.sweep()
+    relay.sweep()
+
+    assert sorted([*fresh, *waiting, kept.id]) == sorted(box.ids())
+    assert before == box.counts()
+    assert {"weft.orders.v1.OrderPlaced": 7, "weft.identity.v1.UserChanged": 1} == before
 
 
 class FullQueue(FakePublisher):

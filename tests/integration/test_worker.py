@@ -27,7 +27,7 @@ from tests.fakes.worker import (
 )
 from tests.fakes.worker_smtp import smtp_server
 from tests.integration.worker_databases import Migrated, databases, in_threads, through_outages
-from worker import runner
+from worker import manifest, runner
 from worker.amqp.consumer import Consumer
 from worker.amqp.depth import Depths
 from worker.amqp.ladder import Ladder
@@ -43,10 +43,16 @@ from worker.handlers.email import deliveries
 from worker.handlers.email.deliveries import Deliveries
 from worker.handlers.email.handler import EmailHandler
 from worker.handlers.email.smtp import Smtp
+from worker.handlers.reports import ledger
 from worker.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
-STATED = {"audit": log.METADATA, "email": deliveries.METADATA, "analytics": sales.METADATA}
+STATED = {
+    "audit": [log.METADATA],
+    "email": [deliveries.METADATA],
+    "analytics": [sales.METADATA, manifest.METADATA, ledger.METADATA],
+}
+QUEUES = ("weft.analytics", "weft.archive", "weft.audit", "weft.email", "weft.reports")
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
@@ -69,7 +75,7 @@ def migrated(postgres_url: Callable[[str], str]) -> Iterator[Callable[[str], Mig
 def test_the_tables_that_a_worker_states_are_those_it_finds(migrated: Callable[[str], Migrated], name: str) -> None:
     inspector = sa.inspect(migrated(name).engine)
 
-    for table in [*STATED[name].sorted_tables, tables.inbox]:
+    for table in [*(table for stated in STATED[name] for table in stated.sorted_tables), tables.inbox]:
         found = {
             column["name"]: (column["type"]._type_affinity, column["nullable"])
             for column in inspector.get_columns(table.name)
@@ -253,7 +259,7 @@ def test_what_fails_for_now_comes_back_after_a_while(pipeline: Pipeline) -> None
     pipeline.handler.errors = {}
 
     assert eventually(lambda: pipeline.handled()[late] == 2)
-    assert eventually(lambda: pipeline.depth(".retry") == 0)
+    assert eventually(lambda: pipeline.depth(".retry.1s") == 0)
     assert [] == pipeline.dead()
 
 
@@ -342,8 +348,9 @@ def test_facts_are_what_workers_have_done(
         "audit": {"weft.orders.v1.OrderPlaced": 1, "weft.orders.v1.OrderCancelled": 1},
         "email": {"confirmations": 1, "cancellations": 1, "pending": 0},
         "rollup": {"orders": 1, "cancellations": 1, "revenue": {"GBP": 125}},
-        "dead": {"weft.analytics": 0, "weft.audit": 0, "weft.email": 1},
-        "queued": {"weft.analytics": 0, "weft.audit": 0, "weft.email": 0},
+        "archive": {},
+        "dead": {**dict.fromkeys(QUEUES, 0), "weft.email": 1},
+        "queued": dict.fromkeys(QUEUES, 0),
     } == json.loads(ran.stdout)
 
 

@@ -119,20 +119,25 @@ class Consumer:
             session.channel.basic_cancel(self._consumer_tag)
 
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        delivery = Delivery(
-            queue=self._queue,
-            body=body,
-            message_id=_text(properties.message_id),
-            type=_text(properties.type),
-            reply_to=_text(properties.reply_to),
-            headers=properties.headers or {},
-            tag=method.delivery_tag,
-            session=self._session,
-        )
+        delivery = received(self._queue, method, properties, body, session=self._session)
         with self._filled:
             if not self._paused:
                 self._buffer.append(delivery)
                 self._filled.notify()
+
+
+def received(queue: str, method: Any, properties: Any, body: bytes, *, session: int = 0) -> Delivery:
+    """A message as the driver hands it over."""
+    return Delivery(
+        queue=queue,
+        body=body,
+        message_id=_text(properties.message_id),
+        type=_text(properties.type),
+        reply_to=_text(properties.reply_to),
+        headers=properties.headers or {},
+        tag=method.delivery_tag,
+        session=session,
+    )
 
 
 def _end(session: Session | None) -> None:

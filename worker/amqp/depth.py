@@ -31,11 +31,8 @@ class Depths:
     """Asks for the depths of queues over one connection, opened when it is first needed."""
 
     def __init__(self, url: str, queues: Sequence[str]) -> None:
-        self._parameters = pika.URLParameters(url)
-        self._parameters.socket_timeout = CONNECT_TIMEOUT_S
-        self._parameters.stack_timeout = CONNECT_TIMEOUT_S
-        self._parameters.heartbeat = HEARTBEAT_S
-        self._parameters.blocked_connection_timeout = CONNECT_TIMEOUT_S
+        """`url`: of one node, or of several with commas between them, tried in turn."""
+        self._nodes = [_parameters(each) for each in url.split(",")]
         self._queues = tuple(queues)
         self._connection: Any = None
         self._channel: Any = None
@@ -44,7 +41,7 @@ class Depths:
         """Messages by queue. Outage where the broker, or one of the queues, is not there."""
         try:
             if self._connection is None:
-                self._connection = pika.BlockingConnection(self._parameters)
+                self._connection = pika.BlockingConnection(self._nodes)
                 self._channel = self._connection.channel()
             declared = {queue: self._channel.queue_declare(queue, passive=True) for queue in self._queues}
         except (AMQPError, OSError) as error:
@@ -111,3 +108,12 @@ class DepthProbe:
         else:
             for queue, messages in depths.items():
                 metrics.QUEUE_DEPTH.labels(queue).set(messages)
+
+
+def _parameters(url: str) -> Any:
+    parameters = pika.URLParameters(url)
+    parameters.socket_timeout = CONNECT_TIMEOUT_S
+    parameters.stack_timeout = CONNECT_TIMEOUT_S
+    parameters.heartbeat = HEARTBEAT_S
+    parameters.blocked_connection_timeout = CONNECT_TIMEOUT_S
+    return parameters

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from svc.chassis.clock import Clock, SystemClock
 from worker.amqp.publisher import Publisher
 from worker.amqp.topology import WorkQueue
 from worker.delivery import (
     ATTEMPT_HEADER,
+    PARKED_HEADER,
     REASON_HEADER,
     TRACEPARENT_HEADER,
     DeadLetter,
@@ -23,22 +25,26 @@ from worker.errors import Outage
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 
+_CLOCK: Final = SystemClock()
+
 
 class Ladder:
     """The retry and dead-letter queues of one work queue."""
 
-    def __init__(self, publisher: Publisher, queue: WorkQueue) -> None:
+    def __init__(self, publisher: Publisher, queue: WorkQueue, *, clock: Clock = _CLOCK) -> None:
         self._publisher = publisher
         self._queue = queue
+        self._clock = clock
 
     def move(self, delivery: Delivery, outcome: Retry | DeadLetter) -> None:
         """Put a copy where the outcome says; Outage: try again."""
         match outcome:
-            case Retry():
-                # The queue's own message-ttl is what `after_s` says: the two are made from one constant.
-                message = _copy(delivery, self._queue.retry, {ATTEMPT_HEADER: delivery.attempt})
+            case Retry(after_s):
+                # The queue's own message-ttl is the pause: contracts name both.
+                message = _copy(delivery, self._queue.retry(after_s), {ATTEMPT_HEADER: delivery.attempt})
             case DeadLetter(reason):
-                message = _copy(delivery, self._queue.dead, {ATTEMPT_HEADER: delivery.attempt, REASON_HEADER: reason})
+                said: dict[str, str | int] = {REASON_HEADER: reason, PARKED_HEADER: int(self._clock.now().timestamp())}
+                message = _copy(delivery, self._queue.dead, {ATTEMPT_HEADER: delivery.attempt, **said})
         if not all(self._publisher.publish([message], timeout_s=CONFIRM_TIMEOUT_S)):
             raise Outage(f"the broker refused a message for {message.routing_key}")
 

@@ -3,7 +3,8 @@
 Used by the relay (several threads at once) and by the retry ladder. Messages are `mandatory`: one that no queue took
 comes back and counts as not published, although the broker confirms it. A broker that is away, blocked by an alarm
 or slower than the caller's patience is an `Outage`: then nothing is known, and publishing again is the caller's to
-decide (every consumer drops doubles).
+decide (every consumer drops doubles). Nothing is written once that patience is over, also where the whole process was
+stopped meanwhile.
 
 A broker that lost a caller's patience loses the session too: what it has not confirmed by then would otherwise stay
 in memory, and more would follow. Until there is a new session, nothing is tried.
@@ -19,12 +20,13 @@ from typing import Any, Final
 import pika
 import structlog
 
+from svc.chassis import metrics, purity
 from worker.amqp.connection import Link, Session
 from worker.delivery import CONTENT_TYPE, Outgoing
 from worker.errors import Outage
 
 #: Messages of one caller that may be on their way at once (measured: a window is four times one by one).
-WINDOW: Final = 200
+WINDOW: Final = 500
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +34,10 @@ log = structlog.get_logger(__name__)
 class _Window:
     """Messages published together, and what became of each. Filled in the link's thread, awaited in the caller's."""
 
-    def __init__(self, messages: Sequence[Outgoing]) -> None:
+    def __init__(self, messages: Sequence[Outgoing], until: float) -> None:
         self.messages = messages
+        #: When it must not be written any more, on the monotonic clock.
+        self.until = until
         self.confirmed = [False] * len(messages)
         self.outage: str | None = None
         self.unroutable: list[str] = []
@@ -88,16 +92,17 @@ class Publisher:
 
     def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> list[bool]:
         """Publish in order; for each message whether it was confirmed and routed. Outage: nothing is known."""
+        purity.refuse("publishing")
         deadline = time.monotonic() + timeout_s
         confirmed: list[bool] = []
         for start in range(0, len(messages), WINDOW):
-            window = _Window(messages[start : start + WINDOW])
-            self._send(window, deadline)
+            window = _Window(messages[start : start + WINDOW], deadline)
+            self._send(window)
             confirmed += window.confirmed
         return confirmed
 
-    def _send(self, window: _Window, deadline: float) -> None:
-        left_s = deadline - time.monotonic()
+    def _send(self, window: _Window) -> None:
+        left_s = window.until - time.monotonic()
         if left_s <= 0:
             raise Outage("no time is left to publish")
         if not self._ready.is_set():
@@ -108,6 +113,7 @@ class Publisher:
             self._link.submit(lambda session: self._give_up(session, window))
             raise Outage("the broker did not confirm in time")
         if window.unroutable:
+            metrics.MESSAGES_RETURNED.inc(len(window.unroutable))
             log.error("amqp_unroutable", messages=len(window.unroutable), routing_keys=sorted(set(window.unroutable)))
         if window.outage is not None:
             raise Outage(window.outage)
@@ -118,12 +124,16 @@ class Publisher:
         if session is None or not self._ready.is_set():
             window.fail("the connection to the broker was lost or blocked")
             return
+        if time.monotonic() >= window.until:
+            # The process was stopped in between: by now somebody else may have gone on with these messages.
+            window.fail("the time to publish was over before it began")
+            return
         window.session = session.number
         for index, message in enumerate(window.messages):
             self._tag += 1
             self._inflight[self._tag] = (window, index)
             session.channel.basic_publish(
-                message.exchange, message.routing_key, message.body, _properties(message), mandatory=True
+                message.exchange, message.routing_key, message.body, properties_of(message), mandatory=True
             )
 
     def _give_up(self, session: Session | None, window: _Window) -> None:
@@ -189,7 +199,8 @@ class Publisher:
             self._returned.discard(one)
 
 
-def _properties(message: Outgoing) -> Any:
+def properties_of(message: Outgoing) -> Any:
+    """AMQP properties of a message: persistent, typed, with its headers."""
     return pika.BasicProperties(
         message_id=message.message_id,
         type=message.type,

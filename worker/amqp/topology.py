@@ -1,12 +1,13 @@
 """Exchange, queues and bindings, derived from the event policies of the contracts. Data only.
 
     weft.events (topic) --routing key--> weft.<worker>        what a worker consumes
-    weft.<worker>.retry                                       holds a message for a while, then gives it back
+    weft.<worker>.retry.<pause>                               holds a message that long, then gives it back
     weft.<worker>.dead                                        keeps what could not be handled, with its reason
 
 `Link` declares all of it on every connection (declaring again changes nothing), so whoever comes first makes it and
-nobody publishes into a void. Arguments of an existing queue cannot be changed: another value here needs a new queue.
-All arguments exist in RabbitMQ 3.10.
+nobody publishes into a void. Arguments of an existing queue cannot be changed: another value here needs a new queue,
+which is why a retry queue has its pause in its name. What a contract's older ladder left in a queue comes back all the
+same. All arguments exist in RabbitMQ 3.10.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from typing import Final
 from google.protobuf.descriptor import Descriptor
 
 from weft_protos import policy
-from worker.retry import RETRY_AFTER_S
 
-#: Bound to every routing key: each event has its record, whatever its policy names.
-AUDIT: Final = "audit"
+#: Bound to every routing key: each event has its record and is archived, whatever its policy names.
+OF_ALL: Final = ("archive", "audit")
 EVERY_ROUTING_KEY: Final = "#"
 
 #: Times a message is handed out again because its consumer vanished before settling it; then the broker itself makes
@@ -47,11 +47,17 @@ class WorkQueue:
 
     name: str
     routing_keys: tuple[str, ...]
+    #: Everything that a delivery may have to wait, in seconds, by the contracts of the events it consumes.
+    pauses: tuple[float, ...]
+
+    def retry(self, after_s: float) -> str:
+        """Name of the queue in which a message waits that long for its next delivery."""
+        return f"{self.name}.retry.{after_s:g}s"
 
     @property
-    def retry(self) -> str:
-        """Name of the queue in which a message waits for its next delivery."""
-        return f"{self.name}.retry"
+    def retries(self) -> tuple[str, ...]:
+        """Names of all queues in which messages wait."""
+        return tuple(map(self.retry, self.pauses))
 
     @property
     def dead(self) -> str:
@@ -59,37 +65,39 @@ class WorkQueue:
         return f"{self.name}.dead"
 
     @property
-    def names(self) -> tuple[str, str, str]:
-        """All three names."""
-        return self.name, self.retry, self.dead
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return self.name, *self.retries, self.dead
 
     def queues(self) -> tuple[Queue, ...]:
-        """The three queues, in an order in which each one's dead-letter target is there before it."""
+        """Its queues, in an order in which each one's dead-letter target is there before it."""
+        back = _quorum() | _dead_letters_to(self.name)
         return (
             Queue(self.dead, _quorum()),
             Queue(self.name, _quorum() | _dead_letters_to(self.dead) | {"x-delivery-limit": CRASHES_MAX}),
-            Queue(self.retry, _quorum() | _dead_letters_to(self.name) | {"x-message-ttl": int(RETRY_AFTER_S * 1000)}),
+            *(Queue(self.retry(after_s), back | {"x-message-ttl": round(after_s * 1000)}) for after_s in self.pauses),
         )
 
 
 def work_queue(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> WorkQueue:
     """The queue of one kind of worker: `email` -> `weft.email`."""
-    if worker == AUDIT:
-        return WorkQueue(f"weft.{worker}", (EVERY_ROUTING_KEY,))
-    policies = filter(None, map(policy.event_policy, events))
-    return WorkQueue(f"weft.{worker}", tuple(sorted({one.routing_key for one in policies if worker in one.queues})))
+    policies = [one for one in map(policy.event_policy, events) if one is not None and worker in (*OF_ALL, *one.queues)]
+    keys = {EVERY_ROUTING_KEY} if worker in OF_ALL else {one.routing_key for one in policies}
+    # What no contract knows has the pauses of a contract that says nothing.
+    pauses = {pause for one in (*policies, None) for pause in policy.retry_pauses(one)}
+    return WorkQueue(f"weft.{worker}", tuple(sorted(keys)), tuple(sorted(pauses)))
 
 
 def event_types(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> tuple[str, ...]:
     """What one kind of worker consumes: full names of the events."""
     policies = {event.full_name: policy.event_policy(event) for event in events}
-    return tuple(name for name, one in policies.items() if one is not None and worker in (AUDIT, *one.queues))
+    return tuple(name for name, one in policies.items() if one is not None and worker in (*OF_ALL, *one.queues))
 
 
 def work_queues(events: Sequence[Descriptor] = policy.EVENTS) -> tuple[WorkQueue, ...]:
-    """Every work queue that the contracts name, and the audit queue, by name."""
+    """Every work queue that the contracts name, and those of all events, by name."""
     policies = filter(None, map(policy.event_policy, events))
-    workers = {AUDIT} | {worker for one in policies for worker in one.queues}
+    workers = set(OF_ALL) | {worker for one in policies for worker in one.queues}
     return tuple(work_queue(worker, events) for worker in sorted(workers))
 
 

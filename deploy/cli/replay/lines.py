@@ -45,6 +45,7 @@ class Line:
     date: datetime
     price_minor: int
     customer: str
+    country: str = ""
     flaw: str | None = None
 
     @property
@@ -123,5 +124,6 @@ def _lines(reader: "csv.DictReader[str]") -> Iterator[Line]:
             date=date,
             price_minor=price_minor,
             customer=fields["CustomerID"],
+            country=fields["Country"],
             flaw=flaw,
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
+from deploy.cli.replay import regions
 from deploy.cli.replay.lines import Line, OrderFile
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class Place:
     request_id: str
     date: datetime
     items: tuple[tuple[str, int], ...]
+    region_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,13 @@ def _book(ledger: _Ledger, invoice: str, lines: Sequence[Line]) -> None:
     ledger.taken += len(pieces)
     ledger.merged += len(sound) - len(pieces)
     customer = sound[0].customer
-    place = Place(invoice, request_id("invoice", invoice), sound[0].date, tuple(pieces.items()))
+    place = Place(
+        invoice,
+        request_id("invoice", invoice),
+        sound[0].date,
+        tuple(pieces.items()),
+        region_code=regions.code(sound[0].country),
+    )
     ledger.steps[customer].append(place)
     ledger.held[customer].append((invoice, dict(pieces)))
 

@@ -202,7 +202,7 @@ class Runner:
         items = [orders_pb2.ItemQuantity(product_id=code, quantity=quantity) for code, quantity in step.items]
         user = user_id(customer)
         if isinstance(step, Place):
-            place = orders_pb2.PlaceOrderRequest(items=items, request_id=step.request_id)
+            place = orders_pb2.PlaceOrderRequest(items=items, request_id=step.request_id, region_code=step.region_code)
             order = self._client.call(stub.PlaceOrder, place, user=user)
             placed[step.invoice] = order.name
             self.outcome.succeeded(order.total.units * 100 + order.total.nanos // MINOR_NANOS)

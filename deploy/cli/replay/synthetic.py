@@ -16,6 +16,8 @@ from deploy.cli.replay.lines import COLUMNS
 _ADJECTIVES: Final = ("RED", "BLUE", "VINTAGE", "WOODEN", "CERAMIC", "FOLDING", "GLASS", "KNITTED")
 _NOUNS: Final = ("LANTERN", "TEAPOT", "CLOCK", "NOTEBOOK", "CUSHION", "LUNCH BOX", "CANDLE", "BUNTING", "TRAY")
 _OPENING: Final = datetime(2011, 12, 5, 8, 0)  # noqa: DTZ001 - the file names no zone
+#: Where customers are, each in one of them.
+_COUNTRIES: Final = ("Germany", "France", "EIRE", "Spain", "Netherlands", "Unspecified")
 #: One invoice in so many takes something back.
 _RETURN_EVERY: Final = 6
 #: Numbers between the first invoices of two seeds: request ids are made from invoice numbers, and one that means
@@ -44,19 +46,23 @@ def day(*, invoices: int = 120, products: int = 60, customers: int = 24, seed: i
             customer, product, quantity = bought.pop(chance.randrange(len(bought)))
             back = quantity if chance.random() < 0.5 else chance.randint(1, quantity)
             row = _row(f"C{invoice}", product, -back, date)
-            write.writerow([*row, customer, "Nowhere"])
+            write.writerow([*row, customer, _country(customer)])
             if chance.random() < 0.25:
-                write.writerow([f"C{invoice}", "99999", "NEVER BOUGHT", -1, date, "1.00", customer, "Nowhere"])
+                write.writerow([f"C{invoice}", "99999", "NEVER BOUGHT", -1, date, "1.00", customer, _country(customer)])
             continue
         for product in chance.choices(catalogue, weights=weights, k=chance.randint(1, 12)):
             quantity = chance.choice((1, 2, 4, 6, 12, 24))
             bought.append((customer, product, quantity))
-            write.writerow([*_row(invoice, product, quantity, date), customer, "Nowhere"])
+            write.writerow([*_row(invoice, product, quantity, date), customer, _country(customer)])
         if chance.random() < 0.3:
-            write.writerow([invoice, "POST", "POSTAGE", 1, date, "18.00", customer, "Nowhere"])
+            write.writerow([invoice, "POST", "POSTAGE", 1, date, "18.00", customer, _country(customer)])
         if chance.random() < 0.05:
-            write.writerow([invoice, catalogue[0][0], catalogue[0][1], 1, date, "0", customer, "Nowhere"])
+            write.writerow([invoice, catalogue[0][0], catalogue[0][1], 1, date, "0", customer, _country(customer)])
     return out.getvalue().encode()
+
+
+def _country(customer: str) -> str:
+    return _COUNTRIES[int(customer) % len(_COUNTRIES)]
 
 
 def _row(invoice: str, product: tuple[str, str, int], quantity: int, date: str) -> list[str | int]:

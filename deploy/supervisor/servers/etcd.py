@@ -19,7 +19,7 @@ from deploy.supervisor.account import Account
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Kind, Server
-from deploy.supervisor.probe import HOST, Answer, NoAnswerError
+from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, ClosedError, NoAnswerError
 from deploy.supervisor.readiness import Http
 
 log = structlog.get_logger()
@@ -39,11 +39,23 @@ TOKEN_TTL_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """Who may read and write below a prefix, and nowhere else."""
+
+    name: str
+    password: str
+    prefix: str
+
+    def __repr__(self) -> str:
+        return f"User(name={self.name!r}, password=..., prefix={self.prefix!r})"
+
+
+@dataclass(frozen=True, slots=True)
 class Passwords:
-    """Of etcd's administrator and of the user everything else signs in as."""
+    """Of etcd's administrator, and of the users everything else signs in as."""
 
     root: str
-    user: str
+    users: tuple[User, ...]
 
     def __repr__(self) -> str:
         return "Passwords(...)"
@@ -86,12 +98,17 @@ class _Alive:
 
     port: int
     _started: bool = field(default=False, init=False)
+    _role: str = field(default="member", init=False)
+
+    def role(self) -> str:
+        """`leader` or `member`, as of the last answer."""
+        return self._role
 
     async def check(self) -> Answer:
-        """`/health` asks the quorum, `/version` only this process. Raises NoAnswerError."""
-        answer = await Http(self.port, "/version").check()
+        """`/health` asks the quorum, a member's status only this process. Raises NoAnswerError."""
+        self._role = await asyncio.to_thread(_role, self.port)
         if self._started:
-            return answer
+            return Answer.READY
         try:
             answer = await Http(self.port, "/health").check()
         except NoAnswerError:  # it waits for the others, for longer than is waited for it
@@ -101,7 +118,18 @@ class _Alive:
 
     async def close(self) -> None:
         """The next process has to begin anew."""
-        self._started = False
+        self._started, self._role = False, "member"
+
+
+def _role(port: int) -> str:
+    """What a member is in its cluster; needs no password. Raises NoAnswerError."""
+    try:
+        status = _call(port, "maintenance/status", {}, timeout_s=TIMEOUT_S)
+        header, leader = status["header"], status.get("leader")
+        return "leader" if isinstance(header, dict) and header.get("member_id") == leader else "member"
+    except (OSError, http.client.HTTPException, EtcdError, ValueError, KeyError) as error:
+        kind = ClosedError if isinstance(error, ConnectionRefusedError) else NoAnswerError
+        raise kind(f"port {port}: {error or 'no answer in time'}") from error
 
 
 def server(
@@ -109,6 +137,7 @@ def server(
 ) -> Server:
     """One member of a cluster. It is ready once the cluster has a leader, so all of them start together."""
     home = layout.home(member.name)
+    probe = _Alive(member.client_port)
 
     async def prepare() -> None:
         layout.private(home, account)
@@ -124,7 +153,8 @@ def server(
             cwd=home,
             account=account,
         ),
-        probe=_Alive(member.client_port),
+        probe=probe,
+        role=probe.role,
         ports=(member.client_port, member.peer_port),
         prepare=prepare,
         after=after,
@@ -178,30 +208,29 @@ async def enable_authentication(ports: Sequence[int], passwords: Passwords) -> N
 
 
 def _enable_authentication(port: int, passwords: Passwords) -> None:
-    if _is_enabled(port, passwords):
-        return
-    key, end = _range(PREFIX)
-    _once(port, "auth/user/add", {"name": "root", "password": passwords.root})
-    _once(port, "auth/user/grant", {"user": "root", "role": "root"})
-    _once(port, "auth/role/add", {"name": USER})
-    _call(
-        port,
-        "auth/role/grant",
-        {"name": USER, "perm": {"permType": "READWRITE", "key": key, "range_end": end}},
-    )
-    _once(port, "auth/user/add", {"name": USER, "password": passwords.user})
-    _once(port, "auth/user/grant", {"user": USER, "role": USER})
-    _call(port, "auth/enable", {})
+    token = _sign_in(port, passwords)
+    _once(port, "auth/user/add", {"name": "root", "password": passwords.root}, token)
+    _once(port, "auth/user/grant", {"user": "root", "role": "root"}, token)
+    for user in passwords.users:
+        key, end = _range(user.prefix)
+        _once(port, "auth/role/add", {"name": user.name}, token)
+        permission = {"permType": "READWRITE", "key": key, "range_end": end}
+        _call(port, "auth/role/grant", {"name": user.name, "perm": permission}, token)
+        _once(port, "auth/user/add", {"name": user.name, "password": user.password}, token)
+        _once(port, "auth/user/grant", {"user": user.name, "role": user.name}, token)
+    if not token:
+        _call(port, "auth/enable", {})
 
 
-def _is_enabled(port: int, passwords: Passwords) -> bool:
+def _sign_in(port: int, passwords: Passwords) -> str:
+    """A token of the administrator; empty where authentication is not on yet. Raises EtcdError."""
     try:
-        _call(port, "auth/authenticate", {"name": "root", "password": passwords.root})
+        answer = _call(port, "auth/authenticate", {"name": "root", "password": passwords.root})
     except EtcdError as error:
         if "authentication is not enabled" in str(error):
-            return False
+            return ""
         raise
-    return True
+    return str(answer["token"])
 
 
 def _range(prefix: str) -> tuple[str, str]:
@@ -210,22 +239,27 @@ def _range(prefix: str) -> tuple[str, str]:
     return base64.b64encode(raw).decode(), base64.b64encode(raw[:-1] + bytes((raw[-1] + 1,))).decode()
 
 
-def _once(port: int, method: str, request: Mapping[str, object]) -> None:
+def _once(port: int, method: str, request: Mapping[str, object], token: str) -> None:
     try:
-        _call(port, method, request)
+        _call(port, method, request, token)
     except EtcdError as error:
         # 3.4 adds the root role by itself, and an earlier try may have come this far.
         if "already exists" not in str(error):
             raise
 
 
-def _call(port: int, method: str, request: Mapping[str, object]) -> None:
-    connection = http.client.HTTPConnection(HOST, port, timeout=REQUEST_TIMEOUT_S)
+def _call(
+    port: int, method: str, request: Mapping[str, object], token: str = "", *, timeout_s: float = REQUEST_TIMEOUT_S
+) -> Mapping[str, object]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
-        connection.request("POST", f"/v3/{method}", body=json.dumps(request))
+        headers = {"Authorization": token} if token else {}
+        connection.request("POST", f"/v3/{method}", body=json.dumps(request), headers=headers)
         response = connection.getresponse()
         body = response.read().decode("utf-8", "replace")
     finally:
         connection.close()
     if response.status != HTTPStatus.OK:
         raise EtcdError(f"etcd {method}: {body.strip()[:300]}")
+    answer: Mapping[str, object] = json.loads(body)
+    return answer

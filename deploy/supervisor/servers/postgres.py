@@ -105,8 +105,16 @@ def _settings(port: int, socket: Path, *, durable: bool) -> tuple[str, ...]:
     settings = {
         "listen_addresses": HOST,
         "port": str(port),
-        "unix_socket_directories": str(socket),  # the default belongs to the system's own server
         "max_connections": str(CONNECTIONS_MAX),
+        **parameters(socket, durable=durable),
+    }
+    return tuple(argument for name, value in settings.items() for argument in ("-c", f"{name}={value}"))
+
+
+def parameters(socket: Path, *, durable: bool) -> dict[str, str]:
+    """Settings of a server, however it is run."""
+    settings = {
+        "unix_socket_directories": str(socket),  # the default belongs to the system's own server
         "shared_buffers": "128MB",
         "timezone": "UTC",
         "log_timezone": "UTC",
@@ -119,7 +127,7 @@ def _settings(port: int, socket: Path, *, durable: bool) -> tuple[str, ...]:
         # synchronous_commit stays on: where one session is killed the server starts all of them anew, and what was
         # committed but not yet handed to the system would be lost although it was acknowledged.
         settings |= {"fsync": "off", "full_page_writes": "off"}
-    return tuple(argument for name, value in settings.items() for argument in ("-c", f"{name}={value}"))
+    return settings
 
 
 async def _initialise(name: str, layout: Layout, account: Account | None, *, password: str) -> None:
@@ -152,20 +160,21 @@ async def _initialise(name: str, layout: Layout, account: Account | None, *, pas
     draft.rename(home / "cluster")
 
 
-async def ensure_databases(port: int, password: str, owners: Sequence[Owner]) -> None:
-    """Make every role and database that is missing, and set every password to what it should be."""
-    await asyncio.to_thread(_ensure_databases, port, password, owners)
+async def ensure_databases(ports: Sequence[int], password: str, owners: Sequence[Owner]) -> None:
+    """Make every role and database that is missing, and set every password to what it should be.
+
+    `ports`: of the one server, or of the members of a cluster, whose leader is looked for. Raises psycopg.Error.
+    """
+    await asyncio.to_thread(_ensure_databases, ports, password, owners)
 
 
-async def ensure_monitor(port: int, password: str, monitor: Owner) -> None:
+async def ensure_monitor(ports: Sequence[int], password: str, monitor: Owner) -> None:
     """Make the role that reads statistics, and set its password to what it should be."""
-    await asyncio.to_thread(_ensure_monitor, port, password, monitor)
+    await asyncio.to_thread(_ensure_monitor, ports, password, monitor)
 
 
-def _ensure_monitor(port: int, password: str, monitor: Owner) -> None:
-    with psycopg.connect(
-        host=HOST, port=port, user=SUPERUSER, password=password, dbname="postgres", autocommit=True, connect_timeout=10
-    ) as connection:
+def _ensure_monitor(ports: Sequence[int], password: str, monitor: Owner) -> None:
+    with _leader(ports, password) as connection:
         known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (monitor.name,)).fetchone()
         _set_role(connection, monitor, "ALTER" if known else "CREATE")
         connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(monitor.name)))
@@ -180,10 +189,21 @@ def _set_role(connection: psycopg.Connection[Any], owner: Owner, verb: str) -> N
     connection.execute(statement.format(sql.SQL(verb), sql.Identifier(owner.name), sql.Literal(verifier)))
 
 
-def _ensure_databases(port: int, password: str, owners: Sequence[Owner]) -> None:
-    with psycopg.connect(
-        host=HOST, port=port, user=SUPERUSER, password=password, dbname="postgres", autocommit=True, connect_timeout=10
-    ) as connection:
+def _leader(ports: Sequence[int], password: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host=",".join(HOST for _ in ports),
+        port=",".join(map(str, ports)),
+        target_session_attrs="read-write",
+        user=SUPERUSER,
+        password=password,
+        dbname="postgres",
+        autocommit=True,
+        connect_timeout=10,
+    )
+
+
+def _ensure_databases(ports: Sequence[int], password: str, owners: Sequence[Owner]) -> None:
+    with _leader(ports, password) as connection:
         roles = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
         databases = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
         for owner in owners:

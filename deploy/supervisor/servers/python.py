@@ -32,6 +32,9 @@ class Surroundings:
     trace_ratio: float
     log_level: str
     consumer_sample: int
+    archive: Path
+    archive_days: int
+    report_memory_mb: int
 
     def environ(self) -> Mapping[str, str]:
         """As environment variables."""
@@ -49,6 +52,9 @@ class Surroundings:
             "WEFT_NETWORKS": NETWORKS,
             "WEFT_LOG_LEVEL": self.log_level,
             "WEFT_CONSUMER_SAMPLE": str(self.consumer_sample),
+            "WEFT_ARCHIVE": str(self.archive),
+            "WEFT_ARCHIVE_DAYS": str(self.archive_days),
+            "WEFT_REPORT_MEMORY_MB": str(self.report_memory_mb),
         }
 
 

@@ -1,16 +1,16 @@
-"""RabbitMQ: the broker, with an epmd of its own.
+"""RabbitMQ: the broker, one node or a cluster of them, with an epmd of its own.
 
 The broker would start an epmd that daemonises and outlives it; so ours is a child like any other, started first and
 stopped last. Users come from a definitions file with hashed passwords that is loaded at boot: `rabbitmqctl` would
-cost seconds, and there is never a `guest`. Of the plugins only the one
-that exposes metrics is on: it takes 10 MB, and five seconds of each orderly stop.
+cost seconds, and there is never a `guest`. Of the plugins only the one that exposes metrics is on: it takes 10 MB, and
+five seconds of each orderly stop.
 """
 
 import base64
 import hashlib
 import json
-import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.supervisor.account import Account
@@ -30,6 +30,18 @@ ERLANG_FLAGS = (
     "+S 2:2 "
     "-kernel inet_dist_use_interface {127,0,0,1}"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node and where it listens. All of a cluster know each other by `erlang` and share one cookie."""
+
+    name: str
+    erlang: str
+    """Name in the Erlang world: `weft@localhost`, so that no host name has to be looked up."""
+    port: int
+    distribution_port: int
+    metrics_port: int
 
 
 def epmd(layout: Layout, account: Account | None, *, port: int) -> Server:
@@ -58,62 +70,64 @@ def epmd(layout: Layout, account: Account | None, *, port: int) -> Server:
 
 
 def server(
-    name: str,
+    node: Node,
     layout: Layout,
     account: Account | None,
     *,
-    port: int,
-    distribution_port: int,
-    metrics_port: int,
+    cluster: Sequence[Node],
     epmd_port: int,
     password: str,
+    cookie: str,
+    role: str | Callable[[], str] = "leader",
 ) -> Server:
-    """The broker: one node, one user, one virtual host."""
-    home = layout.home(name)
+    """One node of a cluster, which may be all there is; one user, one virtual host.
+
+    A node that has no data yet starts behind the first one, which it joins; while both form their tables, neither finds
+    the other. From then on all start together, since each may have to wait for one that was stopped later.
+    """
+    home = layout.home(node.name)
+    joins = node is not cluster[0] and not (home / "mnesia" / node.erlang).exists()
     configuration = home / "rabbitmq.conf"
 
     async def prepare() -> None:
         layout.private(home, account)
-        cookie = home / ".erlang.cookie"
-        if not cookie.exists():
-            layout.write(cookie, secrets.token_hex(20), account)
-            cookie.chmod(0o400)
+        layout.write(home / ".erlang.cookie", cookie, account).chmod(0o400)
         layout.write(home / "definitions.json", definitions(password), account)
         layout.write(home / "enabled_plugins", "[rabbitmq_prometheus].\n", account)
-        layout.write(configuration, render(port, metrics_port, home), account)
+        layout.write(configuration, render(node, home, cluster=cluster), account)
 
     return Server(
-        name=name,
+        name=node.name,
         kind=Kind.RABBITMQ,
         service="rabbitmq",
         command=Command(
             argv=(BINARY,),
-            env=_environ(home, configuration, distribution_port=distribution_port, epmd_port=epmd_port),
+            env=_environ(node, home, configuration, epmd_port=epmd_port),
             cwd=home,
             account=account,
         ),
-        probe=Amqp(port),
-        ports=(port, distribution_port, metrics_port),
-        after=("epmd",),
+        probe=Amqp(node.port),
+        ports=(node.port, node.distribution_port, node.metrics_port),
+        after=("epmd", cluster[0].name) if joins else ("epmd",),
         prepare=prepare,
-        role="leader",
+        role=role,
         grace_s=30.0,
         start_timeout_s=START_TIMEOUT_S,
     )
 
 
-def _environ(home: Path, configuration: Path, *, distribution_port: int, epmd_port: int) -> Mapping[str, str]:
+def _environ(node: Node, home: Path, configuration: Path, *, epmd_port: int) -> Mapping[str, str]:
     return {
         **child_environ(),
         "HOME": str(home),  # the Erlang cookie lies here
-        "RABBITMQ_NODENAME": "weft@localhost",  # no look-up of a host name that may not resolve
+        "RABBITMQ_NODENAME": node.erlang,
         "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
         "RABBITMQ_LOG_BASE": str(home / "log"),
         "RABBITMQ_CONFIG_FILE": str(configuration),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
         "RABBITMQ_PID_FILE": str(home / "pid"),
         "RABBITMQ_CONF_ENV_FILE": "/nonexistent",  # nothing of a system-wide broker's settings
-        "RABBITMQ_DIST_PORT": str(distribution_port),
+        "RABBITMQ_DIST_PORT": str(node.distribution_port),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_FLAGS,
         # Together they make the script exec the virtual machine, so that our child is the broker and not a shell.
         "RABBITMQ_ALLOW_INPUT": "1",
@@ -123,12 +137,12 @@ def _environ(home: Path, configuration: Path, *, distribution_port: int, epmd_po
     }
 
 
-def render(port: int, metrics_port: int, home: Path) -> str:
+def render(node: Node, home: Path, *, cluster: Sequence[Node] = ()) -> str:
     """rabbitmq.conf."""
     return (
-        f"listeners.tcp.1 = {HOST}:{port}\n"
+        f"listeners.tcp.1 = {HOST}:{node.port}\n"
         f"prometheus.tcp.ip = {HOST}\n"
-        f"prometheus.tcp.port = {metrics_port}\n"
+        f"prometheus.tcp.port = {node.metrics_port}\n"
         f"load_definitions = {home / 'definitions.json'}\n"
         "log.console = true\n"
         "log.console.level = warning\n"
@@ -136,6 +150,21 @@ def render(port: int, metrics_port: int, home: Path) -> str:
         "disk_free_limit.absolute = 100MB\n"
         "heartbeat = 30\n"
         "consumer_timeout = 3600000\n"  # ms; workers hold a delivery for minutes at most, so it only ends a hung one
+    ) + (_clustering(node, cluster) if len(cluster) > 1 else "")
+
+
+def _clustering(own: Node, cluster: Sequence[Node]) -> str:
+    nodes = (f"cluster_formation.classic_config.nodes.{n} = {node.erlang}\n" for n, node in enumerate(cluster, 1))
+    return (
+        "cluster_formation.peer_discovery_backend = classic_config\n"
+        f"{''.join(nodes)}"
+        # The first one has nobody to join; the others must not give up and become clusters of their own.
+        f"cluster_formation.discovery_retry_limit = {1 if own == cluster[0] else 120}\n"
+        "cluster_formation.discovery_retry_interval = 500\n"
+        # A node that sees less than half of the others waits; a queue needs more than half of its members anyway.
+        "cluster_partition_handling = pause_minority\n"
+        "queue_leader_locator = balanced\n"
+        f"vm_memory_high_watermark.relative = {0.4 / len(cluster):.2f}\n"  # they share the machine
     )
 
 

@@ -4,18 +4,19 @@ import re
 from typing import Any, Final
 
 from gateway.policy import PolicySet
-from weft_protos import lanes
+from weft_protos import lanes, read_token
 from weft_protos.xds import envoy
 
 _ANY_PORT: Final = ":*"
 REQUEST_HEADERS: Final = (
     "authorization,content-type,grpc-timeout,x-grpc-web,x-user-agent,traceparent,tracestate,x-weft-client,"
-    f"{lanes.ASKED}"
+    f"{lanes.ASKED},{read_token.HEADER}"
 )
 #: What a page may read; without these a browser hides code, details and the time to wait.
 RESPONSE_HEADERS: Final = (
     "grpc-status,grpc-message,grpc-status-details-bin,grpc-retry-pushback-ms,retry-after,"
-    "x-ratelimit-limit,x-ratelimit-remaining,x-ratelimit-reset,x-trace-id"
+    "x-ratelimit-limit,x-ratelimit-remaining,x-ratelimit-reset,x-trace-id,"
+    f"{read_token.HEADER}"
 )
 
 

@@ -13,7 +13,7 @@ from weft_protos import policy
 
 #: Reasons by code that no method declares, because gateway and instances give them by policy or by their condition.
 ANY_CALL: Final[Mapping[str, frozenset[str]]] = {
-    "INVALID_ARGUMENT": frozenset({"INVALID_FIELDS", "MALFORMED_MESSAGE"}),
+    "INVALID_ARGUMENT": frozenset({"INVALID_FIELDS", "MALFORMED_MESSAGE", "READ_TOKEN_INVALID"}),
     "UNAUTHENTICATED": frozenset(
         {"TOKEN_MISSING", "TOKEN_INVALID", "TOKEN_EXPIRED", "TOKEN_REVOKED", "USER_SUSPENDED"}
     ),
@@ -21,7 +21,7 @@ ANY_CALL: Final[Mapping[str, frozenset[str]]] = {
     "RESOURCE_EXHAUSTED": frozenset(
         {"RATE_LIMITED", "REQUEST_TOO_LARGE", "RESOURCE_EXHAUSTED", "STREAM_BUDGET_EXHAUSTED"}
     ),
-    "ABORTED": frozenset({"CONTENTION", "PEER_UNAVAILABLE"}),
+    "ABORTED": frozenset({"CONTENTION", "PEER_UNAVAILABLE", "REQUEST_IN_FLIGHT"}),
     "UNAVAILABLE": frozenset(
         {
             "COMMIT_UNKNOWN",

@@ -26,6 +26,7 @@ TARGETS: Final = (RETRIED, HEDGED, OVERLOADED)
 CLAIMS: Final = ("sub", "sid", "scope")
 LANES_MAX: Final = 16
 
+_STREAMS: Final = "~streams"
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _SERVICE: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 #: Printable, and plain in a header, a claim and a script.
@@ -41,6 +42,16 @@ def is_name(text: str) -> bool:
 def cluster(service: str, lane: str) -> str:
     """Where calls of a lane to a service go: `orders@canary`; `orders` without a lane."""
     return f"{service}@{lane}" if lane else service
+
+
+def streams(service: str) -> str:
+    """The gateway's cluster of a service's streams, with the same instances: `orders~streams`."""
+    return f"{service}{_STREAMS}"
+
+
+def service(cluster: str) -> str:
+    """The service that a cluster belongs to, which may be the one of its streams."""
+    return cluster.removesuffix(_STREAMS)
 
 
 @dataclass(frozen=True, slots=True)

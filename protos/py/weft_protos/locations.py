@@ -31,7 +31,18 @@ from weft.options.v1.policy_pb2 import MethodPolicy
 SOURCE_ROOT: Final = "protos"
 
 Part = Literal[
-    "access", "rate_limit", "timeout", "retry", "cache", "max_request_bytes", "criticality", "errors", "hedging", "slo"
+    "access",
+    "rate_limit",
+    "timeout",
+    "retry",
+    "cache",
+    "max_request_bytes",
+    "criticality",
+    "errors",
+    "hedging",
+    "slo",
+    "consistency",
+    "invalidates",
 ]
 #: The parts of a policy, each with the fields that say it.
 PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
@@ -45,6 +56,8 @@ PARTS: Final[Mapping[Part, tuple[int, ...]]] = {
     "errors": (MethodPolicy.ERRORS_FIELD_NUMBER,),
     "hedging": (MethodPolicy.HEDGING_FIELD_NUMBER,),
     "slo": (MethodPolicy.SLO_FIELD_NUMBER,),
+    "consistency": (MethodPolicy.CONSISTENCY_FIELD_NUMBER,),
+    "invalidates": (MethodPolicy.INVALIDATES_FIELD_NUMBER,),
 }
 
 _POLICY: Final[int] = policy_pb2.policy.number
@@ -124,6 +137,8 @@ def _says(policy: MethodPolicy, part: Part) -> bool:
         return policy.criticality != policy_pb2.CRITICALITY_UNSPECIFIED
     if part == "errors":
         return bool(policy.errors)
+    if part == "invalidates":
+        return bool(policy.invalidates)
     return policy.HasField(part)
 
 

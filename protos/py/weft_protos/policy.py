@@ -4,18 +4,20 @@ Gateway, chassis and workers all read policies here, so that they cannot disagre
 whether a policy may be compiled at all is the gateway compiler's word.
 """
 
+import math
 from typing import Final
 
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MessageOptions, MethodOptions, ServiceOptions
 
 from weft.analytics.v1 import analytics_pb2
+from weft.analytics.v1 import events_pb2 as analytics_events_pb2
 from weft.catalog.v1 import catalog_pb2
 from weft.catalog.v1 import events_pb2 as catalog_events_pb2
 from weft.identity.v1 import events_pb2 as identity_events_pb2
 from weft.identity.v1 import identity_pb2
 from weft.options.v1 import policy_pb2
-from weft.options.v1.policy_pb2 import EventPolicy, MethodPolicy
+from weft.options.v1.policy_pb2 import Consistency, EventPolicy, MethodPolicy
 from weft.orders.v1 import events_pb2 as orders_events_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
@@ -29,11 +31,18 @@ FILES: Final[tuple[FileDescriptor, ...]] = (
     orders_pb2.DESCRIPTOR,
     orders_events_pb2.DESCRIPTOR,
     analytics_pb2.DESCRIPTOR,
+    analytics_events_pb2.DESCRIPTOR,
 )
 
 #: The most bytes of a request whose contract says no less, and the most that a contract may say. 500 items of an order
 #: are 40 kB in protobuf and 80 kB in JSON.
 REQUEST_BYTES_MAX: Final = 224 << 10
+
+#: The longest from the moment at which a value was read to the moment at which it lies in the cache.
+FILL_S: Final = 5.0
+
+#: Pauses between the deliveries of an event whose contract names none.
+RETRY_PAUSES_S: Final = (2.0,) * 4
 
 #: The scope of those who run the mesh. Guards what no single service owns; an operator has it beside all others.
 OPERATE: Final = "mesh.operate"
@@ -42,9 +51,9 @@ OPERATE: Final = "mesh.operate"
 def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     """Overlay a method's policy on its service's defaults.
 
-    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`, `slo`) that the
-    method states replaces the service's whole part; access is one part: a method that states `public` or `scopes`
-    inherits neither. Errors add up.
+    Each part (`rate_limit`, `timeout`, `retry`, `cache`, `max_request_bytes`, `criticality`, `hedging`, `slo`,
+    `consistency`) that the method states replaces the service's whole part; access is one part: a method that states
+    `public` or `scopes` inherits neither. Errors add up, and so do invalidations.
     """
     policy = MethodPolicy()
     policy.CopyFrom(service.Extensions[policy_pb2.defaults])
@@ -52,7 +61,7 @@ def merge(service: ServiceOptions, method: MethodOptions) -> MethodPolicy:
     if own.public or own.scopes:
         policy.ClearField("public")
         policy.ClearField("scopes")
-    for part in ("rate_limit", "timeout", "retry", "cache", "max_request_bytes", "hedging", "slo"):
+    for part in ("rate_limit", "timeout", "retry", "cache", "max_request_bytes", "hedging", "slo", "consistency"):
         if own.HasField(part):
             policy.ClearField(part)
     policy.MergeFrom(own)
@@ -69,12 +78,51 @@ def request_bytes(policy: MethodPolicy) -> int:
     return policy.max_request_bytes if policy.HasField("max_request_bytes") else REQUEST_BYTES_MAX
 
 
+def consistency(policy: MethodPolicy) -> tuple[str, float]:
+    """The promise of a method (`strong`, `bounded` or `eventual`), and how many seconds old its answers may be."""
+    said = policy.consistency
+    if said.level == Consistency.LEVEL_EVENTUAL:
+        return "eventual", math.inf
+    if said.level == Consistency.LEVEL_BOUNDED_STALENESS:
+        return "bounded", said.max_staleness.ToTimedelta().total_seconds()
+    if said.level == Consistency.LEVEL_UNSPECIFIED and policy.HasField("cache"):
+        return "bounded", policy.cache.ttl.ToTimedelta().total_seconds() + FILL_S
+    return "strong", 0.0
+
+
+def cache_ttl_s(policy: MethodPolicy) -> float:
+    """How long an entry may live so that the method keeps its promise, a second at least.
+
+    Where even that is too long, the cache is asked for younger ones: `svc.chassis.cached_reads`.
+    """
+    return max(1.0, min(policy.cache.ttl.ToTimedelta().total_seconds(), consistency(policy)[1] - FILL_S))
+
+
 def event_policy(message: Descriptor) -> EventPolicy | None:
     """Routing of an event type, or None where the message is not an event."""
     options: MessageOptions = message.GetOptions()
     if not options.HasExtension(policy_pb2.event):
         return None
     return options.Extensions[policy_pb2.event]
+
+
+def retry_pauses(policy: EventPolicy | None) -> tuple[float, ...]:
+    """Seconds that deliveries of an event wait after each failure; it is delivered once more than there are pauses.
+
+    With None, those of an event whose contract says nothing.
+    """
+    if policy is None:
+        return RETRY_PAUSES_S
+    said = tuple(pause.ToNanoseconds() / 1e9 for pause in policy.retry_after) or RETRY_PAUSES_S
+    if not policy.max_deliveries:
+        return said
+    pauses = policy.max_deliveries - 1
+    return (said + said[-1:] * pauses)[:pauses]
+
+
+def retention_s(policy: EventPolicy) -> float | None:
+    """Seconds that the outbox keeps an event after its publication; None: for good."""
+    return policy.retention.ToNanoseconds() / 1e9 if policy.HasField("retention") else None
 
 
 def criticality(policy: MethodPolicy) -> int:

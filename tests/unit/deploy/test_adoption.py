@@ -87,7 +87,7 @@ def test_a_killed_supervisor_is_replaced_and_its_processes_run_on(mesh: Mesh, fo
     assert after.supervisor != standby(folder).pid
     assert mesh.stop()
     assert [] == [pid for pid in pids(after).values() if pid and procfs.start_time(pid)]
-    eventually(lambda: not procfs.session_leaders_writing_to(Layout(folder).log))
+    eventually(lambda: not procfs.writing_to(Layout(folder).log))
 
 
 def test_the_monitor_finds_the_next_supervisor_where_it_found_the_last_one(mesh: Mesh, folder: Path) -> None:
@@ -231,7 +231,7 @@ def test_stopping_while_nobody_supervises_leaves_nothing(mesh: Mesh, folder: Pat
 
     assert mesh.stop()
 
-    eventually(lambda: not procfs.session_leaders_writing_to(Layout(folder).log))
+    eventually(lambda: not procfs.writing_to(Layout(folder).log))
     assert not mesh.stop()
 
 

@@ -211,10 +211,10 @@ def test_the_contract_is_asked_without_a_call(
     assert (rule, verdict == "allowed") == (said["decision"]["rule"], said["decision"]["allowed"])
     assert shown[0].startswith(f"{verdict}  {PLACE} ")
     assert ["rule", rule.split(" ")[0], rule.split(" ")[1], said["decision"]["contract"]] == shown[1].split()
-    parts = ["limit", "timeout", "retry", "hedging", "cache", "overload"]
-    assert parts == [line.split()[0] for line in shown[2:8]]
+    parts = ["limit", "timeout", "retry", "hedging", "cache", "forgets", "overload"]
+    assert parts == [line.split()[0] for line in shown[2:9]]
     assert "cache    -" == shown[6]
-    errors = "\n".join(shown[8:])
+    errors = "\n".join(shown[9:])
     assert "error    FAILED_PRECONDITION (400): too little is left; " in errors
     assert (
         "error    PERMISSION_DENIED (403): The token has none of the scopes orders.write.\n         SCOPE_MISSING"

@@ -75,16 +75,16 @@ class TestSecrets:
     def test_every_file_is_ours_alone(self, tmp_path: Path) -> None:
         secrets = Secrets(tmp_path)
         secrets.make_application_secrets()
-        secrets.write_database_urls(5432)
-        secrets.write_amqp_url(5672)
+        secrets.write_database_urls([5432])
+        secrets.write_amqp_url([5672])
 
         assert {0o600} == {mode(path) for path in tmp_path.iterdir()}
 
     def test_everything_that_processes_read_is_there(self, tmp_path: Path) -> None:
         secrets = Secrets(tmp_path)
         secrets.make_application_secrets()
-        secrets.write_database_urls(5432)
-        secrets.write_amqp_url(5672)
+        secrets.write_database_urls([5432])
+        secrets.write_amqp_url([5672])
         expected = {f"database-{name}.url" for name in DATABASES}
         expected |= {"amqp.url", "etcd.password", "cache.key", "seal.key", "operator.password", "operator.email"}
 
@@ -100,7 +100,7 @@ class TestSecrets:
     def test_a_new_port_changes_the_url_and_not_the_password(self, tmp_path: Path) -> None:
         secrets = Secrets(tmp_path)
 
-        assert secrets.database_url("orders", 1).replace(":1/", ":2/") == secrets.database_url("orders", 2)
+        assert secrets.database_url("orders", [1]).replace(":1/", ":2/") == secrets.database_url("orders", [2])
 
     def test_a_secret_others_may_read_is_refused_with_the_fix(self, tmp_path: Path) -> None:
         Secrets(tmp_path).password("operator")
@@ -253,7 +253,7 @@ class TestRecord:
         record = Record(tmp_path / "gone" / "p.json")
         record.put(self.entry(os.getpid(), own))
 
-        assert {os.getpid()} == record.pids()
+        assert {"orders-1"} == record.names()
 
     def test_what_was_removed_is_forgotten(self, tmp_path: Path) -> None:
         own = procfs.start_time(os.getpid())

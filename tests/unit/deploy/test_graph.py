@@ -86,7 +86,8 @@ def test_gateways_stop_before_services_before_workers_before_control_planes_befo
         ["orders-1", "orders-2"],
         ["relay-1"],
         ["control-plane-1"],
-        ["etcd-1", "rabbitmq-1"],
+        ["rabbitmq-1"],
+        ["etcd-1"],
         ["epmd"],
     ] == ranks
 

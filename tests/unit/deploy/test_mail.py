@@ -51,6 +51,13 @@ def send(sink: MailSink, *messages: EmailMessage) -> None:
             client.send_message(message)
 
 
+def ask(sink: MailSink, argument: str) -> tuple[int, bytes]:
+    with smtplib.SMTP("127.0.0.1", sink.smtp_port, timeout=5) as client:
+        client.ehlo()
+        assert client.has_extn("xseen")
+        return client.docmd("XSEEN", argument)
+
+
 def get(sink: MailSink, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{sink.site.port}{path}", timeout=5) as response:
@@ -200,3 +207,21 @@ def test_a_missing_setting_ends_the_process_with_one_line() -> None:
     )
 
     assert (2, "weft: WEFT_LISTEN_SMTP: is not set\n") == (done.returncode, done.stderr)
+
+
+def test_a_sender_can_ask_which_mails_were_taken_also_of_those_whose_bodies_are_gone(tmp_path: Path) -> None:
+    store = MailWriter(tmp_path / "mail.sqlite", bodies_max=0)
+    for number in range(1000):
+        store.add(Delivery("orders@weft", ["ann@example.com"], mail_of(number).as_bytes()))
+    store.close()
+    sink = MailSink(Settings(intake=LOOPBACK, http=LOOPBACK, store=tmp_path / "mail.sqlite", log_level="info"))
+    sink.start()
+    try:
+        send(sink, mail_of(1001))
+        assert [(250, b"taken"), (250, b"taken"), (550, b"not taken")] == [
+            ask(sink, f"<{number}@weft>") for number in (7, 1001, 1002)
+        ]
+        assert 501 == ask(sink, "")[0]
+        assert 501 == ask(sink, f"<{'x' * 400}@weft>")[0]
+    finally:
+        sink.stop()

@@ -70,6 +70,38 @@ def test_free_mode_stays_out_of_the_ephemeral_range(tmp_path: Path) -> None:
 
     assert 50 == len(given)
     assert all(FREE_FIRST <= port < FREE_LAST for port in given)
+    ports.close()
+
+
+def test_meshes_that_start_at_the_same_moment_have_no_port_in_common(tmp_path: Path) -> None:
+    # None of them listens on anything it was given: a broker takes ten seconds until it does.
+    meshes = [Ports(tmp_path / f"{n}.json", base=21000, rng=random.Random(7)) for n in range(3)]
+    given = [mesh.get(str(number)) for number in range(60) for mesh in meshes]
+
+    assert len(given) == len(set(given))
+    for mesh in meshes:
+        mesh.close()
+
+
+def test_a_mesh_in_free_mode_has_its_block_again_after_a_restart(tmp_path: Path) -> None:
+    first = Ports(tmp_path / "ports.json", base=21000, rng=random.Random(1))
+    a = first.get("a")
+    first.save()
+    first.close()
+
+    again = Ports(tmp_path / "ports.json", base=21000, rng=random.Random(2))
+    assert (a, a + 1) == (again.get("a"), again.get("b"))
+    again.close()
+
+
+def test_a_mesh_that_finds_every_block_taken_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.supervisor.ports.FREE_FIRST", FREE_LAST - 400)
+    first, second = (Ports(tmp_path / name, base=21000, rng=random.Random(1)) for name in ("a", "b"))
+    first.get("a")
+
+    with pytest.raises(ConfigError, match="stop one of them"):
+        second.get("a")
+    first.close()
 
 
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:

@@ -26,6 +26,15 @@ from deploy.supervisor.servers import (
 from deploy.supervisor.servers.etcd_cluster import Found, source
 from tests.waiting import eventually
 
+NODE = rabbitmq.Node("rabbitmq-1", "weft-1@localhost", 7, 8, 6)
+OTHER = rabbitmq.Node("rabbitmq-2", "weft-2@localhost", 5, 4, 3)
+
+
+def broker(node: rabbitmq.Node, folder: Path, cluster: tuple[rabbitmq.Node, ...] = (NODE,)) -> Server:
+    return rabbitmq.server(
+        node, Layout(folder), None, cluster=cluster, epmd_port=9, password="hunter2", cookie="hunter3"
+    )
+
 
 def argv(server: Server) -> str:
     return " ".join(server.command.argv)
@@ -42,8 +51,8 @@ def test_every_listener_is_on_loopback(tmp_path: Path) -> None:
     assert "listen_addresses=127.0.0.1" in argv(postgres.server("p", layout, None, port=7, password="x"))
     assert "--web.listen-address=127.0.0.1:7" in argv(monitor(layout))
     assert "-port 7 -address 127.0.0.1" in argv(rabbitmq.epmd(layout, None, port=7))
-    assert "listeners.tcp.1 = 127.0.0.1:7\n" in rabbitmq.render(7, 8, tmp_path)
-    assert "prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = 8\n" in rabbitmq.render(7, 8, tmp_path)
+    assert "listeners.tcp.1 = 127.0.0.1:7\n" in rabbitmq.render(NODE, tmp_path)
+    assert "prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = 6\n" in rabbitmq.render(NODE, tmp_path)
     told = alertmanager.Receivers("127.0.0.1:25", "a@example.com", recovery_port=9, recovery_token="hunter2")
     teller = argv(alertmanager.server("a", layout, None, port=7, receivers=told))
     assert "--web.listen-address=127.0.0.1:7" in teller
@@ -83,7 +92,9 @@ def test_etcds_data_is_formed_anew_only_where_it_is_not_that_of_one_cluster(
 
 
 def test_etcd_passwords_are_never_shown() -> None:
-    assert "Passwords(...)" == repr(etcd.Passwords("root", "user"))
+    user = etcd.User("weft", "hunter2", "/weft/")
+
+    assert ("Passwords(...)", True) == (repr(etcd.Passwords("root", (user,))), "hunter2" not in repr(user))
 
 
 def test_postgres_is_stopped_by_sigint_and_keeps_its_socket_at_home(tmp_path: Path) -> None:
@@ -94,8 +105,8 @@ def test_postgres_is_stopped_by_sigint_and_keeps_its_socket_at_home(tmp_path: Pa
     assert "hunter2" not in argv(server)
 
 
-def test_postgres_is_not_started_beside_what_a_killed_one_has_left_of_its_process(tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+def test_postgres_is_not_started_beside_what_a_killed_one_has_left_of_its_process(folder: Path) -> None:
+    layout = Layout(folder)
     layout.prepare(None)
     server = postgres.server("postgres-1", layout, None, port=21003, password="p")
     cluster = layout.home("postgres-1") / "cluster"
@@ -125,7 +136,7 @@ def test_only_an_ephemeral_postgres_gives_up_durability(tmp_path: Path) -> None:
 
 
 def test_the_broker_lets_a_worker_hold_its_deliveries_through_an_outage(tmp_path: Path) -> None:
-    settings = dict(line.split(" = ") for line in rabbitmq.render(7, 8, tmp_path).splitlines())
+    settings = dict(line.split(" = ") for line in rabbitmq.render(NODE, tmp_path).splitlines())
 
     # Twice a worker's own limit (`worker.runner.HOLD_S`, 600 s) and more: whoever reaches it hangs.
     assert 1_200_000 <= int(settings["consumer_timeout"])
@@ -141,9 +152,7 @@ def test_the_broker_knows_one_user_by_a_salted_hash_only() -> None:
 
 
 def test_the_broker_shares_nothing_with_a_system_wide_one(tmp_path: Path) -> None:
-    server = rabbitmq.server(
-        "r", Layout(tmp_path), None, port=7, distribution_port=8, metrics_port=6, epmd_port=9, password="hunter2"
-    )
+    server = broker(NODE, tmp_path)
     env = server.command.env
 
     assert ("9", "8", "/nonexistent") == (

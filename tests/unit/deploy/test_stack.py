@@ -82,6 +82,7 @@ def test_the_default_mesh_is_the_documented_one(parts: tuple[Part, ...]) -> None
         *("prometheus", "alertmanager", "postgres-exporter", "traces", "mail"),
         *("control-plane-1", "control-plane-2", "identity-1", "identity-2", "catalog-1", "catalog-2"),
         *("orders-1", "orders-2", "analytics-1", "relay-1", "email-1", "audit-1", "analytics-worker-1"),
+        *("archive-1", "reports-1"),
         *("gateway-1", "gateway-2"),
     }
 
@@ -89,7 +90,12 @@ def test_the_default_mesh_is_the_documented_one(parts: tuple[Part, ...]) -> None
 
 
 def test_every_database_is_migrated_before_its_user_starts(parts: tuple[Part, ...]) -> None:
-    for user, name in (("orders-1", "orders"), ("email-1", "email"), ("analytics-worker-1", "analytics")):
+    for user, name in (
+        ("orders-1", "orders"),
+        ("email-1", "email"),
+        ("analytics-worker-1", "analytics"),
+        ("reports-1", "analytics"),
+    ):
         assert f"migrate-{name}" in needs(parts, user)
     assert {f"migrate-{name}" for name in ("identity", "catalog", "orders", "analytics")} <= needs(parts, "relay-1")
 
@@ -157,6 +163,7 @@ def test_a_process_gets_the_settings_of_the_brief(parts: tuple[Part, ...]) -> No
         *("WEFT_INSTANCE", "WEFT_LISTEN", "WEFT_METRICS_PORT", "WEFT_ETCD", "WEFT_ETCD_USER", "WEFT_XDS"),
         *("WEFT_CACHE", "WEFT_OTLP_ENDPOINT", "WEFT_TRACE_RATIO", "WEFT_SMTP", "WEFT_SECRETS", "WEFT_LOG_LEVEL"),
         *("WEFT_STATE", "WEFT_NETWORKS", "WEFT_CONSUMER_SAMPLE"),
+        *("WEFT_ARCHIVE", "WEFT_ARCHIVE_DAYS", "WEFT_REPORT_MEMORY_MB"),
     }
 
     assert expected == {name for name in env if name.startswith("WEFT_")}
@@ -225,7 +232,7 @@ def test_every_process_of_ours_is_watched_and_counted_as_heavy(parts: tuple[Part
     kinds = (Kind.SERVICE, Kind.WORKER, Kind.CONTROL_PLANE)
     ours = [part for part in parts if isinstance(part, Server) and part.kind in kinds]
 
-    assert 13 == len(ours)
+    assert 15 == len(ours)
     assert all(part.watched and part.heavy for part in ours)
 
 

@@ -41,6 +41,8 @@ class Instance(grpc.GenericRpcHandler):
         self.seen: Counter[str] = Counter()
         """Calls by the lane they go by."""
         self.fails: grpc.StatusCode | None = None
+        self.is_gone = False
+        """Answers UNAVAILABLE before anything else, as one that has no time or no database."""
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self], options=OPTIONS)
         self.endpoint = Endpoint(
@@ -54,6 +56,8 @@ class Instance(grpc.GenericRpcHandler):
         def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
             with self._lock:
                 self.seen[str(metadata.get(lanes.HEADER, ""))] += 1
+            if self.is_gone:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "as told")
             context.send_initial_metadata((("instance", self.name),))
             if self.fails is not None:
                 context.abort(self.fails, "as told")

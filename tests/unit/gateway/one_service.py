@@ -1,4 +1,4 @@
-"""A real Envoy with one service's compiled routes, its cluster and its filters, but for those that ask who calls.
+"""A real Envoy with the routes of one service's unary calls, its cluster, and all filters but those that ask who calls.
 
 `gateway` and `backend` are fixtures: import them into a test module.
 """
@@ -85,7 +85,9 @@ def _static(policies: PolicySet, method: str, ports: list[int], *, listen: int, 
     owner = find(policies, method).owner
     of_owner = {rpc.name for rpc in policies.rpcs if rpc.owner == owner}
     table = to_dict(route.build(policies, Edge()))["virtual_hosts"][0]
-    table["routes"] = [each for each in table["routes"] if each.get("name") in of_owner]
+    table["routes"] = [
+        each for each in table["routes"] if each.get("name") in of_owner and each["route"]["cluster"] == owner
+    ]
     served = to_dict(cluster.build(owner))
     del served["eds_cluster_config"]
     for each in (table, *table["routes"]):

@@ -42,6 +42,7 @@ def test_a_bundle_holds_every_resource_under_its_hash(bundle: Bundle, tmp_path: 
         "envoy.filters.http.jwt_authn",
         "envoy.filters.http.grpc_json_transcoder",
         "weft.strict_json",
+        "orders~streams",
     } == {entry["name"] for entry in entries if entry["audience"] == "envoy"}
     services = ["analytics", "catalog", "identity", "orders"]
     assert services == [entry["name"] for entry in entries if entry["audience"] == "all"]

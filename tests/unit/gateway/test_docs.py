@@ -84,7 +84,7 @@ def test_the_page_of_a_small_contract_is_this(
 def test_every_service_method_and_event_has_its_place(pages: Mapping[str, str], policies: PolicySet) -> None:
     found = {name: Page(text).anchors for name, text in pages.items()}
 
-    assert {site.INDEX, site.EVENTS, *(site.page_of(name) for name in policies.services)} == set(found)
+    assert {site.INDEX, site.EVENTS, site.PROMISES, *(site.page_of(name) for name in policies.services)} == set(found)
     for rpc in policies.rpcs:
         assert rpc.method.name in found[site.page_of(rpc.method.service)]
     assert {event.full_name for event in policies.events} <= set(found[site.EVENTS])

@@ -122,7 +122,9 @@ def test_only_a_method_leads_to_a_service(table: dict[str, Any], policies: Polic
     leading = {name: cluster for name, cluster in clusters.items() if cluster != names.NOWHERE}
     reflection = dict.fromkeys(route.REFLECTION, names.XDS)
 
-    assert {rpc.name: rpc.owner for rpc in policies.rpcs} | reflection == leading
+    calls = {rpc.name: rpc.owner for rpc in policies.rpcs if not rpc.method.streaming}
+    streams = {rpc.name: f"{rpc.owner}~streams" for rpc in policies.rpcs if rpc.method.streaming}
+    assert calls | streams | reflection == leading
 
 
 def test_nobody_defines_the_cluster_of_a_dead_end(bundle: Bundle, settings: bootstrap.Settings) -> None:

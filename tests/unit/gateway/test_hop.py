@@ -123,7 +123,7 @@ def held() -> threading.Event:
 @pytest.fixture
 def narrow(held: threading.Event) -> Iterator[Backend]:
     """A backend that takes four calls at once on a connection."""
-    found = Backend(at_once=4)
+    found = Backend(threads=4 * cluster.CONNECTIONS_PER_INSTANCE + 1, at_once=4)
     found.before = lambda method: method.endswith("ListOrders") and held.wait(60)
     yield found
     held.set()
@@ -135,16 +135,17 @@ def test_calls_that_no_instance_takes_wait_at_the_gateway_and_critical_ones_pass
 ) -> None:
     hop = gateway(narrow.port)
     lists = hop.method("ListOrders")
-    calls = [lists.future(b"", timeout=60)]
-    eventually(lambda: narrow.attempts == 1)
+    taken = 4 * cluster.CONNECTIONS_PER_INSTANCE
+    calls = [lists.future(b"", timeout=60) for _ in range(taken)]
+    eventually(lambda: narrow.attempts == taken)
 
-    calls += [lists.future(b"", timeout=60) for _ in range(3 + cluster.PENDING_MAX + 5)]
+    calls += [lists.future(b"", timeout=60) for _ in range(cluster.PENDING_MAX + 5)]
 
     eventually(lambda: sum(each.done() for each in calls) == 5)
     assert {grpc.StatusCode.RESOURCE_EXHAUSTED} == {each.code() for each in calls if each.done()}
     assert b"" == hop(b"", timeout=30)
     held.set()
-    assert 4 + cluster.PENDING_MAX == sum(each.code() is grpc.StatusCode.OK for each in calls)
+    assert taken + cluster.PENDING_MAX == sum(each.code() is grpc.StatusCode.OK for each in calls)
 
 
 def overloaded(backend: Backend) -> None:

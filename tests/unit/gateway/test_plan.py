@@ -35,6 +35,7 @@ FILE = "protos/weft/shop/v1/shop.proto"
 #: Name of the change, what stands in the contract, what takes its place.
 Edit = tuple[str, str, str]
 
+QUEUES = 'queues: "analytics"\n'
 LOOK = 'get: "/v1/{name=shops/*}"'
 READ = '{scopes: "shop.read"};'
 
@@ -72,6 +73,7 @@ HARMLESS: list[Edit] = [
     ("a first objective", READ, '{scopes: "shop.read" slo: {availability: 99}};'),
     ("a stricter objective", "availability: 99.9", "availability: 99.99"),
     ("a faster objective", "threshold: {seconds: 1}", "threshold: {nanos: 500000000}"),
+    ("a consistency that only says what holds", READ, '{scopes: "shop.read" consistency: {level: LEVEL_STRONG}};'),
     ("one more error", READ, '{scopes: "shop.read" errors: {code: "ABORTED" reason: "SHUT_DOWN"}};'),
     ("one error less", f"{NO_SHOP}\n", ""),
     ("one more queue", 'queues: "email"', 'queues: "email" queues: "audit"'),
@@ -104,6 +106,18 @@ BREAKING: list[tuple[str, str, str, str]] = [
     ("later hedging", "nanos: 250000000", "nanos: 300000000", "is hedged after 0.3 s, before after 0.25 s"),
     ("smaller requests", "bytes: 4096", "bytes: 4095", "requests of up to 4095 bytes, before 4096: larger ones are"),
     ("a cache", READ, '{scopes: "shop.read" cache: {ttl: {seconds: 9}}};', "may answer what is 9 s old, before fresh"),
+    (
+        "an answer from anywhere",
+        READ,
+        '{scopes: "shop.read" consistency: {level: LEVEL_EVENTUAL}};',
+        "Look promises eventual, before strong: callers read what is no longer true",
+    ),
+    (
+        "an answer from some time ago",
+        READ,
+        '{scopes: "shop.read" consistency: {level: LEVEL_BOUNDED_STALENESS max_staleness: {seconds: 3}}};',
+        "Look promises bounded staleness, 3 s, before strong",
+    ),
     (
         "a call that matters less",
         "      criticality: CRITICALITY_CRITICAL\n",
@@ -204,6 +218,9 @@ def test_a_policy_that_moves_to_the_defaults_changes_nothing(
         ("ordering_key: \"item\"", "ordering_key: \"user\"", "ordering_key", "item", "user"),
         (NO_SHOP, NO_SHOP.replace("NOT_FOUND", "ABORTED", 1), "errors", "NOT_FOUND SHOP_NOT_FOUND", "ABORTED SHOP_"),
         ("shop.item.bought", "shop.item.sold", "routing_key", "shop.item.bought", "shop.item.sold"),
+        (QUEUES, f"{QUEUES} retry_after: {{seconds: 1}}\n", "retry_after", "2 s, 2 s, 2 s, 2 s", "1 s"),
+        (QUEUES, f"{QUEUES} max_deliveries: 2\n", "retry_after", "2 s, 2 s, 2 s, 2 s", "2 s"),
+        (QUEUES, f"{QUEUES} retention: {{seconds: 7200}}\n", "retention", "for good", "7200 s"),
         ("requests: 5\n", "requests: 6\n", "rate_limit", "5 per 60 s for each address, bursts of 20", "6 per 60 s"),
     ],
 )  # fmt: skip

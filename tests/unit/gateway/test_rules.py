@@ -21,12 +21,28 @@ GET = 'option idempotency_level = NO_SIDE_EFFECTS; option (google.api.http) = {g
 LIMIT = "rate_limit: {requests: 20 per: {seconds: 1} burst: 40}"
 HEDGING = "hedging: {delay: {nanos: 250000000}} retry: {max_attempts: 2}"
 IN_TIME = "threshold: {nanos: 500000000}"
+CACHE = 'cache: {ttl: {seconds: 9} key: "{name}"}'
+TAGGED = 'tags: "item"'
+SOLD = 'events: "weft.shop.v1.Sold"'
+FORGETS = 'invalidates: {tag: "item" key: "{name}"}'
 Plant = Callable[[str], PolicySet]
+
+
+def kept(key: str, more: str = "") -> str:
+    return f'cache: {{ttl: {{seconds: 9}} key: "{key}" {more}}}'
 
 
 def rpc(policy: str, *, options: str = POST, request: str = "Request", response: str = "google.protobuf.Empty") -> str:
     said = f"option (weft.options.v1.policy) = {{{policy}}};" if policy else ""
     return f"{HEAD}service Shop {{\n  rpc Buy({request}) returns ({response}) {{\n    {options}\n    {said}\n  }}\n}}\n"
+
+
+def two(write: str, read: str) -> str:
+    """A method that changes something, on the usual lines, and one that reads it."""
+    other = (
+        rpc(read, options=GET.replace("/v1/shops", "/v1/{name=shops/*}")).split("Shop {\n")[1].replace("Buy", "Look")
+    )
+    return rpc(write).removesuffix("}\n") + other
 
 
 def event(policy: str, more: str = "") -> str:
@@ -58,6 +74,34 @@ RPCS = {
         11,
         "is a stream and retried",
     ),
+    "weak write": (
+        rpc(f"{SOUND} consistency: {{level: LEVEL_EVENTUAL}}"),
+        11,
+        "has side effects and is not LEVEL_STRONG",
+    ),
+    "weak stream": (
+        rpc(f"{SOUND} consistency: {{level: LEVEL_EVENTUAL}}", options=GET, response="stream Keyed"),
+        11,
+        "is a stream and is not LEVEL_STRONG",
+    ),
+    "strong and cached": (
+        rpc(f"{SOUND} {CACHE} consistency: {{level: LEVEL_STRONG}}", options=GET),
+        11,
+        "promises the leader's answer and is cached",
+    ),
+    "a bound of nothing": (
+        rpc(f"{SOUND} consistency: {{level: LEVEL_EVENTUAL max_staleness: {{seconds: 9}}}}", options=GET),
+        11,
+        "has a `max_staleness` and is not LEVEL_BOUNDED_STALENESS",
+    ),
+    "no bound": (rpc(f"{SOUND} consistency: {{level: LEVEL_BOUNDED_STALENESS}}", options=GET), 11, "may be 0 s old"),
+    "too tight a bound": (
+        rpc(
+            f"{SOUND} consistency: {{level: LEVEL_BOUNDED_STALENESS max_staleness: {{nanos: 900000000}}}}", options=GET
+        ),
+        11,
+        "may be 0.9 s old",
+    ),
     "hedged effects": (rpc(f"{SOUND} {HEDGING}", request="Keyed"), 11, "is hedged but has side effects"),
     "hedged stream": (
         rpc(f"{SOUND} {HEDGING.split('retry')[0]}", options="", response="stream Keyed"),
@@ -72,8 +116,48 @@ RPCS = {
         "is hedged after 1 s",
     ),
     "key without use": (rpc(SOUND, options=GET, request="Keyed"), 10, "takes a request_id"),
-    "cached effects": (rpc(f"{SOUND} cache: {{ttl: {{seconds: 9}}}}"), 11, "is cached but has side effects"),
-    "cache ttl": (rpc(f"{SOUND} cache: {{ttl: {{seconds: -9}}}}", options=GET), 11, "is cached for -9 s"),
+    "cached effects": (rpc(f"{SOUND} {CACHE}"), 11, "is cached but has side effects"),
+    "cache ttl": (rpc(f"{SOUND} {CACHE.replace('9', '-9')}", options=GET), 11, "is cached for -9 s"),
+    "cached stream": (
+        rpc(f"{SOUND} {CACHE}", options=GET.split("; ")[0] + ";", response="stream Keyed"),
+        11,
+        "is a stream and cached",
+    ),
+    "public and for each subject": (
+        rpc(f"timeout: {{seconds: 1}} public: true {LIMIT} {CACHE}", options=GET),
+        11,
+        "is public and cached for each subject",
+    ),
+    "cache without a key": (rpc(f"{SOUND} cache: {{ttl: {{seconds: 9}}}}", options=GET), 11, "the cache key ''"),
+    "cache key of nothing": (rpc(f"{SOUND} {kept('shops')}", options=GET), 11, "which is the same for every request"),
+    "cache key form": (rpc(f"{SOUND} {kept('{name')}", options=GET), 11, "has the cache key '{name'"),
+    "cache key field": (rpc(f"{SOUND} {kept('{shop}')}", options=GET), 11, "and shop is no single string field"),
+    "cache key number": (rpc(f"{SOUND} {kept('{size}')}", options=GET), 11, "and size is no single string field"),
+    "cache key list": (rpc(f"{SOUND} {kept('{tags}')}", options=GET), 11, "and tags is no single string field"),
+    "cache key path": (rpc(f"{SOUND} {kept('{name.x}')}", options=GET), 11, "and name.x is no single string field"),
+    "long memory of nothing": (
+        rpc(f"{SOUND} {kept('{name}', 'negative_ttl: {seconds: 10}')}", options=GET),
+        11,
+        "keeps NOT_FOUND for 10 s",
+    ),
+    "tag form": (rpc(f"{SOUND} {kept('{name}', TAGGED.replace('item', 'Item'))}", options=GET), 11, "cache tag 'Item'"),
+    "tag without an end": (rpc(f"{SOUND} {kept('{name}', TAGGED)}", options=GET), 11, "nobody makes what"),
+    "outdated by nothing": (
+        rpc(f"{SOUND} {kept('{name}', SOLD)}", options=GET),
+        11,
+        "is outdated by 'weft.shop.v1.Sold', which is no event",
+    ),
+    "tag without a cache": (rpc(f"{SOUND} {FORGETS}"), 11, "invalidates 'item', and no `cache` has that tag"),
+    "invalidating read": (
+        rpc(f"{SOUND} {FORGETS} {kept('{name}', TAGGED)}", options=GET),
+        11,
+        "has no side effects and invalidates",
+    ),
+    "invalidation field": (
+        two(f"{SOUND} {FORGETS.replace('{name}', '{shop}')}", f"{SOUND} {kept('{name}', TAGGED)}"),
+        11,
+        "has the invalidates key '{shop}', and shop is no single string field",
+    ),
     "public unlimited": (rpc("timeout: {seconds: 1} public: true"), 9, "is public and has no rate limit"),
     "public by subject": (
         rpc(f"timeout: {{seconds: 1}} public: true {LIMIT.replace('burst', 'key: KEY_SUBJECT burst')}"),
@@ -139,6 +223,21 @@ EVENTS = {
     "no ordering field": (event('routing_key: "shop.item.bought"'), 9, "is ordered by ''"),
     "unknown queue": (event(f'{KEYS} queues: "mail"'), 9, "goes to the queue 'mail'"),
     "audit queue": (event(f'{KEYS} queues: "audit"'), 9, "goes to the queue 'audit'"),
+    "no pause": (event(f"{KEYS} retry_after: {{seconds: 0}}"), 9, "comes again after 0 s"),
+    "a pause without end": (event(f"{KEYS} retry_after: {{seconds: 3601}}"), 9, "comes again after 3601 s"),
+    "a pause no queue has": (event(f"{KEYS} retry_after: {{seconds: 1 nanos: 1}}"), 9, "comes again after 1 s"),
+    "too many pauses": (
+        event(KEYS + "".join(f" retry_after: {{seconds: {n}}}" for n in range(1, 10))),
+        9,
+        "waits 9 different times",
+    ),
+    "pauses nobody waits": (
+        event(f"{KEYS} retry_after: {{seconds: 1}} retry_after: {{seconds: 2}} max_deliveries: 2"),
+        9,
+        "is delivered 2 times and has 2 pauses",
+    ),
+    "delivered for ever": (event(f"{KEYS} max_deliveries: 21"), 9, "is delivered 21 times"),
+    "forgotten": (event(f"{KEYS} retention: {{seconds: 3599}}"), 9, "is kept for 3599 s"),
     "queue twice": (event(f'{KEYS} queues: "email" queues: "email"'), 9, "names a queue twice"),
     "shared key": (
         event(KEYS, f"message Sold {{\n  option (weft.options.v1.event) = {{{KEYS}}};\n  string shop = 1;\n}}\n"),

@@ -114,7 +114,7 @@ MISPLACED = {
         INNER
         + message("repeated Inner inner = 1", name="Answer")
         + message("string name = 1")
-        + method(GET, more="cache: {ttl: {seconds: 9}}", response="Answer"),
+        + method(GET, more='cache: {ttl: {seconds: 9} key: "{name}"}', response="Answer"),
         19,
         "is cached and answers inner.code, which is secret",
     ),
@@ -146,7 +146,7 @@ def test_a_marked_field_may_not_be_where_nothing_hides_it(plant: Plant, text: st
         message(f"string code = 1 {PERSONAL}", "Request itself = 2") + method(POST),
         message(f"string code = 1 {PERSONAL}", name="Answer")
         + message("string name = 1")
-        + method(GET, more="cache: {ttl: {seconds: 9}}", response="Answer"),
+        + method(GET, more='cache: {ttl: {seconds: 9} key: "{name}"}', response="Answer"),
         event("string shop = 1", f"string buyer = 2 {PERSONAL}"),
     ],
 )

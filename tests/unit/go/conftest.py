@@ -149,7 +149,8 @@ def small_mesh(go_programs: Programs) -> Iterator[SmallMesh]:
         registry = EtcdServer(folder / "etcd", server_account())
         ending.callback(registry.kill)
         port = int(registry.address.rpartition(":")[2])
-        asyncio.run(etcd.enable_authentication([port], etcd.Passwords(root=PASSWORD, user=PASSWORD)))
+        user = etcd.User(etcd.USER, PASSWORD, etcd.PREFIX)
+        asyncio.run(etcd.enable_authentication([port], etcd.Passwords(PASSWORD, (user,))))
         (folder / "etcd.password").write_text(PASSWORD)
         control_plane = f"127.0.0.1:{free_port()}"
         environ = {

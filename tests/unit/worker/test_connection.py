@@ -95,3 +95,16 @@ def test_a_link_that_waits_for_a_silent_broker_can_be_stopped() -> None:
         connection.close()
 
     assert not link.alive()
+
+
+def test_of_several_nodes_each_is_tried_in_its_turn() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        ports = [server.getsockname()[1] for server in (one, two)]
+        link = Link(",".join(f"amqp://u:p@127.0.0.1:{port}/" for port in ports), name="test", owner=Nobody())
+        link.start()
+        for server in (one, two, one, two):
+            server.settimeout(30)
+            server.accept()[0].close()
+        link.stop(30)
+
+    assert not link.alive()

@@ -230,3 +230,50 @@ def test_what_cannot_become_mail_is_put_aside_before_anything_is_sent(scene: Sce
         scene.handler.handle([event(order_placed()), event(payload)])
 
     assert [] == scene.sent()
+
+
+def test_a_mail_that_may_be_out_is_looked_up_and_not_sent_again(scene: Scene) -> None:
+    placed = event(order_placed())
+    scene.mailer.tells = True
+    scene.deliveries.outages = 1
+    with pytest.raises(Outage):
+        scene.handler.handle([placed])
+    scene.restart()
+
+    scene.handler.handle([placed])
+
+    assert (ids(placed), ids(placed)) == (scene.sent(), scene.mailer.asked)
+    assert {placed.id: "sent"} == scene.deliveries.states
+
+
+def test_a_mail_that_was_reserved_and_never_left_is_sent(scene: Scene) -> None:
+    placed = event(order_placed())
+    scene.mailer.tells = True
+    scene.mailer.errors = {message_id(placed.id): Transient("greylisted")}
+    with pytest.raises(Transient):
+        scene.handler.handle([placed])
+    scene.mailer.errors = {}
+
+    scene.handler.handle([placed])
+
+    assert (ids(placed), ids(placed)) == (scene.sent(), scene.mailer.asked)
+
+
+def test_a_server_that_cannot_tell_gets_the_mail_again(scene: Scene) -> None:
+    placed = event(order_placed())
+    scene.deliveries.outages = 1
+    with pytest.raises(Outage):
+        scene.handler.handle([placed])
+    scene.restart()
+
+    scene.handler.handle([placed])
+
+    assert ids(placed, placed) == scene.sent()
+
+
+def test_nobody_is_asked_about_a_mail_that_is_sent_for_the_first_time(scene: Scene) -> None:
+    scene.mailer.tells = True
+
+    scene.handler.handle([event(order_placed())])
+
+    assert [] == scene.mailer.asked

@@ -1,10 +1,12 @@
 """Where failed deliveries go."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.fakes.worker import TRACEPARENT, FakePublisher, delivery, garbage, order_placed
+from tests.fakes.clock import FakeClock
+from tests.fakes.worker import NOON, TRACEPARENT, FakePublisher, delivery, garbage, order_placed
 from worker.amqp.ladder import Ladder
 from worker.amqp.topology import work_queue
 from worker.delivery import DeadLetter, Outgoing, Retry
@@ -13,7 +15,7 @@ from worker.errors import Outage
 
 def moved(*args: object) -> Outgoing:
     publisher = FakePublisher()
-    Ladder(publisher, work_queue("email")).move(*args)
+    Ladder(publisher, work_queue("email"), clock=FakeClock(NOON)).move(*args)
     [message] = publisher.published
     return message
 
@@ -23,7 +25,7 @@ def test_a_retry_goes_to_the_retry_queue_and_counts() -> None:
 
     message = moved(received, Retry(2.0))
 
-    assert ("", "weft.email.retry") == (message.exchange, message.routing_key)
+    assert ("", "weft.email.retry.2s") == (message.exchange, message.routing_key)
     assert (received.body, received.message_id, received.type) == (message.body, message.message_id, message.type)
     assert {"traceparent": TRACEPARENT, "x-weft-attempt": 3} == message.headers
 
@@ -33,6 +35,7 @@ def test_a_dead_letter_keeps_its_bytes_and_says_why() -> None:
 
     assert ("", "weft.email.dead", garbage().body) == (message.exchange, message.routing_key, message.body)
     assert "body is not an envelope" == message.headers["x-weft-reason"]
+    assert NOON == datetime.fromtimestamp(message.headers["x-weft-parked"], UTC)
 
 
 def test_only_our_own_headers_travel_on() -> None:

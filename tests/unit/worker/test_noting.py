@@ -83,4 +83,4 @@ def test_a_worker_consumes_what_the_contracts_send_to_its_queue() -> None:
 
     assert {PLACED, CANCELLED, "weft.identity.v1.UserCreated"} <= set(email)
     assert "weft.catalog.v1.ProductChanged" not in email
-    assert set(email) <= set(topology.event_types(topology.AUDIT))
+    assert set(email) <= set(topology.event_types("audit"))

@@ -2,10 +2,14 @@
 
 import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
+from svc.chassis import metrics
 from tests.fakes.worker import FakeChannel, FakeLink
+from worker.amqp import publisher as publishing
+from worker.amqp.connection import Work
 from worker.amqp.publisher import WINDOW, Publisher, _Window
 from worker.delivery import Outgoing
 from worker.errors import Outage
@@ -60,6 +64,44 @@ def test_a_message_that_no_queue_took_is_not_published_although_confirmed() -> N
     at_message(channel, 2, answer)
 
     assert [False, True] == publisher.publish([message("nowhere"), message()], timeout_s=5)
+
+
+def test_a_message_that_no_queue_took_is_counted() -> None:
+    publisher, _, channel = opened()
+    before = metrics.MESSAGES_RETURNED._value.get()
+
+    def answer() -> None:
+        channel.give_back(1)
+        channel.confirm(1)
+
+    at_message(channel, 1, answer)
+    publisher.publish([message("nowhere")], timeout_s=5)
+
+    assert 1 == metrics.MESSAGES_RETURNED._value.get() - before
+
+
+class StoppedLink(FakeLink):
+    """A link whose process is stopped between the caller's hand and the channel, for longer than the caller waits."""
+
+    def submit(self, work: Work) -> None:
+        if self.session is not None and self.stopped is not None:
+            self.stopped()
+        super().submit(work)
+
+    stopped: Callable[[], None] | None = None
+
+
+def test_what_wakes_after_its_time_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher("amqp://", name="test", link=StoppedLink)
+    channel = publisher._link.begin()
+    now = [100.0]
+    monkeypatch.setattr(publishing, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    publisher._link.stopped = lambda: now.__setitem__(0, 105.0)
+
+    with pytest.raises(Outage, match="time to publish was over"):
+        publisher.publish([message()], timeout_s=5)
+
+    assert [] == channel.published
 
 
 def test_more_than_a_window_goes_out_window_by_window() -> None:
@@ -132,7 +174,7 @@ def test_a_broker_that_says_nothing_ends_the_callers_patience_and_the_session() 
 
 def test_a_caller_that_lost_patience_over_one_session_does_not_end_the_next() -> None:
     publisher, link, _ = opened()
-    window = _Window([message()])
+    window = _Window([message()], until=float("inf"))
     publisher._write(link.session, window)
     link.end()
     again = link.begin()
@@ -144,7 +186,7 @@ def test_a_caller_that_lost_patience_over_one_session_does_not_end_the_next() ->
 
 def test_what_its_caller_has_given_up_is_not_written_any_more() -> None:
     publisher, link, channel = opened()
-    window = _Window([message()])
+    window = _Window([message()], until=float("inf"))
     window.abandoned = True
 
     publisher._write(link.session, window)

@@ -89,9 +89,9 @@ def test_garbage_alone_never_reaches_the_handler(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (Transient("not yet"), Retry(2.0)),
+        (Transient("not yet"), Retry(1.0)),
         (Permanent("never"), DeadLetter("never")),
-        (ZeroDivisionError(), Retry(2.0)),
+        (ZeroDivisionError(), Retry(1.0)),
     ],
 )
 def test_one_event_that_fails_costs_its_neighbours_nothing(scene: Scene, error: Exception, outcome: object) -> None:

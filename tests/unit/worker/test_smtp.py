@@ -145,3 +145,28 @@ def test_no_server_is_an_outage() -> None:
 def test_a_server_that_says_nothing_is_an_outage() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Outage):
         Smtp(Address("127.0.0.1", silent.getsockname()[1]), timeout_s=0.05).send(MAIL)
+
+
+def test_a_server_that_cannot_tell_what_it_took_says_nothing(inbox: Inbox, door: Smtp) -> None:
+    door.send(MAIL)
+
+    assert door.seen(MAIL["Message-ID"]) is None
+
+
+def test_a_server_that_can_tell_is_asked_over_the_same_connection(inbox: Inbox, door: Smtp) -> None:
+    inbox.tells = True
+    door.send(MAIL)
+
+    assert (True, False) == (door.seen(MAIL["Message-ID"]), door.seen("<e8@mail.weft>"))
+    assert 1 == inbox.sessions
+
+
+def test_a_server_that_does_not_answer_whether_it_took_a_mail_is_an_outage(inbox: Inbox, door: Smtp) -> None:
+    inbox.tells, inbox.on_seen = True, "451 later"
+    with pytest.raises(Outage, match="451 to XSEEN"):
+        door.seen(MAIL["Message-ID"])
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = Smtp(Address(*nobody.getsockname()))
+        with pytest.raises(Outage):
+            away.seen(MAIL["Message-ID"])

@@ -55,8 +55,13 @@ class AnalyticsHandler:
         self._database = database
 
     def handle(self, events: Sequence[Event]) -> None:
-        """Fold a batch and add its sums in one transaction."""
-        inbox.once(self._database, CONSUMER, events, _add)
+        """Fold a batch and add its sums in one transaction.
+
+        Nearly every event is of today: workers wait for a day's row before their snapshot, and do not lose against each
+        other.
+        """
+        rows = [f"sales_daily/{change.day}/{change.currency}" for change in rollup.fold(events)]
+        inbox.once(self._database, CONSUMER, events, _add, hot_keys=rows)
 
     def abandon(self, event: Event) -> None:
         """Nothing: an event that was put aside has changed no sum."""

@@ -61,7 +61,12 @@ _DOMAIN: Final = b"weft.audit.v1"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _HEAD: Final = sa.select(audit_head.c.sequence, audit_head.c.hash).where(audit_head.c.id == 1).with_for_update()
-_INSERT: Final = sa.insert(audit_log)
+# One statement for a batch; both databases know unnest of several arrays.
+_INSERT: Final = (
+    "INSERT INTO audit_log (sequence, event_id, type, source, subject, actor, occur_time, envelope, previous_hash, "
+    "hash) SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], "
+    "%s::timestamptz[], %s::bytea[], %s::bytea[], %s::bytea[])"
+)
 _MOVE_HEAD: Final = (
     sa.update(audit_head)
     .where(audit_head.c.id == 1)
@@ -82,25 +87,25 @@ def append(tx: Transaction, events: Sequence[Event]) -> None:
     """Write one record for each event, in their order, at the end of the chain."""
     row = tx.execute(_HEAD).one()
     head = Head(row.sequence, bytes(row.hash))
-    records = []
+    records: list[tuple[object, ...]] = []
     for event in map(fit_to_keep, events):
         following = Head(head.sequence + 1, record_hash(head.hash, head.sequence + 1, event))
         records.append(
-            {
-                "sequence": following.sequence,
-                "event_id": uuid.UUID(event.id),
-                "type": event.type,
-                "source": event.source,
-                "subject": event.subject,
-                "actor": event.actor,
-                "occur_time": event.occur_time,
-                "envelope": event.envelope,
-                "previous_hash": head.hash,
-                "hash": following.hash,
-            }
+            (
+                following.sequence,
+                uuid.UUID(event.id),
+                event.type,
+                event.source,
+                event.subject,
+                event.actor,
+                event.occur_time,
+                event.envelope,
+                head.hash,
+                following.hash,
+            )
         )
         head = following
-    tx.execute(_INSERT, records)
+    tx.exec_driver_sql(_INSERT, tuple(map(list, zip(*records, strict=True))))
     tx.execute(_MOVE_HEAD, {"new_sequence": head.sequence, "new_hash": head.hash})
 
 

@@ -3,7 +3,8 @@
 `email_delivery` is the inbox of mails. The states of a row:
 
     waiting     nobody has told the user's address yet; the row keeps the event
-    reserved    about to be handed to the SMTP server, may or may not be out; sent again under the same Message-ID
+    reserved    about to be handed to the SMTP server, may or may not be out; looked up before it is sent again, under
+                the same Message-ID
     sent        out
     refused     the event that was to send it is a dead letter; when that event comes again, the mail is reserved again
 
@@ -76,7 +77,7 @@ _REMEMBER_NEWEST: Final = _REMEMBER.on_conflict_do_update(
 _FIND: Final = sa.select(recipients.c.user_name, recipients.c.display_name, recipients.c.address).where(
     recipients.c.user_name.in_(sa.bindparam("users", expanding=True))
 )
-_RESERVE: Final = insert(email_delivery).on_conflict_do_nothing()
+_RESERVE: Final = insert(email_delivery).on_conflict_do_nothing().returning(email_delivery.c.message_id)
 _REOPEN: Final = (
     sa.update(email_delivery).where(_WITH_IDS, _OWN, email_delivery.c.state == _REFUSED).values(state=_RESERVED)
 )
@@ -119,6 +120,15 @@ class Recipient:
     user: str
     display_name: str = field(repr=False)
     address: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A mail that is to be sent now."""
+
+    recipient: Recipient
+    #: Whether it was reserved before: it may be out already.
+    again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +184,8 @@ class Deliveries:
 
         return inbox.transaction(self._database, work)
 
-    def reserve(self, mails: Sequence[Mail]) -> dict[str, Recipient]:
-        """Note that mails are about to be sent; the recipients of those that are to be sent now, by message id.
+    def reserve(self, mails: Sequence[Mail]) -> dict[str, Due]:
+        """Note that mails are about to be sent; those that are to be sent now, by message id.
 
         Not among them: what is sent already, and what waits for an address.
         """
@@ -219,16 +229,18 @@ def _remember(tx: Transaction, people: Mapping[str, Recipient]) -> list[str]:
     return [str(row.message_id) for row in sorted(released, key=lambda row: (row.occur_time, row.message_id))]
 
 
-def _reserve(tx: Transaction, mails: Sequence[Mail]) -> dict[str, Recipient]:
+def _reserve(tx: Transaction, mails: Sequence[Mail]) -> dict[str, Due]:
     people = {
         row.user_name: Recipient(row.user_name, row.display_name, row.address)
         for row in tx.execute(_FIND, {"users": sorted({mail.user for mail in mails})})
     }
     by_id = {mail.message_id: mail for mail in mails}
-    tx.execute(_RESERVE, [_row(mail, people.get(mail.user)) for _, mail in sorted(by_id.items())])
+    rows = [_row(mail, people.get(mail.user)) for _, mail in sorted(by_id.items())]
+    new = {str(row.message_id) for row in tx.execute(_RESERVE, rows)}
     parameters = {"ids": _uuids(by_id)}
     tx.execute(_REOPEN, parameters)
-    return {str(row.message_id): people[by_id[str(row.message_id)].user] for row in tx.execute(_UNSENT, parameters)}
+    due = [str(row.message_id) for row in tx.execute(_UNSENT, parameters)]
+    return {one: Due(people[by_id[one].user], again=one not in new) for one in due}
 
 
 def _row(mail: Mail, recipient: Recipient | None) -> Mapping[str, object]:

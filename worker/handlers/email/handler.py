@@ -1,7 +1,10 @@
 """The e-mail worker's handler: keeps addresses, and sends one mail for each order placed or cancelled.
 
-Exactly one mail cannot be promised: no SMTP server tells whether it has seen a Message-ID. What is promised: a mail is
-reserved in one transaction, sent, and marked sent in another. Two things send a mail twice, under one Message-ID:
+A mail is reserved in one transaction, sent, and marked sent in another. One that was reserved before may be out, and a
+server that can tell is asked before it is sent again: then it is out once, whatever crashes when. The window that is
+left: the server took a mail after it said that it had not, because the connection that brought it was still being
+worked off. SMTP itself cannot tell. With a server that announces no XSEEN two things send a mail twice, under one
+Message-ID:
 
 - a crash between sending and marking: the mails of that batch, `config.MAIL_BATCH` at the most;
 - an answer of the SMTP server that got lost after the mail's last byte: that mail.
@@ -17,15 +20,20 @@ from contextlib import contextmanager
 from email.message import EmailMessage
 from typing import Final, Protocol
 
+import structlog
+
 from weft.identity.v1.events_pb2 import UserCreated
 from weft.orders.v1.events_pb2 import OrderCancelled, OrderPlaced
 from worker.config import MAIL_BATCH
 from worker.delivery import Event, unseal
 from worker.errors import Outage, Permanent, Transient
 from worker.handlers.email import templates
-from worker.handlers.email.deliveries import Mail, Recipient, Released
+from worker.handlers.email.deliveries import Due, Mail, Recipient, Released
 
 _KINDS: Final[Mapping[type, str]] = {OrderPlaced: templates.ORDER_PLACED, OrderCancelled: templates.ORDER_CANCELLED}
+
+
+log = structlog.get_logger(__name__)
 
 
 class Deliveries(Protocol):
@@ -39,8 +47,8 @@ class Deliveries(Protocol):
         """Those of the mails that waited and are not sent yet, oldest first."""
         ...
 
-    def reserve(self, mails: Sequence[Mail]) -> Mapping[str, Recipient]:
-        """The recipients of the mails that are to be sent now, by message id."""
+    def reserve(self, mails: Sequence[Mail]) -> Mapping[str, Due]:
+        """The mails that are to be sent now, by message id."""
         ...
 
     def mark_sent(self, message_ids: Collection[str]) -> None:
@@ -61,6 +69,10 @@ class Mailer(Protocol):
 
     def send(self, mail: EmailMessage) -> None:
         """Return when somebody else is responsible for the mail."""
+        ...
+
+    def seen(self, message_id: str) -> bool | None:
+        """Whether somebody else has become responsible for a mail already; None: that cannot be told."""
         ...
 
 
@@ -99,7 +111,8 @@ class EmailHandler:
             with self._marking():
                 for mail in released:
                     try:
-                        self._hand_over(unseal(mail.envelope), mail.recipient)
+                        # Released by this delivery or by one before it: that is not known, so it is looked up.
+                        self._hand_over(unseal(mail.envelope), Due(mail.recipient, again=True))
                     except Outage:
                         raise
                     except (Permanent, Transient) as error:
@@ -110,16 +123,21 @@ class EmailHandler:
             raise failure
 
     def _send(self, orders: Sequence[Event]) -> None:
-        recipients = self._deliveries.reserve([_mail(event) for event in orders])
+        due = self._deliveries.reserve([_mail(event) for event in orders])
         with self._marking():
             for event in orders:
-                if event.id in recipients:
-                    self._hand_over(event, recipients[event.id])
+                if event.id in due:
+                    self._hand_over(event, due[event.id])
 
-    def _hand_over(self, event: Event, recipient: Recipient) -> None:
-        if event.id not in self._unmarked:
-            self._mailer.send(_compose(event, recipient))
-            self._unmarked.add(event.id)
+    def _hand_over(self, event: Event, due: Due) -> None:
+        if event.id in self._unmarked:
+            return
+        mail = _compose(event, due.recipient)
+        if due.again and self._mailer.seen(mail["Message-ID"]):
+            log.info("mail_was_out", message_id=event.id)
+        else:
+            self._mailer.send(mail)
+        self._unmarked.add(event.id)
 
     @contextmanager
     def _marking(self) -> Iterator[None]:

@@ -3,6 +3,8 @@
 Its answers become what the runner understands: a mail that the server will never take is Permanent, one that it may
 take later Transient. A server that cannot be talked to, or that takes no mail from us at all, is an Outage: what it
 says before it has heard of a recipient is not about any one mail. Used from one thread.
+
+Some servers can say whether they have taken a mail: those that announce XSEEN, as the mail sink does.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from svc.chassis import purity
 from svc.chassis.config import Address
 from worker.errors import Outage, Permanent, Transient
 
@@ -24,6 +27,8 @@ TIMEOUT_S: Final = 4.0
 IDLE_MAX_S: Final = 30.0
 
 _SERVICE_CLOSING: Final = 421
+_SEEN: Final = "XSEEN"
+_TAKEN, _NOT_TAKEN = 250, 550
 # The size of the mail travels with its sender (RFC 1870), so the sender is where a mail that is too large is refused.
 _TOO_LARGE: Final = 552
 
@@ -41,6 +46,7 @@ class Smtp:
 
     def send(self, mail: EmailMessage) -> None:
         """Return when the server has taken responsibility for the mail."""
+        purity.refuse("a mail")
         # Not send_message(): it copies and reads the whole mail again to learn what is known here.
         [sender], [recipient] = mail["From"].addresses, mail["To"].addresses
         if not recipient.addr_spec.isascii():
@@ -62,6 +68,22 @@ class Smtp:
             self.close()
             raise Outage(f"mail server: {type(error).__name__}") from error
         self._used = time.monotonic()
+
+    def seen(self, message_id: str) -> bool | None:
+        """Whether the server has taken a mail with this Message-ID; None where it is none that can tell."""
+        try:
+            connection = self._open()
+            connection.ehlo_or_helo_if_needed()
+            if not connection.has_extn(_SEEN):
+                return None
+            code, _ = connection.docmd(_SEEN, message_id)
+        except (smtplib.SMTPException, OSError) as error:
+            self.close()
+            raise Outage(f"mail server: {type(error).__name__}") from error
+        self._used = time.monotonic()
+        if code not in (_TAKEN, _NOT_TAKEN):
+            raise Outage(f"mail server: {code} to {_SEEN}")
+        return code == _TAKEN
 
     def close(self) -> None:
         """Close the connection; the next mail opens another."""

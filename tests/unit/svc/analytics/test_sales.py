@@ -8,7 +8,8 @@ from google.type.date_pb2 import Date
 from svc.analytics.model import DailySales
 from svc.analytics.rpc import AnalyticsHandler
 from svc.chassis.errors import InvalidArgument
-from tests.fakes.analytics import make_call, make_ports
+from svc.chassis.pages import PageTokens
+from tests.fakes.analytics import FakeAnalytics, FakeStore, make_call
 from weft.analytics.v1 import analytics_pb2
 
 ROWS = (
@@ -20,7 +21,8 @@ ROWS = (
 
 def sales(start: Date | None = None, end: Date | None = None) -> list[analytics_pb2.DailySales]:
     request = analytics_pb2.GetSalesRequest(start_date=start, end_date=end)
-    return list(AnalyticsHandler(make_ports(*ROWS)).GetSales(request, make_call()).days)
+    handler = AnalyticsHandler(FakeAnalytics(sales=FakeStore(ROWS)).ports(), PageTokens(bytes(32)))
+    return list(handler.GetSales(request, make_call()).days)
 
 
 def test_every_day_and_currency_is_one_entry_the_earliest_first() -> None:

@@ -4,7 +4,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from svc.chassis.call import Call
 from svc.chassis.config import Address
+from svc.chassis.consistency import ReadTokens
 from svc.chassis.context import CallContext
 from svc.chassis.criticality import Courier
 from svc.chassis.server import Limits, Server, Service
@@ -172,6 +173,8 @@ class Instance:
         keys: bool = True,
         courier: Courier | None = None,
         observe: Callable[[Call], None] = lambda call: None,
+        tokens: ReadTokens | None = None,
+        forget: Callable[[Sequence[str], Sequence[str]], object] = lambda methods, keys: None,
     ) -> None:
         self.issuer = Issuer()
         self.clock = StandingClock()
@@ -190,6 +193,8 @@ class Instance:
             instance="orders-7",
             courier=courier,
             observe=observe,
+            tokens=tokens,
+            forget=forget,
         )
         self.port = self.server.bind(Address("127.0.0.1", 0))
         self.server.start()

@@ -100,6 +100,7 @@ def test_addresses_are_written_as_they_are_read(text: str, address: Address) -> 
 
 def test_secrets_are_read_from_their_files(settings: Settings) -> None:
     secret(settings, "database-orders.url", "postgresql+psycopg://o:pw@127.0.0.1/orders\n")
+    secret(settings, "database-orders.replicas.url", "postgresql://o:pw@10.0.0.2/o\npostgresql://o:pw@10.0.0.3/o\n")
     secret(settings, "amqp.url", "amqp://a:b@127.0.0.1/")
     secret(settings, "cache.key", "ab" * 32)
     secret(settings, "seal.key", "cd" * 32)
@@ -107,6 +108,8 @@ def test_secrets_are_read_from_their_files(settings: Settings) -> None:
 
     secrets = settings.secrets
     assert "postgresql+psycopg://o:pw@127.0.0.1/orders" == secrets.database_url("orders")
+    assert ("postgresql://o:pw@10.0.0.2/o", "postgresql://o:pw@10.0.0.3/o") == secrets.replica_urls("orders")
+    assert () == secrets.replica_urls("catalog")
     assert "amqp://a:b@127.0.0.1/" == secrets.amqp_url()
     assert (b"\xab" * 32, b"\xcd" * 32) == (secrets.cache_key(), secrets.seal_key())
     assert "pw" == secrets.etcd_password()

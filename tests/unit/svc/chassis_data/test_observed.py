@@ -10,12 +10,12 @@ from opentelemetry.trace import StatusCode
 from prometheus_client import REGISTRY
 
 from svc.chassis import telemetry
-from svc.chassis.cache import Cache
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import FailedPrecondition, NotFound, Unavailable
-from tests.fakes.memcached_wire import FakeMemcached
 from tests.fakes.postgres_wire import Answer, Drops, Fails, FakePostgres, Rows
+from tests.memcached_process import MemcachedProcess
+from tests.unit.svc.chassis_data.kept import processes, said
 
 
 @pytest.fixture
@@ -82,18 +82,23 @@ def test_a_look_up_says_hit_or_miss_and_never_the_key(spans: InMemorySpanExporte
     def missing() -> str:
         raise NotFound
 
-    with FakeMemcached() as server, contextlib.closing(Cache([server.address], key=b"k" * 32)) as cache:
-        entry = cache.entry("observed", ttl_s=5, encode=str.encode, decode=bytes.decode)
+    with MemcachedProcess() as server, processes() as opened:
+        process = opened(server.address, kept=said("weft.test.v1.Test.Observed"))
         with contextlib.suppress(NotFound):
-            entry.get_or_load("secret key", missing)
-        entry.get_or_load("22423", lambda: "mug")
-        entry.get_or_load("22423", lambda: "mug")
-        server.store(list(server.values)[-1], b"foreign", 5)
-        entry.get_or_load("22423", lambda: "mug")
+            process.get("secret key", missing)
+        process.get("22423", lambda: "mug")
+        process.get("22423", lambda: "mug")
+        with server.client() as client:
+            client.set(process.slot("22423"), b"foreign", noreply=False)
+        process.get("22423", lambda: "mug")
+        server.kill()
+        process.get("22423", lambda: "mug")
 
     finished = spans.get_finished_spans()
     assert {"cache.get"} == {span.name for span in finished}
     assert {StatusCode.UNSET} == {span.status.status_code for span in finished}
     assert "secret" not in str([span.attributes for span in finished])
-    assert ["miss", "miss", "hit", "error"] == [(span.attributes or {})["cache.result"] for span in finished]
-    assert 1 == count("weft_cache_requests_total", entry="observed", result="hit")
+    assert ["miss", "miss", "hit", "foreign", "error"] == [(span.attributes or {})["cache.result"] for span in finished]
+    entry = "weft.test.v1.Test.Observed"
+    assert 1 == count("weft_cache_requests_total", entry=entry, result="hit")
+    assert 2 == count("weft_cache_fills_total", entry=entry, result="stored")

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from psycopg import errors
 from sqlalchemy.exc import DBAPIError
 
-from svc.chassis.hot_keys import lock, lock_ids
 from svc.chassis.sqlstate import Failure, backoff, classify
 
 
@@ -49,25 +48,3 @@ def test_a_wait_grows_with_the_attempt_and_has_an_upper_bound(attempt: int, seed
     wait_s = backoff(attempt, random.Random(seed))
 
     assert 0 <= wait_s <= min(0.080, 0.005 * 2 ** (attempt - 1))
-
-
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_every_process_takes_the_same_locks_in_the_same_order(keys: list[str]) -> None:
-    ids = lock_ids("postgresql", keys)
-
-    assert ids == lock_ids("postgresql", keys[::-1] + keys)
-    assert sorted(ids) == list(ids)
-    assert len(set(keys)) == len(ids)
-    assert all(-(2**63) <= lock_id < 2**63 for lock_id in ids)
-
-
-def test_cockroachdb_has_no_advisory_locks() -> None:
-    assert () == lock_ids("cockroachdb", ["stock/1"])
-
-
-def test_a_wait_for_locks_is_bounded_and_ends_its_transaction() -> None:
-    statements = lock([-1, 2], wait_ms=750)
-
-    assert "SET LOCAL lock_timeout = 750" in statements
-    assert "ARRAY[-1,2]::bigint[]" in statements
-    assert statements.endswith("COMMIT; ")

@@ -163,4 +163,6 @@ def test_an_order_queues_for_its_first_products_in_their_order() -> None:
 
     place(world, *((product_id, 1) for product_id in reversed(ids)))
 
-    assert [[f"stock/{product_id}" for product_id in ids[: usecases.MAX_HOT_KEYS]]] == world.transactions.hot_keys
+    assert [
+        [f"stock.product_id/{product_id}" for product_id in ids[: usecases.MAX_HOT_KEYS]]
+    ] == world.transactions.hot_keys

@@ -24,12 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from weft.options.v1 import policy_pb2 as weft_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!weft/analytics/v1/analytics.proto\x12\x11weft.analytics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x16google/type/date.proto\x1a\x17google/type/money.proto\x1a\x1cweft/options/v1/policy.proto\"\xad\x03\n\x0fGetSalesRequest\x12\xcd\x01\n\nstart_date\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\tstartDate\x12\xc9\x01\n\x08\x65nd_date\x18\x02 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\x07\x65ndDate\":\n\x05Sales\x12\x31\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1d.weft.analytics.v1.DailySalesR\x04\x64\x61ys\"\xb7\x01\n\nDailySales\x12%\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.DateR\x04\x64\x61te\x12\x16\n\x06orders\x18\x02 \x01(\x03R\x06orders\x12$\n\rcancellations\x18\x03 \x01(\x03R\rcancellations\x12\x16\n\x06pieces\x18\x04 \x01(\x03R\x06pieces\x12,\n\x07revenue\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\x07revenue2\x82\x02\n\x10\x41nalyticsService\x12\xba\x01\n\x08GetSales\x12\".weft.analytics.v1.GetSalesRequest\x1a\x18.weft.analytics.v1.Sales\"p\x90\x02\x01\xaa\xbb\x18X\x12\x0e\x61nalytics.read*\x02\x08\x03JB\n\x10INVALID_ARGUMENT\x12\x0cPERIOD_EMPTY\x1a the period ends before it starts\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sales\x1a\x31\xb2\xbb\x18-\x1a\x08\x08\x14\x12\x02\x08\x01\x18(\"\x02\x08\x03\x38\x80\x08@\x01Z\x18\t\x00\x00\x00\x00\x00\xc0X@\x12\r\t\x00\x00\x00\x00\x00\xc0W@\x12\x02\x08\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!weft/analytics/v1/analytics.proto\x12\x11weft.analytics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x17google/type/money.proto\x1a\x1cweft/options/v1/policy.proto\"\xad\x03\n\x0fGetSalesRequest\x12\xcd\x01\n\nstart_date\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\tstartDate\x12\xc9\x01\n\x08\x65nd_date\x18\x02 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\x07\x65ndDate\":\n\x05Sales\x12\x31\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1d.weft.analytics.v1.DailySalesR\x04\x64\x61ys\"\xb7\x01\n\nDailySales\x12%\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.DateR\x04\x64\x61te\x12\x16\n\x06orders\x18\x02 \x01(\x03R\x06orders\x12$\n\rcancellations\x18\x03 \x01(\x03R\rcancellations\x12\x16\n\x06pieces\x18\x04 \x01(\x03R\x06pieces\x12,\n\x07revenue\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\x07revenue\"\xc5\x07\n\x06Report\x12\x18\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08R\x04name\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.weft.analytics.v1.Report.KindR\x04kind\x12\x30\n\nstart_date\x18\x03 \x01(\x0b\x32\x11.google.type.DateR\tstartDate\x12,\n\x08\x65nd_date\x18\x04 \x01(\x0b\x32\x11.google.type.DateR\x07\x65ndDate\x12\x14\n\x05limit\x18\x05 \x01(\x05R\x05limit\x12\x35\n\x05state\x18\x06 \x01(\x0e\x32\x1f.weft.analytics.v1.Report.StateR\x05state\x12)\n\x10progress_percent\x18\x07 \x01(\x05R\x0fprogressPercent\x12\x16\n\x06\x65vents\x18\x08 \x01(\x03R\x06\x65vents\x12\x1f\n\x0b\x65vents_read\x18\t \x01(\x03R\neventsRead\x12\x18\n\x07\x66\x61ilure\x18\n \x01(\tR\x07\x66\x61ilure\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x1d\n\ntotal_rows\x18\x0e \x01(\x03R\ttotalRows\x12\x1c\n\ttruncated\x18\x0f \x01(\x08R\ttruncated\x12\x30\n\x04rows\x18\x10 \x03(\x0b\x32\x1c.weft.analytics.v1.ReportRowR\x04rows\x12&\n\x0fnext_page_token\x18\x11 \x01(\tR\rnextPageToken\"y\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11KIND_TOP_PRODUCTS\x10\x01\x12\x10\n\x0cKIND_COHORTS\x10\x02\x12\x15\n\x11KIND_BASKET_PAIRS\x10\x03\x12\x1b\n\x17KIND_REVENUE_BY_COUNTRY\x10\x04\"\x80\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05\"\x99\x02\n\tReportRow\x12@\n\x0btop_product\x18\x01 \x01(\x0b\x32\x1d.weft.analytics.v1.TopProductH\x00R\ntopProduct\x12\x33\n\x06\x63ohort\x18\x02 \x01(\x0b\x32\x19.weft.analytics.v1.CohortH\x00R\x06\x63ohort\x12@\n\x0b\x62\x61sket_pair\x18\x03 \x01(\x0b\x32\x1d.weft.analytics.v1.BasketPairH\x00R\nbasketPair\x12L\n\x0f\x63ountry_revenue\x18\x04 \x01(\x0b\x32!.weft.analytics.v1.CountryRevenueH\x00R\x0e\x63ountryRevenueB\x05\n\x03row\"\xa8\x01\n\nTopProduct\x12\x12\n\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x1d\n\nproduct_id\x18\x02 \x01(\tR\tproductId\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12\x16\n\x06pieces\x18\x04 \x01(\x03R\x06pieces\x12,\n\x07revenue\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\x07revenue\"\x8a\x01\n\x06\x43ohort\x12\'\n\x05month\x18\x01 \x01(\x0b\x32\x11.google.type.DateR\x05month\x12!\n\x0cmonths_later\x18\x02 \x01(\x05R\x0bmonthsLater\x12\x1c\n\tcustomers\x18\x03 \x01(\x03R\tcustomers\x12\x16\n\x06orders\x18\x04 \x01(\x03R\x06orders\"z\n\nBasketPair\x12(\n\x10\x66irst_product_id\x18\x01 \x01(\tR\x0e\x66irstProductId\x12*\n\x11second_product_id\x18\x02 \x01(\tR\x0fsecondProductId\x12\x16\n\x06orders\x18\x03 \x01(\x03R\x06orders\"\xa0\x01\n\x0e\x43ountryRevenue\x12\x1f\n\x0bregion_code\x18\x01 \x01(\tR\nregionCode\x12\'\n\x05month\x18\x02 \x01(\x0b\x32\x11.google.type.DateR\x05month\x12\x16\n\x06orders\x18\x03 \x01(\x03R\x06orders\x12,\n\x07revenue\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x07revenue\"\xc4\x04\n\x13\x43reateReportRequest\x12\x42\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.weft.analytics.v1.Report.KindB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12\xcd\x01\n\nstart_date\x18\x02 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\tstartDate\x12\xc9\x01\n\x08\x65nd_date\x18\x03 \x01(\x0b\x32\x11.google.type.DateB\x9a\x01\xbaH\x96\x01\xba\x01\x92\x01\n\tdate.full\x12\x13must be a full date\x1apthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31R\x07\x65ndDate\x12 \n\x05limit\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x05limit\x12+\n\nrequest_id\x18\x05 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"\xb5\x01\n\x10GetReportRequest\x12R\n\x04name\x18\x01 \x01(\tB>\xe2\x41\x01\x02\xbaH7r523^reports/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$R\x04name\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"c\n\x12ListReportsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"r\n\x13ListReportsResponse\x12\x33\n\x07reports\x18\x01 \x03(\x0b\x32\x19.weft.analytics.v1.ReportR\x07reports\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"i\n\x13\x43\x61ncelReportRequest\x12R\n\x04name\x18\x01 \x01(\tB>\xe2\x41\x01\x02\xbaH7r523^reports/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$R\x04name2\xbe\n\n\x10\x41nalyticsService\x12\xbe\x01\n\x08GetSales\x12\".weft.analytics.v1.GetSalesRequest\x1a\x18.weft.analytics.v1.Sales\"t\x90\x02\x01\xaa\xbb\x18\\\x12\x0e\x61nalytics.read*\x02\x08\x03JB\n\x10INVALID_ARGUMENT\x12\x0cPERIOD_EMPTY\x1a the period ends before it startsb\x02\x08\x03\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sales\x12\x87\x03\n\x0c\x43reateReport\x12&.weft.analytics.v1.CreateReportRequest\x1a\x19.weft.analytics.v1.Report\"\xb3\x02\xaa\xbb\x18\x98\x02\x12\x0f\x61nalytics.write*\x02\x08\x03JB\n\x10INVALID_ARGUMENT\x12\x0cPERIOD_EMPTY\x1a the period ends before it startsJa\n\x13\x46\x41ILED_PRECONDITION\x12\x10TOO_MANY_REPORTS\x1a\x38\x61s many of the caller\'s reports are unfinished as may beJZ\n\x13\x46\x41ILED_PRECONDITION\x12\x11REQUEST_ID_REUSED\x1a\x30`request_id` belongs to a call with another body\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/reports:\x01*\x12\xd4\x01\n\tGetReport\x12#.weft.analytics.v1.GetReportRequest\x1a\x19.weft.analytics.v1.Report\"\x86\x01\x90\x02\x01\xaa\xbb\x18\x63\x12\x0e\x61nalytics.read*\x02\x08\x03\x38\x80@JJ\n\tNOT_FOUND\x12\x10REPORT_NOT_FOUND\x1a+there is no such report, or it is another\'s\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=reports/*}\x12\x8f\x01\n\x0bListReports\x12%.weft.analytics.v1.ListReportsRequest\x1a&.weft.analytics.v1.ListReportsResponse\"1\x90\x02\x01\xaa\xbb\x18\x17\x12\x0e\x61nalytics.read*\x02\x08\x03\x38\x80@\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/reports\x12\xc2\x02\n\x0c\x43\x61ncelReport\x12&.weft.analytics.v1.CancelReportRequest\x1a\x19.weft.analytics.v1.Report\"\xee\x01\x90\x02\x02\xaa\xbb\x18\xc0\x01\x12\x0f\x61nalytics.write*\x02\x08\x03JJ\n\tNOT_FOUND\x12\x10REPORT_NOT_FOUND\x1a+there is no such report, or it is another\'sJ]\n\x13\x46\x41ILED_PRECONDITION\x12\x0fREPORT_FINISHED\x1a\x35it is done, or has failed: nothing is left to give up\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=reports/*}:cancel:\x01*\x1a\x31\xb2\xbb\x18-\x1a\x08\x08\x14\x12\x02\x08\x01\x18(\"\x02\x08\x03\x38\x80\x08@\x01Z\x18\t\x00\x00\x00\x00\x00\xc0X@\x12\r\t\x00\x00\x00\x00\x00\xc0W@\x12\x02\x08\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,16 +42,74 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSALESREQUEST'].fields_by_name['start_date']._serialized_options = b'\272H\226\001\272\001\222\001\n\tdate.full\022\023must be a full date\032pthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31'
   _globals['_GETSALESREQUEST'].fields_by_name['end_date']._loaded_options = None
   _globals['_GETSALESREQUEST'].fields_by_name['end_date']._serialized_options = b'\272H\226\001\272\001\222\001\n\tdate.full\022\023must be a full date\032pthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31'
+  _globals['_REPORT'].fields_by_name['name']._loaded_options = None
+  _globals['_REPORT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['kind']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['start_date']._loaded_options = None
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['start_date']._serialized_options = b'\272H\226\001\272\001\222\001\n\tdate.full\022\023must be a full date\032pthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31'
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['end_date']._loaded_options = None
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['end_date']._serialized_options = b'\272H\226\001\272\001\222\001\n\tdate.full\022\023must be a full date\032pthis.year >= 1970 && this.year <= 9999 && this.month >= 1 && this.month <= 12 && this.day >= 1 && this.day <= 31'
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\007\032\005\030\220N(\000'
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEREPORTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
+  _globals['_GETREPORTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETREPORTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H7r523^reports/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+  _globals['_GETREPORTREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_GETREPORTREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_GETREPORTREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_GETREPORTREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_LISTREPORTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTREPORTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTREPORTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTREPORTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_CANCELREPORTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CANCELREPORTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H7r523^reports/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
   _globals['_ANALYTICSSERVICE']._loaded_options = None
   _globals['_ANALYTICSSERVICE']._serialized_options = b'\262\273\030-\032\010\010\024\022\002\010\001\030(\"\002\010\0038\200\010@\001Z\030\t\000\000\000\000\000\300X@\022\r\t\000\000\000\000\000\300W@\022\002\010\001'
   _globals['_ANALYTICSSERVICE'].methods_by_name['GetSales']._loaded_options = None
-  _globals['_ANALYTICSSERVICE'].methods_by_name['GetSales']._serialized_options = b'\220\002\001\252\273\030X\022\016analytics.read*\002\010\003JB\n\020INVALID_ARGUMENT\022\014PERIOD_EMPTY\032 the period ends before it starts\202\323\344\223\002\013\022\t/v1/sales'
-  _globals['_GETSALESREQUEST']._serialized_start=195
-  _globals['_GETSALESREQUEST']._serialized_end=624
-  _globals['_SALES']._serialized_start=626
-  _globals['_SALES']._serialized_end=684
-  _globals['_DAILYSALES']._serialized_start=687
-  _globals['_DAILYSALES']._serialized_end=870
-  _globals['_ANALYTICSSERVICE']._serialized_start=873
-  _globals['_ANALYTICSSERVICE']._serialized_end=1131
+  _globals['_ANALYTICSSERVICE'].methods_by_name['GetSales']._serialized_options = b'\220\002\001\252\273\030\\\022\016analytics.read*\002\010\003JB\n\020INVALID_ARGUMENT\022\014PERIOD_EMPTY\032 the period ends before it startsb\002\010\003\202\323\344\223\002\013\022\t/v1/sales'
+  _globals['_ANALYTICSSERVICE'].methods_by_name['CreateReport']._loaded_options = None
+  _globals['_ANALYTICSSERVICE'].methods_by_name['CreateReport']._serialized_options = b'\252\273\030\230\002\022\017analytics.write*\002\010\003JB\n\020INVALID_ARGUMENT\022\014PERIOD_EMPTY\032 the period ends before it startsJa\n\023FAILED_PRECONDITION\022\020TOO_MANY_REPORTS\0328as many of the caller\'s reports are unfinished as may beJZ\n\023FAILED_PRECONDITION\022\021REQUEST_ID_REUSED\0320`request_id` belongs to a call with another body\202\323\344\223\002\020\"\013/v1/reports:\001*'
+  _globals['_ANALYTICSSERVICE'].methods_by_name['GetReport']._loaded_options = None
+  _globals['_ANALYTICSSERVICE'].methods_by_name['GetReport']._serialized_options = b'\220\002\001\252\273\030c\022\016analytics.read*\002\010\0038\200@JJ\n\tNOT_FOUND\022\020REPORT_NOT_FOUND\032+there is no such report, or it is another\'s\202\323\344\223\002\026\022\024/v1/{name=reports/*}'
+  _globals['_ANALYTICSSERVICE'].methods_by_name['ListReports']._loaded_options = None
+  _globals['_ANALYTICSSERVICE'].methods_by_name['ListReports']._serialized_options = b'\220\002\001\252\273\030\027\022\016analytics.read*\002\010\0038\200@\202\323\344\223\002\r\022\013/v1/reports'
+  _globals['_ANALYTICSSERVICE'].methods_by_name['CancelReport']._loaded_options = None
+  _globals['_ANALYTICSSERVICE'].methods_by_name['CancelReport']._serialized_options = b'\220\002\002\252\273\030\300\001\022\017analytics.write*\002\010\003JJ\n\tNOT_FOUND\022\020REPORT_NOT_FOUND\032+there is no such report, or it is another\'sJ]\n\023FAILED_PRECONDITION\022\017REPORT_FINISHED\0325it is done, or has failed: nothing is left to give up\202\323\344\223\002 \"\033/v1/{name=reports/*}:cancel:\001*'
+  _globals['_GETSALESREQUEST']._serialized_start=261
+  _globals['_GETSALESREQUEST']._serialized_end=690
+  _globals['_SALES']._serialized_start=692
+  _globals['_SALES']._serialized_end=750
+  _globals['_DAILYSALES']._serialized_start=753
+  _globals['_DAILYSALES']._serialized_end=936
+  _globals['_REPORT']._serialized_start=939
+  _globals['_REPORT']._serialized_end=1904
+  _globals['_REPORT_KIND']._serialized_start=1652
+  _globals['_REPORT_KIND']._serialized_end=1773
+  _globals['_REPORT_STATE']._serialized_start=1776
+  _globals['_REPORT_STATE']._serialized_end=1904
+  _globals['_REPORTROW']._serialized_start=1907
+  _globals['_REPORTROW']._serialized_end=2188
+  _globals['_TOPPRODUCT']._serialized_start=2191
+  _globals['_TOPPRODUCT']._serialized_end=2359
+  _globals['_COHORT']._serialized_start=2362
+  _globals['_COHORT']._serialized_end=2500
+  _globals['_BASKETPAIR']._serialized_start=2502
+  _globals['_BASKETPAIR']._serialized_end=2624
+  _globals['_COUNTRYREVENUE']._serialized_start=2627
+  _globals['_COUNTRYREVENUE']._serialized_end=2787
+  _globals['_CREATEREPORTREQUEST']._serialized_start=2790
+  _globals['_CREATEREPORTREQUEST']._serialized_end=3370
+  _globals['_GETREPORTREQUEST']._serialized_start=3373
+  _globals['_GETREPORTREQUEST']._serialized_end=3554
+  _globals['_LISTREPORTSREQUEST']._serialized_start=3556
+  _globals['_LISTREPORTSREQUEST']._serialized_end=3655
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=3657
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=3771
+  _globals['_CANCELREPORTREQUEST']._serialized_start=3773
+  _globals['_CANCELREPORTREQUEST']._serialized_end=3878
+  _globals['_ANALYTICSSERVICE']._serialized_start=3881
+  _globals['_ANALYTICSSERVICE']._serialized_end=5223
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,9 @@ What the shop sold."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import date_pb2 as _date_pb2
 from google.type import money_pb2 as _money_pb2
 import builtins as _builtins
@@ -115,3 +117,503 @@ class DailySales(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DailySales: _TypeAlias = DailySales  # noqa: Y015
+
+@_typing.final
+class Report(_message.Message):
+    """A question about all events of some days, and its answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Report._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Report._Kind.ValueType  # 0
+        """Not said."""
+        KIND_TOP_PRODUCTS: Report._Kind.ValueType  # 1
+        """The products with the highest revenue, less what was taken back; for each currency on its own."""
+        KIND_COHORTS: Report._Kind.ValueType  # 2
+        """Of the customers whose first order in the period was in one month: how many ordered in each month from then on."""
+        KIND_BASKET_PAIRS: Report._Kind.ValueType  # 3
+        """Pairs of products that were ordered together most often, as ordered, whatever was taken back later."""
+        KIND_REVENUE_BY_COUNTRY: Report._Kind.ValueType  # 4
+        """Revenue by the country an order goes to and the month, less what was taken back in that month."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What is asked."""
+
+    KIND_UNSPECIFIED: Report.Kind.ValueType  # 0
+    """Not said."""
+    KIND_TOP_PRODUCTS: Report.Kind.ValueType  # 1
+    """The products with the highest revenue, less what was taken back; for each currency on its own."""
+    KIND_COHORTS: Report.Kind.ValueType  # 2
+    """Of the customers whose first order in the period was in one month: how many ordered in each month from then on."""
+    KIND_BASKET_PAIRS: Report.Kind.ValueType  # 3
+    """Pairs of products that were ordered together most often, as ordered, whatever was taken back later."""
+    KIND_REVENUE_BY_COUNTRY: Report.Kind.ValueType  # 4
+    """Revenue by the country an order goes to and the month, less what was taken back in that month."""
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Report._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: Report._State.ValueType  # 0
+        """Never sent."""
+        STATE_PENDING: Report._State.ValueType  # 1
+        """It waits for a worker."""
+        STATE_RUNNING: Report._State.ValueType  # 2
+        """A worker makes it."""
+        STATE_SUCCEEDED: Report._State.ValueType  # 3
+        """It is done; its rows can be read."""
+        STATE_FAILED: Report._State.ValueType  # 4
+        """It could not be made; `failure` says why."""
+        STATE_CANCELLED: Report._State.ValueType  # 5
+        """It was given up."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """How far it is."""
+
+    STATE_UNSPECIFIED: Report.State.ValueType  # 0
+    """Never sent."""
+    STATE_PENDING: Report.State.ValueType  # 1
+    """It waits for a worker."""
+    STATE_RUNNING: Report.State.ValueType  # 2
+    """A worker makes it."""
+    STATE_SUCCEEDED: Report.State.ValueType  # 3
+    """It is done; its rows can be read."""
+    STATE_FAILED: Report.State.ValueType  # 4
+    """It could not be made; `failure` says why."""
+    STATE_CANCELLED: Report.State.ValueType  # 5
+    """It was given up."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    EVENTS_READ_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    TOTAL_ROWS_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, `reports/{report}`."""
+    kind: Global___Report.Kind.ValueType
+    """What is asked."""
+    limit: _builtins.int
+    """The most products of one currency, or the most pairs; other kinds have no such bound."""
+    state: Global___Report.State.ValueType
+    """How far it is."""
+    progress_percent: _builtins.int
+    """How far it is, in percent; a worker that takes over from another goes on from here."""
+    events: _builtins.int
+    """Events that are to be read for it; 0 while nobody knows."""
+    events_read: _builtins.int
+    """Events that were read for it."""
+    failure: _builtins.str
+    """Why it could not be made."""
+    total_rows: _builtins.int
+    """How many rows it has."""
+    truncated: _builtins.bool
+    """True where it would have more rows than a report may have, which is 10,000."""
+    next_page_token: _builtins.str
+    """Token of the next page of rows; empty: these were the last."""
+    @_builtins.property
+    def start_date(self) -> _date_pb2.Date:
+        """The first day that counts, in UTC; absent: the first that the archive holds."""
+
+    @_builtins.property
+    def end_date(self) -> _date_pb2.Date:
+        """The last day that counts, in UTC; absent: the last that the archive holds."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When a worker first took it."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was done, failed or was given up."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportRow]:
+        """A page of its rows, in their order; only in the answer of GetReport."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___Report.Kind.ValueType = ...,
+        start_date: _date_pb2.Date | None = ...,
+        end_date: _date_pb2.Date | None = ...,
+        limit: _builtins.int = ...,
+        state: Global___Report.State.ValueType = ...,
+        progress_percent: _builtins.int = ...,
+        events: _builtins.int = ...,
+        events_read: _builtins.int = ...,
+        failure: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        total_rows: _builtins.int = ...,
+        truncated: _builtins.bool = ...,
+        rows: _abc.Iterable[Global___ReportRow] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_date", b"end_date", "end_time", b"end_time", "start_date", b"start_date", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_date", b"end_date", "end_time", b"end_time", "events", b"events", "events_read", b"events_read", "failure", b"failure", "kind", b"kind", "limit", b"limit", "name", b"name", "next_page_token", b"next_page_token", "progress_percent", b"progress_percent", "rows", b"rows", "start_date", b"start_date", "start_time", b"start_time", "state", b"state", "total_rows", b"total_rows", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Report: _TypeAlias = Report  # noqa: Y015
+
+@_typing.final
+class ReportRow(_message.Message):
+    """One row of a report, of the shape that its kind has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOP_PRODUCT_FIELD_NUMBER: _builtins.int
+    COHORT_FIELD_NUMBER: _builtins.int
+    BASKET_PAIR_FIELD_NUMBER: _builtins.int
+    COUNTRY_REVENUE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def top_product(self) -> Global___TopProduct:
+        """Of KIND_TOP_PRODUCTS."""
+
+    @_builtins.property
+    def cohort(self) -> Global___Cohort:
+        """Of KIND_COHORTS."""
+
+    @_builtins.property
+    def basket_pair(self) -> Global___BasketPair:
+        """Of KIND_BASKET_PAIRS."""
+
+    @_builtins.property
+    def country_revenue(self) -> Global___CountryRevenue:
+        """Of KIND_REVENUE_BY_COUNTRY."""
+
+    def __init__(
+        self,
+        *,
+        top_product: Global___TopProduct | None = ...,
+        cohort: Global___Cohort | None = ...,
+        basket_pair: Global___BasketPair | None = ...,
+        country_revenue: Global___CountryRevenue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["basket_pair", b"basket_pair", "cohort", b"cohort", "country_revenue", b"country_revenue", "row", b"row", "top_product", b"top_product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basket_pair", b"basket_pair", "cohort", b"cohort", "country_revenue", b"country_revenue", "row", b"row", "top_product", b"top_product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_row: _TypeAlias = _typing.Literal["top_product", "cohort", "basket_pair", "country_revenue"]  # noqa: Y015
+    _WhichOneofArgType_row: _TypeAlias = _typing.Literal["row", b"row"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_row) -> _WhichOneofReturnType_row | None: ...
+
+Global___ReportRow: _TypeAlias = ReportRow  # noqa: Y015
+
+@_typing.final
+class TopProduct(_message.Message):
+    """What one product brought in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    REVENUE_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    """Its place among those of its currency, from 1."""
+    product_id: _builtins.str
+    """Id of the product."""
+    display_name: _builtins.str
+    """What it was called when it was last ordered."""
+    pieces: _builtins.int
+    """Pieces ordered less pieces taken back."""
+    @_builtins.property
+    def revenue(self) -> _money_pb2.Money:
+        """Revenue less what was taken back."""
+
+    def __init__(
+        self,
+        *,
+        rank: _builtins.int = ...,
+        product_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        pieces: _builtins.int = ...,
+        revenue: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revenue", b"revenue"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "pieces", b"pieces", "product_id", b"product_id", "rank", b"rank", "revenue", b"revenue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopProduct: _TypeAlias = TopProduct  # noqa: Y015
+
+@_typing.final
+class Cohort(_message.Message):
+    """Customers who first ordered in one month, in one month of those from then on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MONTH_FIELD_NUMBER: _builtins.int
+    MONTHS_LATER_FIELD_NUMBER: _builtins.int
+    CUSTOMERS_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    months_later: _builtins.int
+    """How many months later: 0 is that month itself."""
+    customers: _builtins.int
+    """How many of them ordered in it."""
+    orders: _builtins.int
+    """How many orders they placed in it."""
+    @_builtins.property
+    def month(self) -> _date_pb2.Date:
+        """First day of the month of their first order."""
+
+    def __init__(
+        self,
+        *,
+        month: _date_pb2.Date | None = ...,
+        months_later: _builtins.int = ...,
+        customers: _builtins.int = ...,
+        orders: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["month", b"month"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customers", b"customers", "month", b"month", "months_later", b"months_later", "orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cohort: _TypeAlias = Cohort  # noqa: Y015
+
+@_typing.final
+class BasketPair(_message.Message):
+    """Two products that were ordered together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    SECOND_PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    first_product_id: _builtins.str
+    """Id of the one that comes first in the order of ids."""
+    second_product_id: _builtins.str
+    """Id of the other."""
+    orders: _builtins.int
+    """How many orders had both."""
+    def __init__(
+        self,
+        *,
+        first_product_id: _builtins.str = ...,
+        second_product_id: _builtins.str = ...,
+        orders: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_product_id", b"first_product_id", "orders", b"orders", "second_product_id", b"second_product_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BasketPair: _TypeAlias = BasketPair  # noqa: Y015
+
+@_typing.final
+class CountryRevenue(_message.Message):
+    """Revenue of one month in one country and currency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_CODE_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    REVENUE_FIELD_NUMBER: _builtins.int
+    region_code: _builtins.str
+    """CLDR code of the country, as the orders say; empty: they do not."""
+    orders: _builtins.int
+    """Orders placed in it."""
+    @_builtins.property
+    def month(self) -> _date_pb2.Date:
+        """First day of the month."""
+
+    @_builtins.property
+    def revenue(self) -> _money_pb2.Money:
+        """Revenue less what was taken back in it; negative where more was taken back."""
+
+    def __init__(
+        self,
+        *,
+        region_code: _builtins.str = ...,
+        month: _date_pb2.Date | None = ...,
+        orders: _builtins.int = ...,
+        revenue: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["month", b"month", "revenue", b"revenue"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["month", b"month", "orders", b"orders", "region_code", b"region_code", "revenue", b"revenue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountryRevenue: _TypeAlias = CountryRevenue  # noqa: Y015
+
+@_typing.final
+class CreateReportRequest(_message.Message):
+    """Request of CreateReport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    kind: Global___Report.Kind.ValueType
+    """What is asked."""
+    limit: _builtins.int
+    """The most products of one currency, or the most pairs; 0: 100."""
+    request_id: _builtins.str
+    """UUID that makes the call safe to repeat (AIP-155)."""
+    @_builtins.property
+    def start_date(self) -> _date_pb2.Date:
+        """The first day that counts, in UTC; absent: the first that the archive holds."""
+
+    @_builtins.property
+    def end_date(self) -> _date_pb2.Date:
+        """The last day that counts, in UTC; absent: the last that the archive holds."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___Report.Kind.ValueType = ...,
+        start_date: _date_pb2.Date | None = ...,
+        end_date: _date_pb2.Date | None = ...,
+        limit: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "kind", b"kind", "limit", b"limit", "request_id", b"request_id", "start_date", b"start_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateReportRequest: _TypeAlias = CreateReportRequest  # noqa: Y015
+
+@_typing.final
+class GetReportRequest(_message.Message):
+    """Request of GetReport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The report to read, `reports/{report}`."""
+    page_size: _builtins.int
+    """The most rows in one page; 0: 100. More than 1000 counts as 1000."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty: the first page."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReportRequest: _TypeAlias = GetReportRequest  # noqa: Y015
+
+@_typing.final
+class ListReportsRequest(_message.Message):
+    """Request of ListReports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """The most reports in one page; 0: 20. More than 200 counts as 200."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty: the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReportsRequest: _TypeAlias = ListReportsRequest  # noqa: Y015
+
+@_typing.final
+class ListReportsResponse(_message.Message):
+    """Answer of ListReports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty: this was the last."""
+    @_builtins.property
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Report]:
+        """One page of reports."""
+
+    def __init__(
+        self,
+        *,
+        reports: _abc.Iterable[Global___Report] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "reports", b"reports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReportsResponse: _TypeAlias = ListReportsResponse  # noqa: Y015
+
+@_typing.final
+class CancelReportRequest(_message.Message):
+    """Request of CancelReport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The report to give up, `reports/{report}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelReportRequest: _TypeAlias = CancelReportRequest  # noqa: Y015

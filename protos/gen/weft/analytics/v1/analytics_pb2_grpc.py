@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AnalyticsServiceStub:
-    """Answers from roll-ups that a worker keeps up to date with the events.
+    """Answers from roll-ups that a worker keeps up to date with the events, and reports that workers make of all events.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,63 @@ class AnalyticsServiceStub:
                 request_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.GetSalesRequest.SerializeToString,
                 response_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.Sales.FromString,
                 _registered_method=True)
+        self.CreateReport = channel.unary_unary(
+                '/weft.analytics.v1.AnalyticsService/CreateReport',
+                request_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.CreateReportRequest.SerializeToString,
+                response_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.FromString,
+                _registered_method=True)
+        self.GetReport = channel.unary_unary(
+                '/weft.analytics.v1.AnalyticsService/GetReport',
+                request_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.FromString,
+                _registered_method=True)
+        self.ListReports = channel.unary_unary(
+                '/weft.analytics.v1.AnalyticsService/ListReports',
+                request_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.ListReportsRequest.SerializeToString,
+                response_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.ListReportsResponse.FromString,
+                _registered_method=True)
+        self.CancelReport = channel.unary_unary(
+                '/weft.analytics.v1.AnalyticsService/CancelReport',
+                request_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.CancelReportRequest.SerializeToString,
+                response_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.FromString,
+                _registered_method=True)
 
 
 class AnalyticsServiceServicer:
-    """Answers from roll-ups that a worker keeps up to date with the events.
+    """Answers from roll-ups that a worker keeps up to date with the events, and reports that workers make of all events.
     """
 
     def GetSales(self, request, context):
         """Sums up the sales of some days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateReport(self, request, context):
+        """Asks for a report. It is made by a worker, from the archive of all events: GetReport tells how far it is, and has
+        its rows once it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReport(self, request, context):
+        """Reads a report of the caller's own: its state, how far it is, and a page of its rows once it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReports(self, request, context):
+        """Lists the caller's own reports without their rows, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelReport(self, request, context):
+        """Gives up a report of the caller's own that is not done. One that was cancelled before stays so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +110,26 @@ def add_AnalyticsServiceServicer_to_server(servicer, server):
                     request_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.GetSalesRequest.FromString,
                     response_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.Sales.SerializeToString,
             ),
+            'CreateReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateReport,
+                    request_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.CreateReportRequest.FromString,
+                    response_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.SerializeToString,
+            ),
+            'GetReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.GetReportRequest.FromString,
+                    response_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.SerializeToString,
+            ),
+            'ListReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReports,
+                    request_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.ListReportsRequest.FromString,
+                    response_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.ListReportsResponse.SerializeToString,
+            ),
+            'CancelReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelReport,
+                    request_deserializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.CancelReportRequest.FromString,
+                    response_serializer=weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'weft.analytics.v1.AnalyticsService', rpc_method_handlers)
@@ -70,7 +139,7 @@ def add_AnalyticsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AnalyticsService:
-    """Answers from roll-ups that a worker keeps up to date with the events.
+    """Answers from roll-ups that a worker keeps up to date with the events, and reports that workers make of all events.
     """
 
     @staticmethod
@@ -90,6 +159,114 @@ class AnalyticsService:
             '/weft.analytics.v1.AnalyticsService/GetSales',
             weft_dot_analytics_dot_v1_dot_analytics__pb2.GetSalesRequest.SerializeToString,
             weft_dot_analytics_dot_v1_dot_analytics__pb2.Sales.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.analytics.v1.AnalyticsService/CreateReport',
+            weft_dot_analytics_dot_v1_dot_analytics__pb2.CreateReportRequest.SerializeToString,
+            weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.analytics.v1.AnalyticsService/GetReport',
+            weft_dot_analytics_dot_v1_dot_analytics__pb2.GetReportRequest.SerializeToString,
+            weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.analytics.v1.AnalyticsService/ListReports',
+            weft_dot_analytics_dot_v1_dot_analytics__pb2.ListReportsRequest.SerializeToString,
+            weft_dot_analytics_dot_v1_dot_analytics__pb2.ListReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.analytics.v1.AnalyticsService/CancelReport',
+            weft_dot_analytics_dot_v1_dot_analytics__pb2.CancelReportRequest.SerializeToString,
+            weft_dot_analytics_dot_v1_dot_analytics__pb2.Report.FromString,
             options,
             channel_credentials,
             insecure,

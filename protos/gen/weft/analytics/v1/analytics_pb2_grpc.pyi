@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AnalyticsServiceStub:
-    """Answers from roll-ups that a worker keeps up to date with the events."""
+    """Answers from roll-ups that a worker keeps up to date with the events, and reports that workers make of all events."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +35,37 @@ class AnalyticsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AnalyticsServiceAsyncStub: ...
     GetSales: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetSalesRequest, _analytics_pb2.Sales]
     """Sums up the sales of some days."""
+    CreateReport: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.CreateReportRequest, _analytics_pb2.Report]
+    """Asks for a report. It is made by a worker, from the archive of all events: GetReport tells how far it is, and has
+    its rows once it is done.
+    """
+    GetReport: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetReportRequest, _analytics_pb2.Report]
+    """Reads a report of the caller's own: its state, how far it is, and a page of its rows once it is done."""
+    ListReports: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.ListReportsRequest, _analytics_pb2.ListReportsResponse]
+    """Lists the caller's own reports without their rows, the newest first."""
+    CancelReport: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.CancelReportRequest, _analytics_pb2.Report]
+    """Gives up a report of the caller's own that is not done. One that was cancelled before stays so."""
 
 @_typing.type_check_only
 class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
-    """Answers from roll-ups that a worker keeps up to date with the events."""
+    """Answers from roll-ups that a worker keeps up to date with the events, and reports that workers make of all events."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSales: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetSalesRequest, _analytics_pb2.Sales]  # type: ignore[assignment]
     """Sums up the sales of some days."""
+    CreateReport: _aio.UnaryUnaryMultiCallable[_analytics_pb2.CreateReportRequest, _analytics_pb2.Report]  # type: ignore[assignment]
+    """Asks for a report. It is made by a worker, from the archive of all events: GetReport tells how far it is, and has
+    its rows once it is done.
+    """
+    GetReport: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetReportRequest, _analytics_pb2.Report]  # type: ignore[assignment]
+    """Reads a report of the caller's own: its state, how far it is, and a page of its rows once it is done."""
+    ListReports: _aio.UnaryUnaryMultiCallable[_analytics_pb2.ListReportsRequest, _analytics_pb2.ListReportsResponse]  # type: ignore[assignment]
+    """Lists the caller's own reports without their rows, the newest first."""
+    CancelReport: _aio.UnaryUnaryMultiCallable[_analytics_pb2.CancelReportRequest, _analytics_pb2.Report]  # type: ignore[assignment]
+    """Gives up a report of the caller's own that is not done. One that was cancelled before stays so."""
 
 class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Answers from roll-ups that a worker keeps up to date with the events."""
+    """Answers from roll-ups that a worker keeps up to date with the events, and reports that workers make of all events."""
 
     @_abc_1.abstractmethod
     def GetSales(
@@ -54,5 +74,39 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_pb2.Sales, _abc.Awaitable[_analytics_pb2.Sales]]:
         """Sums up the sales of some days."""
+
+    @_abc_1.abstractmethod
+    def CreateReport(
+        self,
+        request: _analytics_pb2.CreateReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.Report, _abc.Awaitable[_analytics_pb2.Report]]:
+        """Asks for a report. It is made by a worker, from the archive of all events: GetReport tells how far it is, and has
+        its rows once it is done.
+        """
+
+    @_abc_1.abstractmethod
+    def GetReport(
+        self,
+        request: _analytics_pb2.GetReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.Report, _abc.Awaitable[_analytics_pb2.Report]]:
+        """Reads a report of the caller's own: its state, how far it is, and a page of its rows once it is done."""
+
+    @_abc_1.abstractmethod
+    def ListReports(
+        self,
+        request: _analytics_pb2.ListReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.ListReportsResponse, _abc.Awaitable[_analytics_pb2.ListReportsResponse]]:
+        """Lists the caller's own reports without their rows, the newest first."""
+
+    @_abc_1.abstractmethod
+    def CancelReport(
+        self,
+        request: _analytics_pb2.CancelReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.Report, _abc.Awaitable[_analytics_pb2.Report]]:
+        """Gives up a report of the caller's own that is not done. One that was cancelled before stays so."""
 
 def add_AnalyticsServiceServicer_to_server(servicer: AnalyticsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from weft.options.v1 import policy_pb2 as weft_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dweft/identity/v1/events.proto\x12\x10weft.identity.v1\x1a\x1cweft/options/v1/policy.proto\"\x90\x01\n\x0bUserCreated\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\'\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xc8\xbb\x18\x02R\x0b\x64isplayName\x12\x1a\n\x05\x65mail\x18\x03 \x01(\tB\x04\xc8\xbb\x18\x02R\x05\x65mail:(\xba\xbb\x18$\n\x15identity.user.created\x12\x04user\x1a\x05\x65mail\"\\\n\x0bUserChanged\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n\x06\x66ields\x18\x02 \x03(\tR\x06\x66ields:!\xba\xbb\x18\x1d\n\x15identity.user.changed\x12\x04user\"\x84\x01\n\x10SessionDelegated\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator\x12\x18\n\x07session\x18\x03 \x01(\tR\x07session:&\xba\xbb\x18\"\n\x1aidentity.session.delegated\x12\x04user\"^\n\x0fSigningKeyAdded\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator:\x1d\xba\xbb\x18\x19\n\x12identity.key.added\x12\x03key\"b\n\x11SigningKeyRevoked\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator:\x1f\xba\xbb\x18\x1b\n\x14identity.key.revoked\x12\x03keyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dweft/identity/v1/events.proto\x12\x10weft.identity.v1\x1a\x1cweft/options/v1/policy.proto\"\xa0\x01\n\x0bUserCreated\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\'\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xc8\xbb\x18\x02R\x0b\x64isplayName\x12\x1a\n\x05\x65mail\x18\x03 \x01(\tB\x04\xc8\xbb\x18\x02R\x05\x65mail:8\xba\xbb\x18\x34\n\x15identity.user.created\x12\x04user\x1a\x05\x65mail\"\x02\x08\x01\"\x02\x08\x02\"\x02\x08\x05\"\x02\x08\n\"\\\n\x0bUserChanged\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n\x06\x66ields\x18\x02 \x03(\tR\x06\x66ields:!\xba\xbb\x18\x1d\n\x15identity.user.changed\x12\x04user\"\x84\x01\n\x10SessionDelegated\x12\x12\n\x04user\x18\x01 \x01(\tR\x04user\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator\x12\x18\n\x07session\x18\x03 \x01(\tR\x07session:&\xba\xbb\x18\"\n\x1aidentity.session.delegated\x12\x04user\"^\n\x0fSigningKeyAdded\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator:\x1d\xba\xbb\x18\x19\n\x12identity.key.added\x12\x03key\"b\n\x11SigningKeyRevoked\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator:\x1f\xba\xbb\x18\x1b\n\x14identity.key.revoked\x12\x03keyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERCREATED'].fields_by_name['email']._loaded_options = None
   _globals['_USERCREATED'].fields_by_name['email']._serialized_options = b'\310\273\030\002'
   _globals['_USERCREATED']._loaded_options = None
-  _globals['_USERCREATED']._serialized_options = b'\272\273\030$\n\025identity.user.created\022\004user\032\005email'
+  _globals['_USERCREATED']._serialized_options = b'\272\273\0304\n\025identity.user.created\022\004user\032\005email\"\002\010\001\"\002\010\002\"\002\010\005\"\002\010\n'
   _globals['_USERCHANGED']._loaded_options = None
   _globals['_USERCHANGED']._serialized_options = b'\272\273\030\035\n\025identity.user.changed\022\004user'
   _globals['_SESSIONDELEGATED']._loaded_options = None
@@ -47,13 +47,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNINGKEYREVOKED']._loaded_options = None
   _globals['_SIGNINGKEYREVOKED']._serialized_options = b'\272\273\030\033\n\024identity.key.revoked\022\003key'
   _globals['_USERCREATED']._serialized_start=82
-  _globals['_USERCREATED']._serialized_end=226
-  _globals['_USERCHANGED']._serialized_start=228
-  _globals['_USERCHANGED']._serialized_end=320
-  _globals['_SESSIONDELEGATED']._serialized_start=323
-  _globals['_SESSIONDELEGATED']._serialized_end=455
-  _globals['_SIGNINGKEYADDED']._serialized_start=457
-  _globals['_SIGNINGKEYADDED']._serialized_end=551
-  _globals['_SIGNINGKEYREVOKED']._serialized_start=553
-  _globals['_SIGNINGKEYREVOKED']._serialized_end=651
+  _globals['_USERCREATED']._serialized_end=242
+  _globals['_USERCHANGED']._serialized_start=244
+  _globals['_USERCHANGED']._serialized_end=336
+  _globals['_SESSIONDELEGATED']._serialized_start=339
+  _globals['_SESSIONDELEGATED']._serialized_end=471
+  _globals['_SIGNINGKEYADDED']._serialized_start=473
+  _globals['_SIGNINGKEYADDED']._serialized_end=567
+  _globals['_SIGNINGKEYREVOKED']._serialized_start=569
+  _globals['_SIGNINGKEYREVOKED']._serialized_end=667
 # @@protoc_insertion_point(module_scope)

@@ -26,39 +26,45 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweft/options/v1/policy.proto\x12\x0fweft.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb7\x04\n\x0cMethodPolicy\x12\x16\n\x06public\x18\x01 \x01(\x08R\x06public\x12\x16\n\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x39\n\nrate_limit\x18\x03 \x01(\x0b\x32\x1a.weft.options.v1.RateLimitR\trateLimit\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12,\n\x05retry\x18\x05 \x01(\x0b\x32\x16.weft.options.v1.RetryR\x05retry\x12,\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x16.weft.options.v1.CacheR\x05\x63\x61\x63he\x12/\n\x11max_request_bytes\x18\x07 \x01(\rH\x00R\x0fmaxRequestBytes\x88\x01\x01\x12>\n\x0b\x63riticality\x18\x08 \x01(\x0e\x32\x1c.weft.options.v1.CriticalityR\x0b\x63riticality\x12\x36\n\x06\x65rrors\x18\t \x03(\x0b\x32\x1e.weft.options.v1.DeclaredErrorR\x06\x65rrors\x12\x32\n\x07hedging\x18\n \x01(\x0b\x32\x18.weft.options.v1.HedgingR\x07hedging\x12\x38\n\x03slo\x18\x0b \x01(\x0b\x32&.weft.options.v1.ServiceLevelObjectiveR\x03sloB\x14\n\x12_max_request_bytes\"x\n\x15ServiceLevelObjective\x12\"\n\x0c\x61vailability\x18\x01 \x01(\x01R\x0c\x61vailability\x12;\n\x07latency\x18\x02 \x01(\x0b\x32!.weft.options.v1.LatencyObjectiveR\x07latency\"e\n\x10LatencyObjective\x12\x18\n\x07percent\x18\x01 \x01(\x01R\x07percent\x12\x37\n\tthreshold\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\tthreshold\"\xda\x01\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03per\x12\x14\n\x05\x62urst\x18\x03 \x01(\rR\x05\x62urst\x12\x30\n\x03key\x18\x04 \x01(\x0e\x32\x1e.weft.options.v1.RateLimit.KeyR\x03key\"<\n\x03Key\x12\x13\n\x0fKEY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKEY_SUBJECT\x10\x01\x12\x0f\n\x0bKEY_ADDRESS\x10\x02\"*\n\x05Retry\x12!\n\x0cmax_attempts\x18\x01 \x01(\rR\x0bmaxAttempts\":\n\x07Hedging\x12/\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05\x64\x65lay\"4\n\x05\x43\x61\x63he\x12+\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\"i\n\x0b\x45ventPolicy\x12\x1f\n\x0brouting_key\x18\x01 \x01(\tR\nroutingKey\x12!\n\x0cordering_key\x18\x02 \x01(\tR\x0borderingKey\x12\x16\n\x06queues\x18\x03 \x03(\tR\x06queues\"U\n\rDeclaredError\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07\x63omment\x18\x03 \x01(\tR\x07\x63omment\"x\n\nEdgePolicy\x12)\n\x04\x63ors\x18\x01 \x01(\x0b\x32\x15.weft.options.v1.CorsR\x04\x63ors\x12?\n\raddress_limit\x18\x02 \x01(\x0b\x32\x1a.weft.options.v1.RateLimitR\x0c\x61\x64\x64ressLimit\"T\n\x04\x43ors\x12\x18\n\x07origins\x18\x01 \x03(\tR\x07origins\x12\x32\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06maxAge*r\n\x0bSensitivity\x12\x1b\n\x17SENSITIVITY_UNSPECIFIED\x10\x00\x12\x16\n\x12SENSITIVITY_SECRET\x10\x01\x12\x18\n\x14SENSITIVITY_PERSONAL\x10\x02\x12\x14\n\x10SENSITIVITY_NONE\x10\x03*x\n\x0b\x43riticality\x12\x1b\n\x17\x43RITICALITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43RITICALITY_SHEDDABLE\x10\x01\x12\x17\n\x13\x43RITICALITY_DEFAULT\x10\x02\x12\x18\n\x14\x43RITICALITY_CRITICAL\x10\x03:W\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x1d.weft.options.v1.MethodPolicyR\x06policy:\\\n\x08\x64\x65\x66\x61ults\x12\x1f.google.protobuf.ServiceOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1d.weft.options.v1.MethodPolicyR\x08\x64\x65\x66\x61ults:U\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x01(\x0b\x32\x1c.weft.options.v1.EventPolicyR\x05\x65vent:[\n\tsensitive\x12\x1d.google.protobuf.FieldOptions\x18\xb9\x87\x03 \x01(\x0e\x32\x1c.weft.options.v1.SensitivityR\tsensitive:O\n\x04\x65\x64ge\x12\x1c.google.protobuf.FileOptions\x18\xb8\x87\x03 \x01(\x0b\x32\x1b.weft.options.v1.EdgePolicyR\x04\x65\x64geb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweft/options/v1/policy.proto\x12\x0fweft.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb8\x05\n\x0cMethodPolicy\x12\x16\n\x06public\x18\x01 \x01(\x08R\x06public\x12\x16\n\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x39\n\nrate_limit\x18\x03 \x01(\x0b\x32\x1a.weft.options.v1.RateLimitR\trateLimit\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12,\n\x05retry\x18\x05 \x01(\x0b\x32\x16.weft.options.v1.RetryR\x05retry\x12,\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x16.weft.options.v1.CacheR\x05\x63\x61\x63he\x12/\n\x11max_request_bytes\x18\x07 \x01(\rH\x00R\x0fmaxRequestBytes\x88\x01\x01\x12>\n\x0b\x63riticality\x18\x08 \x01(\x0e\x32\x1c.weft.options.v1.CriticalityR\x0b\x63riticality\x12\x36\n\x06\x65rrors\x18\t \x03(\x0b\x32\x1e.weft.options.v1.DeclaredErrorR\x06\x65rrors\x12\x32\n\x07hedging\x18\n \x01(\x0b\x32\x18.weft.options.v1.HedgingR\x07hedging\x12\x38\n\x03slo\x18\x0b \x01(\x0b\x32&.weft.options.v1.ServiceLevelObjectiveR\x03slo\x12>\n\x0b\x63onsistency\x18\x0c \x01(\x0b\x32\x1c.weft.options.v1.ConsistencyR\x0b\x63onsistency\x12?\n\x0binvalidates\x18\r \x03(\x0b\x32\x1d.weft.options.v1.InvalidationR\x0binvalidatesB\x14\n\x12_max_request_bytes\"x\n\x15ServiceLevelObjective\x12\"\n\x0c\x61vailability\x18\x01 \x01(\x01R\x0c\x61vailability\x12;\n\x07latency\x18\x02 \x01(\x0b\x32!.weft.options.v1.LatencyObjectiveR\x07latency\"e\n\x10LatencyObjective\x12\x18\n\x07percent\x18\x01 \x01(\x01R\x07percent\x12\x37\n\tthreshold\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\tthreshold\"\xea\x01\n\x0b\x43onsistency\x12\x38\n\x05level\x18\x01 \x01(\x0e\x32\".weft.options.v1.Consistency.LevelR\x05level\x12>\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0cmaxStaleness\"a\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_STRONG\x10\x01\x12\x1b\n\x17LEVEL_BOUNDED_STALENESS\x10\x02\x12\x12\n\x0eLEVEL_EVENTUAL\x10\x03\"\xda\x01\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03per\x12\x14\n\x05\x62urst\x18\x03 \x01(\rR\x05\x62urst\x12\x30\n\x03key\x18\x04 \x01(\x0e\x32\x1e.weft.options.v1.RateLimit.KeyR\x03key\"<\n\x03Key\x12\x13\n\x0fKEY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKEY_SUBJECT\x10\x01\x12\x0f\n\x0bKEY_ADDRESS\x10\x02\"*\n\x05Retry\x12!\n\x0cmax_attempts\x18\x01 \x01(\rR\x0bmaxAttempts\":\n\x07Hedging\x12/\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05\x64\x65lay\"\xc8\x01\n\x05\x43\x61\x63he\x12+\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n\x04tags\x18\x03 \x03(\tR\x04tags\x12<\n\x0cnegative_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bnegativeTtl\x12\x16\n\x06shared\x18\x05 \x01(\x08R\x06shared\x12\x16\n\x06\x65vents\x18\x06 \x03(\tR\x06\x65vents\"2\n\x0cInvalidation\x12\x10\n\x03tag\x18\x01 \x01(\tR\x03tag\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\"\x85\x02\n\x0b\x45ventPolicy\x12\x1f\n\x0brouting_key\x18\x01 \x01(\tR\nroutingKey\x12!\n\x0cordering_key\x18\x02 \x01(\tR\x0borderingKey\x12\x16\n\x06queues\x18\x03 \x03(\tR\x06queues\x12:\n\x0bretry_after\x18\x04 \x03(\x0b\x32\x19.google.protobuf.DurationR\nretryAfter\x12%\n\x0emax_deliveries\x18\x05 \x01(\rR\rmaxDeliveries\x12\x37\n\tretention\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\tretention\"U\n\rDeclaredError\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07\x63omment\x18\x03 \x01(\tR\x07\x63omment\"x\n\nEdgePolicy\x12)\n\x04\x63ors\x18\x01 \x01(\x0b\x32\x15.weft.options.v1.CorsR\x04\x63ors\x12?\n\raddress_limit\x18\x02 \x01(\x0b\x32\x1a.weft.options.v1.RateLimitR\x0c\x61\x64\x64ressLimit\"T\n\x04\x43ors\x12\x18\n\x07origins\x18\x01 \x03(\tR\x07origins\x12\x32\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06maxAge*r\n\x0bSensitivity\x12\x1b\n\x17SENSITIVITY_UNSPECIFIED\x10\x00\x12\x16\n\x12SENSITIVITY_SECRET\x10\x01\x12\x18\n\x14SENSITIVITY_PERSONAL\x10\x02\x12\x14\n\x10SENSITIVITY_NONE\x10\x03*x\n\x0b\x43riticality\x12\x1b\n\x17\x43RITICALITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43RITICALITY_SHEDDABLE\x10\x01\x12\x17\n\x13\x43RITICALITY_DEFAULT\x10\x02\x12\x18\n\x14\x43RITICALITY_CRITICAL\x10\x03:W\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x1d.weft.options.v1.MethodPolicyR\x06policy:\\\n\x08\x64\x65\x66\x61ults\x12\x1f.google.protobuf.ServiceOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1d.weft.options.v1.MethodPolicyR\x08\x64\x65\x66\x61ults:U\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x01(\x0b\x32\x1c.weft.options.v1.EventPolicyR\x05\x65vent:[\n\tsensitive\x12\x1d.google.protobuf.FieldOptions\x18\xb9\x87\x03 \x01(\x0e\x32\x1c.weft.options.v1.SensitivityR\tsensitive:O\n\x04\x65\x64ge\x12\x1c.google.protobuf.FileOptions\x18\xb8\x87\x03 \x01(\x0b\x32\x1b.weft.options.v1.EdgePolicyR\x04\x65\x64geb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weft.options.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SENSITIVITY']._serialized_start=1691
-  _globals['_SENSITIVITY']._serialized_end=1805
-  _globals['_CRITICALITY']._serialized_start=1807
-  _globals['_CRITICALITY']._serialized_end=1927
+  _globals['_SENSITIVITY']._serialized_start=2415
+  _globals['_SENSITIVITY']._serialized_end=2529
+  _globals['_CRITICALITY']._serialized_start=2531
+  _globals['_CRITICALITY']._serialized_end=2651
   _globals['_METHODPOLICY']._serialized_start=116
-  _globals['_METHODPOLICY']._serialized_end=683
-  _globals['_SERVICELEVELOBJECTIVE']._serialized_start=685
-  _globals['_SERVICELEVELOBJECTIVE']._serialized_end=805
-  _globals['_LATENCYOBJECTIVE']._serialized_start=807
-  _globals['_LATENCYOBJECTIVE']._serialized_end=908
-  _globals['_RATELIMIT']._serialized_start=911
-  _globals['_RATELIMIT']._serialized_end=1129
-  _globals['_RATELIMIT_KEY']._serialized_start=1069
-  _globals['_RATELIMIT_KEY']._serialized_end=1129
-  _globals['_RETRY']._serialized_start=1131
-  _globals['_RETRY']._serialized_end=1173
-  _globals['_HEDGING']._serialized_start=1175
-  _globals['_HEDGING']._serialized_end=1233
-  _globals['_CACHE']._serialized_start=1235
-  _globals['_CACHE']._serialized_end=1287
-  _globals['_EVENTPOLICY']._serialized_start=1289
-  _globals['_EVENTPOLICY']._serialized_end=1394
-  _globals['_DECLAREDERROR']._serialized_start=1396
-  _globals['_DECLAREDERROR']._serialized_end=1481
-  _globals['_EDGEPOLICY']._serialized_start=1483
-  _globals['_EDGEPOLICY']._serialized_end=1603
-  _globals['_CORS']._serialized_start=1605
-  _globals['_CORS']._serialized_end=1689
+  _globals['_METHODPOLICY']._serialized_end=812
+  _globals['_SERVICELEVELOBJECTIVE']._serialized_start=814
+  _globals['_SERVICELEVELOBJECTIVE']._serialized_end=934
+  _globals['_LATENCYOBJECTIVE']._serialized_start=936
+  _globals['_LATENCYOBJECTIVE']._serialized_end=1037
+  _globals['_CONSISTENCY']._serialized_start=1040
+  _globals['_CONSISTENCY']._serialized_end=1274
+  _globals['_CONSISTENCY_LEVEL']._serialized_start=1177
+  _globals['_CONSISTENCY_LEVEL']._serialized_end=1274
+  _globals['_RATELIMIT']._serialized_start=1277
+  _globals['_RATELIMIT']._serialized_end=1495
+  _globals['_RATELIMIT_KEY']._serialized_start=1435
+  _globals['_RATELIMIT_KEY']._serialized_end=1495
+  _globals['_RETRY']._serialized_start=1497
+  _globals['_RETRY']._serialized_end=1539
+  _globals['_HEDGING']._serialized_start=1541
+  _globals['_HEDGING']._serialized_end=1599
+  _globals['_CACHE']._serialized_start=1602
+  _globals['_CACHE']._serialized_end=1802
+  _globals['_INVALIDATION']._serialized_start=1804
+  _globals['_INVALIDATION']._serialized_end=1854
+  _globals['_EVENTPOLICY']._serialized_start=1857
+  _globals['_EVENTPOLICY']._serialized_end=2118
+  _globals['_DECLAREDERROR']._serialized_start=2120
+  _globals['_DECLAREDERROR']._serialized_end=2205
+  _globals['_EDGEPOLICY']._serialized_start=2207
+  _globals['_EDGEPOLICY']._serialized_end=2327
+  _globals['_CORS']._serialized_start=2329
+  _globals['_CORS']._serialized_end=2413
 # @@protoc_insertion_point(module_scope)

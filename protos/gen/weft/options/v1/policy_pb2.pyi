@@ -99,6 +99,8 @@ class MethodPolicy(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     HEDGING_FIELD_NUMBER: _builtins.int
     SLO_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    INVALIDATES_FIELD_NUMBER: _builtins.int
     public: _builtins.bool
     """True where no token is asked for. Excludes `scopes`."""
     max_request_bytes: _builtins.int
@@ -145,6 +147,18 @@ class MethodPolicy(_message.Message):
     def slo(self) -> Global___ServiceLevelObjective:
         """What callers may count on. Alerts are made from it."""
 
+    @_builtins.property
+    def consistency(self) -> Global___Consistency:
+        """How new an answer is, and so who may give it while a part of the mesh is away. Other words than LEVEL_STRONG only on
+        methods without side effects.
+        """
+
+    @_builtins.property
+    def invalidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Invalidation]:
+        """What a call of this method may have changed: entries of the cache that are forgotten once it has ended, however it
+        ended. Only on methods with side effects. A method's own add to those of its service.
+        """
+
     def __init__(
         self,
         *,
@@ -159,10 +173,12 @@ class MethodPolicy(_message.Message):
         errors: _abc.Iterable[Global___DeclaredError] | None = ...,
         hedging: Global___Hedging | None = ...,
         slo: Global___ServiceLevelObjective | None = ...,
+        consistency: Global___Consistency | None = ...,
+        invalidates: _abc.Iterable[Global___Invalidation] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "rate_limit", b"rate_limit", "retry", b"retry", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes", "cache", b"cache", "consistency", b"consistency", "criticality", b"criticality", "errors", b"errors", "hedging", b"hedging", "invalidates", b"invalidates", "max_request_bytes", b"max_request_bytes", "public", b"public", "rate_limit", b"rate_limit", "retry", b"retry", "scopes", b"scopes", "slo", b"slo", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
@@ -229,6 +245,75 @@ class LatencyObjective(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LatencyObjective: _TypeAlias = LatencyObjective  # noqa: Y015
+
+@_typing.final
+class Consistency(_message.Message):
+    """How new an answer is. Whatever the word, a call that sends a read token (`x-weft-read-token`, from the answer to a write)
+    is answered by what has that write in it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Level:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Consistency._Level.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        LEVEL_UNSPECIFIED: Consistency._Level.ValueType  # 0
+        """Not said: LEVEL_STRONG; on a method with a `cache`, LEVEL_BOUNDED_STALENESS with its `ttl`."""
+        LEVEL_STRONG: Consistency._Level.ValueType  # 1
+        """The leader answers, from one serializable snapshot: whatever was acknowledged before the call is in it. While the
+        leader is away the call fails at once. Excludes `cache`.
+        """
+        LEVEL_BOUNDED_STALENESS: Consistency._Level.ValueType  # 2
+        """What was true no longer than `max_staleness` ago: from the cache, from a replica that is known to be as new, else
+        from the leader. With the leader away it is answered until that time is over.
+        """
+        LEVEL_EVENTUAL: Consistency._Level.ValueType  # 3
+        """What was true at some time: from the cache, from any replica, else from the leader. It is answered as long as one
+        of them is there.
+        """
+
+    class Level(_Level, metaclass=_LevelEnumTypeWrapper):
+        """The promise."""
+
+    LEVEL_UNSPECIFIED: Consistency.Level.ValueType  # 0
+    """Not said: LEVEL_STRONG; on a method with a `cache`, LEVEL_BOUNDED_STALENESS with its `ttl`."""
+    LEVEL_STRONG: Consistency.Level.ValueType  # 1
+    """The leader answers, from one serializable snapshot: whatever was acknowledged before the call is in it. While the
+    leader is away the call fails at once. Excludes `cache`.
+    """
+    LEVEL_BOUNDED_STALENESS: Consistency.Level.ValueType  # 2
+    """What was true no longer than `max_staleness` ago: from the cache, from a replica that is known to be as new, else
+    from the leader. With the leader away it is answered until that time is over.
+    """
+    LEVEL_EVENTUAL: Consistency.Level.ValueType  # 3
+    """What was true at some time: from the cache, from any replica, else from the leader. It is answered as long as one
+    of them is there.
+    """
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    level: Global___Consistency.Level.ValueType
+    """The promise."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old an answer may be where the level is LEVEL_BOUNDED_STALENESS: 1 s to a day. Nothing else has one."""
+
+    def __init__(
+        self,
+        *,
+        level: Global___Consistency.Level.ValueType = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "max_staleness", b"max_staleness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Consistency: _TypeAlias = Consistency  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):
@@ -341,27 +426,83 @@ Global___Hedging: _TypeAlias = Hedging  # noqa: Y015
 
 @_typing.final
 class Cache(_message.Message):
-    """Cache-aside in Memcached."""
+    """Cache-aside in Memcached. An answer may be as old as `ttl` says; in the usual case a change is seen at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TTL_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    NEGATIVE_TTL_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """What tells entries apart: text with string fields of the request in braces, `{name}`. Whatever else of the request
+    the answer depends on has to be applied to what comes out of the cache.
+    """
+    shared: _builtins.bool
+    """True where every caller gets the same answer. Otherwise an entry is served only to the subject it was loaded for."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """The longest an entry lives; each entry's lifetime is shortened by up to a tenth, at random."""
+        """The longest an entry lives, from a second on; each entry's lifetime is shortened by up to a tenth, at random."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an entry is about, one word each: whoever changes that names the word under `invalidates`."""
+
+    @_builtins.property
+    def negative_ttl(self) -> _duration_pb2.Duration:
+        """How long it is kept that there is nothing (NOT_FOUND), up to `ttl`. Not said: that is not kept."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Events, by full name, whose ordering key is the key of an entry that is out of date: what a writer that died could
+        not make forgotten is forgotten when the event leaves the outbox.
+        """
 
     def __init__(
         self,
         *,
         ttl: _duration_pb2.Duration | None = ...,
+        key: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        negative_ttl: _duration_pb2.Duration | None = ...,
+        shared: _builtins.bool = ...,
+        events: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["negative_ttl", b"negative_ttl", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "key", b"key", "negative_ttl", b"negative_ttl", "shared", b"shared", "tags", b"tags", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cache: _TypeAlias = Cache  # noqa: Y015
+
+@_typing.final
+class Invalidation(_message.Message):
+    """Entries of the cache that are out of date."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    tag: _builtins.str
+    """The entries of every method whose `cache` has this tag,"""
+    key: _builtins.str
+    """with this key: text with string fields of this method's request in braces, `{product.name}`."""
+    def __init__(
+        self,
+        *,
+        tag: _builtins.str = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Invalidation: _TypeAlias = Invalidation  # noqa: Y015
 
 @_typing.final
 class EventPolicy(_message.Message):
@@ -372,13 +513,30 @@ class EventPolicy(_message.Message):
     ROUTING_KEY_FIELD_NUMBER: _builtins.int
     ORDERING_KEY_FIELD_NUMBER: _builtins.int
     QUEUES_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    MAX_DELIVERIES_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
-    """AMQP topic, `<service>.<noun>.<verb>`; every event also reaches the audit log."""
+    """AMQP topic, `<service>.<noun>.<verb>`; every event also reaches the audit log and the archive."""
     ordering_key: _builtins.str
     """The field whose value orders events: two events with one value are published in the order they were written."""
+    max_deliveries: _builtins.int
+    """Deliveries after which an event that goes on failing is put among the dead letters, with the reason. Not said: one
+    more than `retry_after` has pauses. Said higher: the last pause is repeated.
+    """
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The work queues that receive the event beside `audit`: `email`, `analytics`."""
+        """The work queues that receive the event beside `archive` and `audit`: `email`, `analytics`, `reports`."""
+
+    @_builtins.property
+    def retry_after(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """How long a delivery that failed waits before the next: after the first failure the first of these, and so on.
+        Not said: four times two seconds. An event that can never be handled waits for nothing.
+        """
+
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """How long the outbox keeps the event after the broker has confirmed it. Not said: for good. Never shorter than an hour."""
 
     def __init__(
         self,
@@ -386,10 +544,13 @@ class EventPolicy(_message.Message):
         routing_key: _builtins.str = ...,
         ordering_key: _builtins.str = ...,
         queues: _abc.Iterable[_builtins.str] | None = ...,
+        retry_after: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        max_deliveries: _builtins.int = ...,
+        retention: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ordering_key", b"ordering_key", "queues", b"queues", "routing_key", b"routing_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deliveries", b"max_deliveries", "ordering_key", b"ordering_key", "queues", b"queues", "retention", b"retention", "retry_after", b"retry_after", "routing_key", b"routing_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

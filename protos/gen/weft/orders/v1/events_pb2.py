@@ -27,7 +27,7 @@ from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from weft.options.v1 import policy_pb2 as weft_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweft/orders/v1/events.proto\x12\x0eweft.orders.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1cweft/options/v1/policy.proto\"\x81\x02\n\x0bOrderPlaced\x12\x14\n\x05order\x18\x01 \x01(\tR\x05order\x12\x12\n\x04user\x18\x02 \x01(\tR\x04user\x12/\n\x05items\x18\x03 \x03(\x0b\x32\x19.weft.orders.v1.EventItemR\x05items\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12\x39\n\nplace_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tplaceTime:2\xba\xbb\x18.\n\x13orders.order.placed\x12\x05order\x1a\x05\x65mail\x1a\tanalytics\"\x9f\x02\n\x0eOrderCancelled\x12\x14\n\x05order\x18\x01 \x01(\tR\x05order\x12\x12\n\x04user\x18\x02 \x01(\tR\x04user\x12/\n\x05items\x18\x03 \x03(\x0b\x32\x19.weft.orders.v1.EventItemR\x05items\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12\x14\n\x05whole\x18\x05 \x01(\x08R\x05whole\x12;\n\x0b\x63\x61ncel_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncancelTime:5\xba\xbb\x18\x31\n\x16orders.order.cancelled\x12\x05order\x1a\x05\x65mail\x1a\tanalytics\"W\n\rStockDepleted\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId:\'\xba\xbb\x18#\n\x15orders.stock.depleted\x12\nproduct_id\"\x9c\x01\n\tEventItem\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12\x1a\n\x08quantity\x18\x03 \x01(\x03R\x08quantity\x12\x31\n\nunit_price\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\tunitPriceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweft/orders/v1/events.proto\x12\x0eweft.orders.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1cweft/options/v1/policy.proto\"\xb8\x02\n\x0bOrderPlaced\x12\x14\n\x05order\x18\x01 \x01(\tR\x05order\x12\x12\n\x04user\x18\x02 \x01(\tR\x04user\x12/\n\x05items\x18\x03 \x03(\x0b\x32\x19.weft.orders.v1.EventItemR\x05items\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12\x39\n\nplace_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tplaceTime\x12\x1f\n\x0bregion_code\x18\x06 \x01(\tR\nregionCode:H\xba\xbb\x18\x44\n\x13orders.order.placed\x12\x05order\x1a\x05\x65mail\x1a\tanalytics\"\x02\x08\x01\"\x02\x08\x02\"\x02\x08\x05\"\x02\x08\n2\x04\x08\x80\xf5$\"\xd6\x02\n\x0eOrderCancelled\x12\x14\n\x05order\x18\x01 \x01(\tR\x05order\x12\x12\n\x04user\x18\x02 \x01(\tR\x04user\x12/\n\x05items\x18\x03 \x03(\x0b\x32\x19.weft.orders.v1.EventItemR\x05items\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12\x14\n\x05whole\x18\x05 \x01(\x08R\x05whole\x12;\n\x0b\x63\x61ncel_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncancelTime\x12\x1f\n\x0bregion_code\x18\x07 \x01(\tR\nregionCode:K\xba\xbb\x18G\n\x16orders.order.cancelled\x12\x05order\x1a\x05\x65mail\x1a\tanalytics\"\x02\x08\x01\"\x02\x08\x02\"\x02\x08\x05\"\x02\x08\n2\x04\x08\x80\xf5$\"]\n\rStockDepleted\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId:-\xba\xbb\x18)\n\x15orders.stock.depleted\x12\nproduct_id2\x04\x08\x80\xf5$\"\x9c\x01\n\tEventItem\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12\x1a\n\x08quantity\x18\x03 \x01(\x03R\x08quantity\x12\x31\n\nunit_price\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\tunitPriceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,17 +35,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weft.orders.v1.events_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ORDERPLACED']._loaded_options = None
-  _globals['_ORDERPLACED']._serialized_options = b'\272\273\030.\n\023orders.order.placed\022\005order\032\005email\032\tanalytics'
+  _globals['_ORDERPLACED']._serialized_options = b'\272\273\030D\n\023orders.order.placed\022\005order\032\005email\032\tanalytics\"\002\010\001\"\002\010\002\"\002\010\005\"\002\010\n2\004\010\200\365$'
   _globals['_ORDERCANCELLED']._loaded_options = None
-  _globals['_ORDERCANCELLED']._serialized_options = b'\272\273\0301\n\026orders.order.cancelled\022\005order\032\005email\032\tanalytics'
+  _globals['_ORDERCANCELLED']._serialized_options = b'\272\273\030G\n\026orders.order.cancelled\022\005order\032\005email\032\tanalytics\"\002\010\001\"\002\010\002\"\002\010\005\"\002\010\n2\004\010\200\365$'
   _globals['_STOCKDEPLETED']._loaded_options = None
-  _globals['_STOCKDEPLETED']._serialized_options = b'\272\273\030#\n\025orders.stock.depleted\022\nproduct_id'
+  _globals['_STOCKDEPLETED']._serialized_options = b'\272\273\030)\n\025orders.stock.depleted\022\nproduct_id2\004\010\200\365$'
   _globals['_ORDERPLACED']._serialized_start=136
-  _globals['_ORDERPLACED']._serialized_end=393
-  _globals['_ORDERCANCELLED']._serialized_start=396
-  _globals['_ORDERCANCELLED']._serialized_end=683
-  _globals['_STOCKDEPLETED']._serialized_start=685
-  _globals['_STOCKDEPLETED']._serialized_end=772
-  _globals['_EVENTITEM']._serialized_start=775
-  _globals['_EVENTITEM']._serialized_end=931
+  _globals['_ORDERPLACED']._serialized_end=448
+  _globals['_ORDERCANCELLED']._serialized_start=451
+  _globals['_ORDERCANCELLED']._serialized_end=793
+  _globals['_STOCKDEPLETED']._serialized_start=795
+  _globals['_STOCKDEPLETED']._serialized_end=888
+  _globals['_EVENTITEM']._serialized_start=891
+  _globals['_EVENTITEM']._serialized_end=1047
 # @@protoc_insertion_point(module_scope)

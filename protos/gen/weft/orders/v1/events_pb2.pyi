@@ -31,10 +31,13 @@ class OrderPlaced(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     PLACE_TIME_FIELD_NUMBER: _builtins.int
+    REGION_CODE_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Resource name of the order."""
     user: _builtins.str
     """Resource name of the user who ordered."""
+    region_code: _builtins.str
+    """CLDR code of the country it goes to; empty: not said."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventItem]:
         """What was ordered."""
@@ -55,10 +58,11 @@ class OrderPlaced(_message.Message):
         items: _abc.Iterable[Global___EventItem] | None = ...,
         total: _money_pb2.Money | None = ...,
         place_time: _timestamp_pb2.Timestamp | None = ...,
+        region_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["place_time", b"place_time", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "order", b"order", "place_time", b"place_time", "total", b"total", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "order", b"order", "place_time", b"place_time", "region_code", b"region_code", "total", b"total", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -76,12 +80,15 @@ class OrderCancelled(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     WHOLE_FIELD_NUMBER: _builtins.int
     CANCEL_TIME_FIELD_NUMBER: _builtins.int
+    REGION_CODE_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Resource name of the order."""
     user: _builtins.str
     """Resource name of the user who ordered."""
     whole: _builtins.bool
     """True where nothing of the order stands any more."""
+    region_code: _builtins.str
+    """CLDR code of the country the order goes to; empty: not said."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventItem]:
         """What was taken back this time."""
@@ -103,10 +110,11 @@ class OrderCancelled(_message.Message):
         total: _money_pb2.Money | None = ...,
         whole: _builtins.bool = ...,
         cancel_time: _timestamp_pb2.Timestamp | None = ...,
+        region_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_time", b"cancel_time", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_time", b"cancel_time", "items", b"items", "order", b"order", "total", b"total", "user", b"user", "whole", b"whole"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_time", b"cancel_time", "items", b"items", "order", b"order", "region_code", b"region_code", "total", b"total", "user", b"user", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,6 +63,7 @@ class Order(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    REGION_CODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `orders/{order}`."""
     user: _builtins.str
@@ -71,6 +72,8 @@ class Order(_message.Message):
     """How much of the order still stands."""
     revision: _builtins.int
     """Grows by one with every change."""
+    region_code: _builtins.str
+    """CLDR code of the country it goes to (AIP-143); empty: not said."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderItem]:
         """What was ordered."""
@@ -98,10 +101,11 @@ class Order(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
+        region_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "items", b"items", "name", b"name", "revision", b"revision", "state", b"state", "total", b"total", "update_time", b"update_time", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "items", b"items", "name", b"name", "region_code", b"region_code", "revision", b"revision", "state", b"state", "total", b"total", "update_time", b"update_time", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,8 +185,11 @@ class PlaceOrderRequest(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REGION_CODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID that makes the call safe to repeat (AIP-155)."""
+    region_code: _builtins.str
+    """CLDR code of the country the order goes to (AIP-143), `DE`; empty: not said."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemQuantity]:
         """What to order: each product once; 500 products at most, all priced in one currency."""
@@ -192,10 +199,11 @@ class PlaceOrderRequest(_message.Message):
         *,
         items: _abc.Iterable[Global___ItemQuantity] | None = ...,
         request_id: _builtins.str = ...,
+        region_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "region_code", b"region_code", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,202 @@
+"""Reads as the contract's word for them says, on a real leader and a real standby that lags, dies and is left alone."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from svc.chassis.consistency import Consistency, Level, Session
+from svc.chassis.context import Deadline
+from svc.chassis.database import Transaction
+from svc.chassis.errors import AppError, Unavailable
+from svc.chassis.replicas import Positions, Replicated
+from tests.postgres_pair import PostgresServer
+from tests.waiting import eventually
+
+STRONG = Consistency()
+EVENTUAL = Consistency(Level.EVENTUAL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schema(leader: PostgresServer) -> None:
+    leader.execute("CREATE TABLE register (id text PRIMARY KEY, value bigint NOT NULL)")
+    leader.execute("INSERT INTO register VALUES ('r', 0)")
+
+
+@pytest.fixture
+def database(leader: PostgresServer, standby: PostgresServer) -> Iterator[Replicated]:
+    standby.start()
+    opened = Replicated(leader.url(), replicas=[standby.url()], pool_size=4, name="trial")
+    opened.start()
+    yield opened
+    opened.stop()
+    opened.close()
+    leader.start()
+    resume(standby)
+
+
+def resume(standby: PostgresServer) -> None:
+    standby.execute("SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()")
+
+
+def pause(standby: PostgresServer) -> None:
+    standby.execute("SELECT pg_wal_replay_pause()")
+    eventually(lambda: standby.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
+
+
+def bounded(seconds: float) -> Consistency:
+    return Consistency(Level.BOUNDED, seconds)
+
+
+def read(database: Replicated, consistency: Consistency, *, seen: Session | None = None) -> tuple[int, bool]:
+    """The register, and whether a standby said it."""
+
+    def work(tx: Transaction) -> tuple[int, bool]:
+        row = tx.exec_driver_sql("SELECT value, pg_is_in_recovery() FROM register WHERE id = 'r'").one()
+        return row[0], row[1]
+
+    session = Session(consistency, home="trial", seen=seen.marks if seen is not None else None)
+    return database.read(work, deadline=Deadline.after(10), session=session)
+
+
+def write(database: Replicated) -> tuple[int, Session]:
+    """Count the register up; its value, and the session that did it."""
+    session = Session(home="trial", tracks=True)
+    statement = "UPDATE register SET value = value + 1 WHERE id = 'r' RETURNING value"
+    value = database.serializable(
+        lambda tx: int(tx.exec_driver_sql(statement).scalar_one()), deadline=Deadline.after(10), session=session
+    )
+    return value, session
+
+
+def test_each_word_is_answered_by_whom_it_names(database: Replicated) -> None:
+    assert (0, False) == read(database, STRONG)
+    assert (0, True) == read(database, EVENTUAL)
+    eventually(lambda: read(database, bounded(5)) == (0, True))
+
+
+def test_a_write_is_read_by_who_made_it_and_by_others_when_it_has_arrived(
+    database: Replicated, standby: PostgresServer
+) -> None:
+    pause(standby)
+    before = read(database, EVENTUAL)[0]
+
+    value, mine = write(database)
+
+    assert (before, True) == read(database, EVENTUAL)
+    assert (value, False) == read(database, EVENTUAL, seen=mine)
+    assert (value, False) == read(database, STRONG)
+    resume(standby)
+    eventually(lambda: read(database, EVENTUAL, seen=mine) == (value, True))
+
+
+def test_a_bounded_read_is_never_older_than_its_bound(database: Replicated, standby: PostgresServer) -> None:
+    value, _ = write(database)
+    eventually(lambda: read(database, bounded(2)) == (value, True))
+    pause(standby)
+    newer, _ = write(database)
+
+    eventually(lambda: read(database, bounded(2)) == (newer, False))
+
+    assert (value, True) == read(database, bounded(600))
+    assert (value, True) == read(database, EVENTUAL)
+
+
+def test_an_idle_leader_does_not_age_its_standby(database: Replicated) -> None:
+    eventually(lambda: read(database, bounded(1))[1])
+    begun = time.monotonic()
+
+    def older_than_the_bound() -> bool:
+        assert read(database, bounded(1))[1]
+        return time.monotonic() - begun > 2.5
+
+    eventually(older_than_the_bound)
+
+
+def test_without_the_leader_eventual_reads_go_on_bounded_ones_for_a_while_and_strong_ones_fail(
+    database: Replicated, leader: PostgresServer
+) -> None:
+    value, mine = write(database)
+    eventually(lambda: read(database, bounded(2), seen=mine) == (value, True))
+    leader.kill()
+
+    with pytest.raises(Unavailable) as away:
+        read(database, STRONG)
+
+    assert "DATABASE_UNAVAILABLE" == away.value.reason
+    assert (value, True) == read(database, EVENTUAL)
+    assert (value, True) == read(database, EVENTUAL, seen=mine)
+    assert (value, True) == read(database, bounded(600))
+    eventually(lambda: refused(lambda: read(database, bounded(2))))
+    assert (value, True) == read(database, EVENTUAL)
+    leader.start()
+    eventually(lambda: not refused(lambda: read(database, STRONG)))
+    eventually(lambda: read(database, bounded(2)) == (value, True))
+
+
+def test_a_leader_that_hangs_holds_up_no_eventual_read(database: Replicated, leader: PostgresServer) -> None:
+    value, _ = write(database)
+    eventually(lambda: read(database, EVENTUAL) == (value, True))
+    leader.freeze()
+    try:
+        waiting = [threading.Thread(target=refused, args=(lambda: read(database, STRONG),)) for _ in range(6)]
+        for thread in waiting:
+            thread.start()
+
+        assert [(value, True)] * 20 == [read(database, EVENTUAL) for _ in range(20)]
+    finally:
+        leader.thaw()
+    for thread in waiting:
+        thread.join(30)
+
+
+def test_a_standby_that_is_away_is_passed_by(database: Replicated, standby: PostgresServer) -> None:
+    value, _ = write(database)
+    standby.kill()
+
+    assert (value, False) == read(database, EVENTUAL)
+    assert (value, False) == read(database, bounded(60))
+    standby.start()
+    eventually(lambda: read(database, EVENTUAL)[1])
+
+
+def test_a_server_that_is_no_standby_is_not_taken_for_one(leader: PostgresServer) -> None:
+    # After a fail-over the URL of a standby may lead to a leader, and not to that of this cluster.
+    database = Replicated(leader.url(), replicas=[leader.url()], pool_size=2, name="trial")
+    database.sample()
+    _, mine = write(database)
+
+    assert not read(database, bounded(5), seen=mine)[1]
+    database.close()
+
+
+def test_a_standby_takes_no_write(database: Replicated) -> None:
+    with pytest.raises(AppError):
+        database.read(
+            lambda tx: tx.exec_driver_sql("UPDATE register SET value = 9"),
+            deadline=Deadline.after(5),
+            session=Session(EVENTUAL),
+        )
+
+
+def refused(work: Callable[[], object]) -> bool:
+    try:
+        work()
+    except AppError:
+        return True
+    return False
+
+
+def test_the_age_of_a_position_is_that_of_the_last_moment_it_holds() -> None:
+    positions = Positions()
+    assert float("inf") == positions.age_s(100, now=10.0)
+
+    positions.learn(1.0, 100)
+    positions.learn(2.0, 100)
+    positions.learn(3.0, 200)
+
+    assert float("inf") == positions.age_s(99, now=10.0)
+    assert 8.0 == positions.age_s(100, now=10.0)
+    assert 8.0 == positions.age_s(199, now=10.0)
+    assert 7.0 == positions.age_s(200, now=10.0)

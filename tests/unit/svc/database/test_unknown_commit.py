@@ -1,0 +1,168 @@
+"""A COMMIT whose answer is lost: what the call is told, and that it takes effect once, whatever the server did."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+
+from svc.chassis import idempotency, tables
+from svc.chassis.consistency import Session
+from svc.chassis.context import Deadline
+from svc.chassis.database import Database, Transaction
+from svc.chassis.errors import Aborted, FailedPrecondition, Unavailable
+from svc.chassis.idempotency import Key
+from tests.cutting_proxy import Cut, CuttingProxy
+from tests.postgres_pair import PostgresServer
+
+COMMIT = "COMMIT"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schema(leader: PostgresServer) -> None:
+    database = Database(leader.url(), pool_size=1, name="schema")
+
+    def create(tx: Transaction) -> None:
+        tables.create_idempotency(Operations(MigrationContext.configure(tx)))
+        tx.exec_driver_sql("CREATE TABLE effect (id bigint GENERATED ALWAYS AS IDENTITY, key uuid NOT NULL)")
+
+    database.serializable(create, deadline=Deadline.after(20))
+    database.close()
+
+
+@pytest.fixture
+def proxy(leader: PostgresServer) -> Iterator[CuttingProxy]:
+    with CuttingProxy(leader.port) as opened:
+        yield opened
+
+
+@pytest.fixture
+def database(leader: PostgresServer, proxy: CuttingProxy) -> Iterator[Database]:
+    opened = Database(leader.url(proxy.port), pool_size=3, name="trial")
+    opened.ping()
+    yield opened
+    opened.close()
+
+
+def new_key() -> Key:
+    return Key("ann", "/weft.orders.v1.OrderService/PlaceOrder", str(uuid.uuid4()), b"body")
+
+
+def take_effect(tx: Transaction, key: Key) -> bytes:
+    stored = idempotency.claim(tx, key)
+    if stored is not None:
+        return stored
+    tx.exec_driver_sql("INSERT INTO effect (key) VALUES (%s::uuid)", (key.request_id,))
+    answer = uuid.uuid4().bytes
+    idempotency.complete(tx, key, answer)
+    return answer
+
+
+def call(database: Database, key: Key, *, seconds: float = 20.0, session: Session | None = None) -> bytes:
+    return database.serializable(
+        lambda tx: take_effect(tx, key), deadline=Deadline.after(seconds), once=key, session=session
+    )
+
+
+def effects(leader: PostgresServer, key: Key) -> int:
+    return int(str(leader.execute(f"SELECT count(*) FROM effect WHERE key = '{key.request_id}'")[0][0]))
+
+
+@pytest.mark.parametrize("when", list(Cut))
+def test_the_caller_gets_the_answer_of_the_one_effect(
+    leader: PostgresServer, proxy: CuttingProxy, database: Database, when: Cut
+) -> None:
+    key = new_key()
+    proxy.cut(COMMIT, when)
+
+    answer = call(database, key)
+
+    assert 1 == proxy.cuts
+    assert 1 == effects(leader, key)
+    assert answer == call(database, key)
+
+
+def test_without_a_key_nobody_can_tell_and_the_caller_is_told_so(
+    leader: PostgresServer, proxy: CuttingProxy, database: Database
+) -> None:
+    key = new_key()
+    proxy.cut(COMMIT, Cut.AFTER)
+
+    with pytest.raises(Unavailable) as unknown:
+        database.serializable(
+            lambda tx: tx.exec_driver_sql("INSERT INTO effect (key) VALUES (%s::uuid)", (key.request_id,)),
+            deadline=Deadline.after(20),
+        )
+
+    assert "COMMIT_UNKNOWN" == unknown.value.reason
+    assert 1 == effects(leader, key)
+
+
+def test_a_read_token_holds_a_commit_that_was_looked_up(proxy: CuttingProxy, database: Database) -> None:
+    session = Session(home="trial", tracks=True)
+    proxy.cut(COMMIT, Cut.AFTER)
+
+    call(database, new_key(), session=session)
+
+    assert session.least("trial") > 0
+
+
+def test_a_database_that_stays_away_leaves_it_unknown(
+    leader: PostgresServer, proxy: CuttingProxy, database: Database
+) -> None:
+    key = new_key()
+
+    def lose_the_server(tx: Transaction) -> bytes:
+        answer = take_effect(tx, key)
+        leader.kill()
+        return answer
+
+    try:
+        with pytest.raises(Unavailable) as unknown:
+            database.serializable(lose_the_server, deadline=Deadline.after(1.5), once=key)
+    finally:
+        leader.start()
+
+    assert "COMMIT_UNKNOWN" == unknown.value.reason
+    assert 0 == effects(leader, key)
+    assert call(database, key)
+    assert 1 == effects(leader, key)
+
+
+def test_a_repeat_of_a_call_that_is_being_served_is_told_to_come_back(database: Database) -> None:
+    key, serving, leave = new_key(), threading.Event(), threading.Event()
+    answers: list[bytes] = []
+
+    def work(tx: Transaction) -> bytes:
+        answer = take_effect(tx, key)
+        serving.set()
+        leave.wait(20)
+        return answer
+
+    first = threading.Thread(
+        target=lambda: answers.append(database.serializable(work, deadline=Deadline.after(30), once=key))
+    )
+    first.start()
+    assert serving.wait(20)
+    with pytest.raises(Aborted) as in_flight:
+        call(database, key)
+    leave.set()
+    first.join(20)
+
+    assert "REQUEST_IN_FLIGHT" == in_flight.value.reason
+    assert in_flight.value.retry_after is not None
+    assert answers == [call(database, key)]
+
+
+def test_another_body_under_the_same_id_is_refused_and_leaves_no_lock(database: Database) -> None:
+    key = new_key()
+    call(database, key)
+    other = Key(key.principal, key.method, key.request_id, b"other")
+
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition) as reused:
+            call(database, other, seconds=20)
+
+        assert "REQUEST_ID_REUSED" == reused.value.reason

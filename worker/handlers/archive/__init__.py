@@ -1,0 +1,1 @@
+"""The archive: every event once, in Parquet files by day and type."""
