@@ -26,7 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             # What the marker xdist_group does, which pytest-xdist 3.8 says where pytest 9.2 no longer looks.
             item._id = coerce_node_id(f"{item.nodeid}@{_group(item)}")
-    items.sort(key=lambda item: (_group(item) != "mesh", "integration" not in item.path.parts))
+    # What is marked `first` has a mesh of its own that takes the whole machine, and ends before the suite's one starts.
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("first") is None,
+            _group(item) != "mesh",
+            "integration" not in item.path.parts,
+        )
+    )
 
 
 def _group(item: pytest.Item) -> str:

@@ -23,6 +23,8 @@ from tests.integration.shop import Customer, Shop, place_request, request_id, se
 from tests.waiting import eventually
 from weft.orders.v1 import orders_pb2, orders_pb2_grpc
 
+pytestmark = pytest.mark.first
+
 START_S = 600.0
 BACK_S = 180.0
 CUSTOMERS = 4
