@@ -8,7 +8,6 @@ request, as FastAPI's own guide does; what it costs where it remembers verified 
 import argparse
 import http.client
 import json
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any, Final
 from bench import backend as answers
 from bench import ours, report
 from bench.load import Shape, Target, cost
-from bench.measure import in_turns, summary
+from bench.measure import in_turns, middle, ratios, summary
 from bench.report import BenchError, Claim
 from bench.stand import HOST, Backend, Caller, Stand, answers_with, cores, free_port, until
 
@@ -65,16 +64,17 @@ def measure(options: argparse.Namespace) -> list[Claim]:
     says = {"get": "JSON GetProduct", "post": "JSON PlaceOrder with five items"}
     claims = []
     for kind in shapes:
-        middle = {name: statistics.median(found[kind, name]) for name in targets}
+        against = {name: middle(ratios(found[kind, "ours"], found[kind, name])) for name in ("fastapi", "remembering")}
         sides_of = {
             "unit": "CPU us per request",
             "ours": summary(found[kind, "ours"]),
             "theirs": summary(found[kind, "fastapi"]),
             "theirs, remembering tokens": summary(found[kind, "remembering"]),
-            "ratio to theirs, remembering tokens": report.ratio(middle["ours"], middle["remembering"]),
+            "ratio to theirs, remembering tokens": round(against["remembering"].median, 3),
+            "ratios": against["fastapi"].as_object(),
         }
         text = f"{says[kind]} through the compiled gateway, against a FastAPI gateway"
-        figure = report.ratio(middle["ours"], middle["fastapi"])
+        figure = round(against["fastapi"].median, 3)
         claims.append(Claim(f"json_gateway_{kind}", text, figure, floor=0.5, goal=0.4, sides=sides_of))
     return claims
 

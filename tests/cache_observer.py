@@ -111,7 +111,7 @@ class Observer:
 
 def products(url: str) -> Rows:
     """The catalog's table, as `Observer` wants it: name and microseconds of the last change."""
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)  # nothing is left open
     query = sa.text("SELECT id, (extract(epoch FROM update_time) * 1000000)::bigint AS version FROM products")
 
     def read() -> Mapping[str, int]:

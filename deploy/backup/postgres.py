@@ -5,7 +5,7 @@ Passwords go to them in a file (PGPASSFILE), never in an argument or the environ
 
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +67,22 @@ class Snapshot:
 
 
 @contextmanager
-def snapshots(server: Server, databases: Sequence[str]) -> Iterator[Mapping[str, Snapshot]]:
-    """A snapshot of each database, taken one right after the other in this order. Raises psycopg.Error."""
+def snapshots(
+    server: Server, databases: Sequence[str], *, behind: Mapping[str, Callable[[], None]] | None = None
+) -> Iterator[Mapping[str, Snapshot]]:
+    """A snapshot of each database, taken one right after the other in this order. Raises psycopg.Error.
+
+    `behind`: what is to happen right behind the snapshot of a database, before the next one is taken.
+    """
     with ExitStack() as stack:
         sessions = {name: stack.enter_context(server.connect(name)) for name in databases}
         for session in sessions.values():
             session.execute("SET idle_in_transaction_session_timeout = 0")
-        taken = {name: _exported(session) for name, session in sessions.items()}
+        taken = {}
+        for name, session in sessions.items():
+            taken[name] = _exported(session)
+            if behind and name in behind:
+                behind[name]()
         yield {name: Snapshot(*taken[name]) for name in databases}
 
 

@@ -35,8 +35,8 @@ RETRY_INTERVAL_S = 0.1
 """Between probes once one was missed: three of them with their timeouts stay below five seconds."""
 FIRST_ATTEMPTS_MAX = 3
 """Early deaths a part may have while the mesh comes up, before the whole start counts as failed."""
-ADOPTED_TIMEOUT_S = 5.0
-"""A process that was taken over and listens already has this long to answer."""
+ADOPTED_TIMEOUT_S = 15.0
+"""So long a process that was taken over and listens may take to answer: a busy machine is no reason to replace it."""
 COMPANION_GRACE_S = 3.0
 """A server whose controller died has this long to end in an orderly way; a held one sees no signal but SIGKILL."""
 LOG_LINES = 12

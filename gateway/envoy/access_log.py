@@ -25,7 +25,7 @@ _CALL: Final = {
     "grpc_status": "%GRPC_STATUS(CAMEL_STRING)%",
     "details": "%RESPONSE_CODE_DETAILS%",
     "flags": "%RESPONSE_FLAGS%",
-    "subject": f"%DYNAMIC_METADATA({names.JWT}:{names.JWT_PAYLOAD}:sub)%",
+    "subject": f"%FILTER_STATE({names.SUBJECT}:PLAIN)%",
     "duration_ms": "%DURATION%",
     "upstream_ms": "%RESPONSE_DURATION%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",

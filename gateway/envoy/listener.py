@@ -6,7 +6,7 @@ counterparts for the whole process.
 
 from typing import Any, Final
 
-from gateway.envoy import access_log, calls, names, route, tls
+from gateway.envoy import access_log, answers, calls, names, route, tls
 from gateway.envoy.edge import Edge
 from gateway.envoy.filters import CHAIN, Link, header_strip
 from gateway.envoy.sources import ads
@@ -16,8 +16,8 @@ from weft_protos.xds import envoy, type_url
 #: Where Envoy stops reading headers. What is below, but above the limit, is refused by a route, on every wire.
 HEADERS_KB_READ: Final = 64
 STREAMS_MAX: Final = 100
-HEADERS_TIMEOUT: Final = "5s"
-#: For the whole request: nothing the contracts take is slower to send, and reflection's stream needs no longer.
+#: For the whole request, headers among it, which so need no timer of their own: nothing the contracts take is slower to
+#: send, and reflection's stream needs no longer.
 REQUEST_TIMEOUT: Final = "5s"
 IDLE_TIMEOUT: Final = "300s"
 #: For an answer that is ready and a client that takes none of it.
@@ -101,7 +101,6 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
         },
         http2_protocol_options=_HTTP2,
         max_request_headers_kb=HEADERS_KB_READ,
-        request_headers_timeout=HEADERS_TIMEOUT,
         request_timeout=REQUEST_TIMEOUT,
         stream_idle_timeout=IDLE_TIMEOUT,
         stream_flush_timeout=FLUSH_TIMEOUT,
@@ -123,7 +122,10 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
 def _filter(link: Link, policies: PolicySet) -> dict[str, Any]:
     if not link.discovered:
         off = {"disabled": True} if link.off else {}
-        return {"name": link.name, "typed_config": link.build(policies), **off}
+        config = link.build(policies)
+        if link.seen is not None:
+            config = answers.only(link.name, config, link.seen())
+        return {"name": link.name, "typed_config": config, **off}
     source = {"config_source": ads(), "type_urls": [type_url(link.build(policies))]}
     return {"name": link.name, "config_discovery": source}
 

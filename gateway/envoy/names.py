@@ -46,8 +46,15 @@ STATUS: Final = "x-gw-status"
 REASON: Final = "x-gw-reason"
 WIRE: Final = "x-gw-wire"
 MARKS: Final = (WHY, STATUS, REASON, WIRE)
-#: How many attempts the answer of a hedged call took. For the refusal filter, which takes it off.
+#: How many attempts the answer of a hedged call took. For the guard; the filter of HEADERS takes it off.
 ATTEMPTS: Final = "x-gw-attempts"
+#: What a filter notes of a call that others read: filter state, which unlike dynamic metadata costs no copy to read.
+SUBJECT: Final = "weft.subject"
+"""Who calls, by a verified token."""
+COUNTED: Final = "weft.counted"
+"""Present where the guard is to see the answer even if all went well."""
+STRING_STATE: Final = "envoy.string"
+"""How Envoy calls filter state that is a text."""
 #: How many bytes of headers a request came with. Goes to the route that refuses too many, and no further.
 HEADERS_BYTES: Final = "x-gw-headers-bytes"
 #: Names the trace of the call on every answer.

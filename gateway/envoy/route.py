@@ -13,8 +13,7 @@ from typing import Any, Final
 from gateway.contract import Binding
 from gateway.envoy import names
 from gateway.envoy.edge import Edge
-from gateway.envoy.filters import cors, header_strip, jwt, rbac, refusal, size, strict_json, transcoder
-from gateway.envoy.scripts import frame, overload, retry_throttle
+from gateway.envoy.filters import cors, guard, header_strip, jwt, rbac, refusal, size, strict_json, transcoder
 from gateway.envoy.sources import ads
 from gateway.policy import PolicySet, Rpc
 from weft_protos import lanes
@@ -77,11 +76,11 @@ def discovery() -> Mapping[str, Any]:
 
 def routes(policies: PolicySet, edge: Edge) -> Iterator[Any]:
     """All routes, in the order in which Envoy tries them."""
-    guard = refusal.for_guard(policies)
+    around = refusal.for_guard(policies)
     yield _two_hosts()
     yield _too_many_headers()
-    yield from (_grpc(rpc, guard) for rpc in policies.rpcs)
-    yield from (_json(rpc, binding, guard) for rpc, binding in _by_specificity(policies.rpcs))
+    yield from (_grpc(rpc, around) for rpc in policies.rpcs)
+    yield from (_json(rpc, binding, around) for rpc, binding in _by_specificity(policies.rpcs))
     if edge.shows_itself:
         yield from (_reflection(method) for method in REFLECTION)
         yield from _pages()
@@ -103,10 +102,10 @@ def _by_specificity(rpcs: Iterable[Rpc]) -> list[tuple[Rpc, Binding]]:
     return sorted(pairs, key=lambda pair: (":" not in pair[1].template, pair[1].template.count("*"), pair[1].template))
 
 
-def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
+def _grpc(rpc: Rpc, around: Mapping[str, str]) -> Any:
     streams = rpc.method.streaming
     timeout = rpc.policy.timeout
-    words = _words(rpc, size.for_grpc(rpc), guard, {names.GUARD: frame.for_route(rpc)})
+    words = _words(rpc, size.for_grpc(rpc), around, {names.GUARD: guard.for_route(rpc)})
     words["typed_per_filter_config"] |= {
         names.STRICT_JSON: strict_json.unneeded(),
         names.TRANSCODER: transcoder.untouched(),
@@ -132,8 +131,8 @@ def _grpc(rpc: Rpc, guard: Mapping[str, str]) -> Any:
     )
 
 
-def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
-    words = _words(rpc, size.for_json(rpc), guard, {names.STRICT_JSON: strict_json.for_route(rpc, binding)})
+def _json(rpc: Rpc, binding: Binding, around: Mapping[str, str]) -> Any:
+    words = _words(rpc, size.for_json(rpc), around, {names.STRICT_JSON: strict_json.for_route(rpc, binding)})
     words["typed_per_filter_config"][names.HEADERS] = header_strip.without_grpc()
     return envoy(
         "config.route.v3.Route",
@@ -145,7 +144,7 @@ def _json(rpc: Rpc, binding: Binding, guard: Mapping[str, str]) -> Any:
 
 
 def _words(
-    rpc: Rpc, largest: Any, guard: Mapping[str, str], own: Mapping[str, Mapping[str, str | float]]
+    rpc: Rpc, largest: Any, around: Mapping[str, str], own: Mapping[str, Mapping[str, str | float]]
 ) -> dict[str, Any]:
     """What filters read on a method's routes: access, limits, and where the contract says so.
 
@@ -156,9 +155,7 @@ def _words(
     metadata: dict[str, Any] = {
         names.LUA_METADATA: {
             **refusal.for_route(rpc),
-            **retry_throttle.for_route(rpc),
-            **overload.for_route(rpc),
-            **guard,
+            **around,
         },
         **own,
     }

@@ -7,7 +7,7 @@ such lane has no such route. While there are no lanes nothing is changed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from lb.xds.bundle import Entry
 from lb.xds.snapshot import Resource
@@ -15,9 +15,6 @@ from lb.xds.types import CDS, RDS
 from weft_protos import lanes
 from weft_protos.lanes import Lane
 from weft_protos.xds import TYPE_URL_PREFIX, envoy, message_class
-
-#: Namespace of route metadata that the gateway's scripts read, whatever the filter's own name.
-_SCRIPTS: Final = "envoy.filters.http.lua"
 
 
 def clusters(present: Iterable[Lane]) -> dict[str, str]:
@@ -93,12 +90,10 @@ def _elsewhere() -> Any:
 
 
 def _retarget(metadata: Mapping[str, Any], service: str, target: str) -> None:
-    if _SCRIPTS not in metadata:
-        return
-    words = metadata[_SCRIPTS].fields
-    for key in lanes.TARGETS:
-        if key in words:
-            words[key].string_value = words[key].string_value.replace(service, target, 1)
+    for read in metadata.values():
+        for key in lanes.TARGETS:
+            if key in read.fields:
+                read.fields[key].string_value = read.fields[key].string_value.replace(service, target, 1)
 
 
 def _context(open_: Sequence[Lane]) -> dict[str, Any]:

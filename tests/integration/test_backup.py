@@ -59,8 +59,9 @@ def use(server: postgres.Server) -> Mapping[str, uuid.UUID]:
                 "VALUES (%s, %s, 'k', %s, '', %s)",
                 (event, PLACED, b"\0\xff" * 9, published),
             )
-    for consumer, handled in (("audit", ("handled", "underway")), ("analytics", ("handled",))):
-        with server.connect(consumer) as session:
+    notes = {"audit": ("handled", "underway"), "analytics": ("handled",), "archive": ("handled",)}
+    for consumer, handled in notes.items():
+        with server.connect("audit" if consumer == "audit" else "analytics") as session:
             for name in handled:
                 session.execute("INSERT INTO inbox VALUES (%s, %s, %s)", (consumer, events[name], SOME_TIME))
     with server.connect("email") as session:

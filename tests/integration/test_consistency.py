@@ -47,7 +47,9 @@ def test_a_write_over_json_carries_a_token_and_a_read_takes_it(mesh: Mesh, shop:
     product_id = shop.product()
     url = f"http://{mesh.gateway}/v1/products/{product_id}"
     headers = {**dict(metadata(me)), "content-type": "application/json"}
-    change = urllib.request.Request(url, json.dumps({"displayName": "JSON"}).encode(), headers, method="PATCH")
+    change = urllib.request.Request(
+        f"{url}?updateMask=displayName", json.dumps({"displayName": "JSON"}).encode(), headers, method="PATCH"
+    )
     with urllib.request.urlopen(change, timeout=CALL_S) as answer:
         token = answer.headers[read_token.HEADER]
 

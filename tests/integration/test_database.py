@@ -34,6 +34,7 @@ down_revision = None
 
 def upgrade() -> None:
     tables.create_outbox(op)
+    tables.create_outbox_retention(op)
     tables.create_idempotency(op)
     tables.create_inbox(op)
     op.create_table("stock", sa.Column("id", sa.Text, primary_key=True), sa.Column("quantity", sa.BigInteger))
@@ -133,7 +134,7 @@ def test_migrating_twice_or_from_two_processes_at_once_is_migrating_once(postgre
     database = Database(address, pool_size=1, name="test")
     names = database.read(lambda tx: set(sqlalchemy.inspect(tx).get_table_names()), deadline=soon())
     database.close()
-    assert {"outbox", "idempotency", "inbox", "stock", "alembic_version", "migration_lock"} == names
+    assert {*tables.METADATA.tables, "stock", "alembic_version", "migration_lock"} == names
 
 
 def test_the_migrated_tables_are_the_declared_ones(database: Database) -> None:
@@ -141,7 +142,7 @@ def test_the_migrated_tables_are_the_declared_ones(database: Database) -> None:
         inspector = sqlalchemy.inspect(tx)
         return {
             name: [(column["name"], column["nullable"]) for column in inspector.get_columns(name)]
-            for name in ("outbox", "idempotency", "inbox")
+            for name in tables.METADATA.tables
         }
 
     declared = {

@@ -23,6 +23,8 @@ from tests.integration.shop import Customer, Shop, place_request, request_id, se
 from tests.waiting import eventually
 from weft.orders.v1 import orders_pb2, orders_pb2_grpc
 
+pytestmark = pytest.mark.first
+
 START_S = 600.0
 BACK_S = 180.0
 CUSTOMERS = 4
@@ -51,7 +53,7 @@ class Buyer(threading.Thread):
         self.refusals: list[str] = []
         self._channel = grpc.insecure_channel(shop.mesh.gateway, options=[("grpc.use_local_subchannel_pool", 1)])
         self._stub = orders_pb2_grpc.OrderServiceStub(self._channel)
-        self._customer, self._product, self._ended = customer, product, stop
+        self.customer, self._product, self._ended = customer, product, stop
 
     def run(self) -> None:
         while not self._ended.is_set():
@@ -70,7 +72,7 @@ class Buyer(threading.Thread):
         give_up = time.monotonic() + BACK_S
         while True:
             try:
-                placed = send(self._stub.PlaceOrder, place_request({self._product: 1}, key=key), self._customer)
+                placed = send(self._stub.PlaceOrder, place_request({self._product: 1}, key=key), self.customer)
                 return str(placed.name)
             except grpc.RpcError as error:
                 if error.code() not in AGAIN or time.monotonic() > give_up:
@@ -120,7 +122,7 @@ class Trade:
         for buyer in self.buyers:
             for order in buyer.orders:
                 try:
-                    self.shop.operator.call(self.shop.orders.GetOrder, orders_pb2.GetOrderRequest(name=order))
+                    send(self.shop.orders.GetOrder, orders_pb2.GetOrderRequest(name=order), buyer.customer)
                 except grpc.RpcError as error:
                     lost.append(f"{order}: {error.code().name}")
         return lost

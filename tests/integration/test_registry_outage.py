@@ -8,6 +8,7 @@ import pytest
 from deploy.cli.gateway_client import GatewayClient
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.stack import REGISTRY
+from tests.chaos.outage import clients
 from tests.frozen import away
 from tests.integration.shop import Shop
 from tests.integration.steady_load import SteadyLoad
@@ -27,6 +28,8 @@ def _whole(mesh: Mesh) -> Iterator[None]:
     mesh.wait_ready()
     yield
     mesh.wait_ready(timeout_s=120)
+    # Envoy waits longer and longer between its tries: what is changed before it is back reaches it only then.
+    eventually(lambda: all(clients(mesh).get(name) for name in ("gateway-1", "gateway-2")), deadline_s=120)
 
 
 def restarts(mesh: Mesh, name: str) -> int:

@@ -172,8 +172,8 @@ def test_a_report_is_the_same_however_often_it_is_asked_for_and_nobody_else_s(sh
     listed = shop.operator.call(shop.analytics.ListReports, ListReportsRequest(page_size=200)).reports
     assert 1 == [report.name for report in listed].count(first.name)
     refusal = refused(shop.analytics.GetReport, GetReportRequest(name=first.name), stranger)
-    # A customer's token has no scope of analytics: the gateway does not let it that far.
-    assert grpc.StatusCode.PERMISSION_DENIED == refusal.code
+    # Another's report is not to be told from one that is not there.
+    assert (grpc.StatusCode.NOT_FOUND, "REPORT_NOT_FOUND") == (refusal.code, refusal.reason)
     desk.done(first.name)
 
 

@@ -323,7 +323,7 @@ def test_facts_are_what_workers_have_done(
 ) -> None:
     audit, email, analytics = (migrated(name) for name in ("audit", "email", "analytics"))
     for one in (audit, email, analytics):
-        secret(tmp_path / f"database-{one.database._name}.url", one.url)
+        secret(tmp_path / f"database-{one.database.name}.url", one.url)
     secret(tmp_path / "amqp.url", amqp_url)
     sold: list[Event] = [event(order_placed(minor=250)), event(order_cancelled(minor=125))]
     AuditHandler(audit.database).handle(sold)

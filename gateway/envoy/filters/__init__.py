@@ -4,11 +4,11 @@ The order is the security of the gateway. There is no default slot: a filter tha
 the first of them the connection manager has taken off what a client says of itself (`header_strip`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.envoy import names
+from gateway.envoy import answers, names
 from gateway.envoy.filters import (
     address_limit,
     cors,
@@ -38,6 +38,8 @@ class Link:
     """Why it stands where it stands."""
     discovered: bool = False
     """Delivered by ECDS: changes with the contracts or the keys, and must not drain connections or refill buckets."""
+    seen: Callable[[], Sequence[answers.Predicate]] | None = None
+    """Which answers are shown to it; None: all."""
     off: bool = False
     """Does nothing, and costs nothing, where no route turns it on."""
 
@@ -47,6 +49,7 @@ CHAIN: Final = (
         names.REFUSAL,
         refusal.build,
         "before all that refuse: on the way out it sees every answer, and nothing overwrites its details",
+        seen=refusal.seen,
     ),
     Link(
         names.CORS,
@@ -97,6 +100,7 @@ CHAIN: Final = (
         names.GUARD,
         guard.build,
         "claims that jwt_authn leaves unchecked, before rbac and the limiter read them; frames that grpc_web unpacked",
+        seen=guard.seen,
     ),
     Link(
         names.RBAC,

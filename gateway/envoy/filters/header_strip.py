@@ -64,11 +64,12 @@ _BYTES: Final = {
 
 
 def build(_: PolicySet) -> Any:
-    """The filter's config: what comes after the headers, which the connection manager does not look at."""
+    """The filter's config: what comes after a request's headers, and what a filter behind it has read of an answer."""
     return envoy(
         _MUTATION,
         mutations={
             "request_trailers_mutations": [_EVERY],
+            "response_mutations": [{"remove": names.ATTEMPTS}],
             "response_trailers_mutations": [{"remove": LOAD_REPORT}],
         },
     )

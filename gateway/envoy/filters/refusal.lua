@@ -2,10 +2,8 @@
 -- gRPC and gRPC-web in grpc-status-details-bin, JSON in the body. Answers of services pass untouched.
 --
 -- Before all that refuse, so after them on the way out: nothing overwrites what it says (grpc_web would), and each answer
--- comes by.
--- So throttle and overload, which learn from them, are in here: another filter with a script would cost every call more
--- than these do. Next to nothing runs for a call that is not refused: what the request was stands in a mark, too. Both, the
--- names of marks and ATTEMPTS, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
+-- comes by. Envoy shows it marked answers only, so it costs a call nothing that is not refused; what the request was stands
+-- in a mark, too. These, the names of marks, those of the limiters, JWT, PAYLOAD and the gateway's own rules are set above.
 
 local DOMAIN = "weft"
 local TYPES = "type.googleapis.com/google.rpc."
@@ -161,7 +159,7 @@ local function classify(why, reason, http)
   if has(why, "grpc_json_transcode_failure") and http < 500 then return 3, 400, "JSON_INVALID", nil end
   -- A circuit breaker: not UNAVAILABLE, which is what clients repeat at once.
   if http == 503 and has(why, "overflow") then
-    return 8, 429, "OVERLOADED", "Too many calls to the service are in flight"
+    return 8, 429, "OVERLOADED", "Too many calls wait for the service"
   end
   if http == 503 and (begins(why, "no_healthy_upstream") or begins(why, "upstream_")) then
     return 14, 503, "SERVICE_UNREACHABLE", "No instance of the service could be reached"
@@ -179,7 +177,7 @@ end
 local WORDS = {
   "method", "contract", "access_rule", "access_contract", "scopes", "limit", "limit_key", "limit_rule",
   "limit_contract", "guard", "guard_rule", "guard_contract", "size", "size_rule", "size_contract",
-  "timeout_rule", "timeout_contract", "request_rule", "upstream_rule",
+  "timeout_rule", "timeout_contract", "request_rule", "upstream_rule", "waiting_rule",
 }
 
 -- The route's own words: who may call it, how often, and where that is said.
@@ -202,7 +200,9 @@ local function grounds_of(words, refusal)
   if reason == "REQUEST_TOO_LARGE" and words.size_rule ~= "" then return words.size_rule, words.size_contract end
   if reason == "REQUEST_TOO_LARGE" then return SIZE_RULE, words.contract end
   if reason == "HEADERS_TOO_LARGE" then return GATEWAY_RULE .. HEADERS_LIMIT, words.contract end
-  if reason == "OVERLOADED" then return OVERLOAD_RULE, words.contract end
+  -- The guard refuses for a service that said so; otherwise a circuit breaker was open.
+  if reason == "OVERLOADED" and refusal.limiter == reason then return OVERLOAD_RULE, words.contract end
+  if reason == "OVERLOADED" and words.waiting_rule ~= "" then return words.waiting_rule, words.contract end
   if reason == "METHOD_UNKNOWN" then return UNKNOWN_RULE, words.contract end
   if is_of_request(reason) and words.request_rule ~= "" then return words.request_rule, words.contract end
   if reason == "SERVICE_UNREACHABLE" and words.upstream_rule ~= "" then return words.upstream_rule, words.contract end
@@ -362,22 +362,11 @@ local function explain(handle, headers, why)
   end
 end
 
-function envoy_on_request(handle)
-  throttle.limit(handle)
-  overload.check(handle)
-end
-
--- An error here costs the details, not the refusal.
+-- Envoy shows it marked answers only. An error here costs the details, not the refusal.
 function envoy_on_response(handle)
   local headers = handle:headers()
-  local why, status, code = headers:get(WHY), headers:get(":status"), headers:get("grpc-status")
-  local attempts = headers:get(ATTEMPTS)
-  if attempts ~= nil then headers:remove(ATTEMPTS) end
-  throttle.count(handle, headers, status == "503" or code == "14", why ~= nil, attempts)
-  if why == nil then
-    if status == "429" or code == "8" then overload.learn(handle, headers) end
-    return
-  end
+  local why = headers:get(WHY)
+  if why == nil then return end
   local ran, problem = pcall(explain, handle, headers, why)
   if ran then return end
   handle:logErr("refusal: " .. tostring(problem))

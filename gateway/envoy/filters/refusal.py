@@ -7,9 +7,8 @@ service's answer is never touched, and a service cannot set the marks because th
 import math
 from typing import Any, Final
 
-from gateway.envoy import cluster, names
+from gateway.envoy import answers, cluster, names
 from gateway.envoy.script import lua
-from gateway.envoy.scripts import overload, retry_throttle
 from gateway.policy import PolicySet, RateLimit, Rpc
 from weft_protos import grounds
 from weft_protos import policy as shared
@@ -25,7 +24,6 @@ def build(_: PolicySet) -> Any:
         "STATUS": names.STATUS,
         "REASON": names.REASON,
         "WIRE": names.WIRE,
-        "ATTEMPTS": names.ATTEMPTS,
         "JWT": names.JWT,
         "PAYLOAD": names.JWT_PAYLOAD,
         "SUBJECT_LIMIT": names.SUBJECT_LIMIT,
@@ -34,18 +32,22 @@ def build(_: PolicySet) -> Any:
         "SIZE_RULE": grounds.gateway(grounds.request_bytes_limit(shared.REQUEST_BYTES_MAX)),
         "ADDRESS_RULE": grounds.gateway("calls from one address"),
         "HEADERS_LIMIT": f"headers of up to {names.HEADERS_BYTES_MAX} bytes and {names.HEADERS_MAX} fields",
-        "OVERLOAD_RULE": grounds.gateway(f"up to {cluster.REQUESTS_MAX} calls in flight to a service"),
+        "OVERLOAD_RULE": grounds.gateway("calls that their service says it has no time for"),
         "UNKNOWN_RULE": grounds.gateway("no such method"),
         "GATEWAY_RULE": grounds.gateway(""),
     }
-    return lua(
-        names.REFUSAL, script="refusal.lua", constants=constants, modules=(retry_throttle.MODULE, overload.MODULE)
-    )
+    return lua(names.REFUSAL, script="refusal.lua", constants=constants)
+
+
+def seen() -> list[answers.Predicate]:
+    """Which answers are shown to it: those that the connection manager has marked."""
+    return [answers.having(names.WHY, ".+")]
 
 
 def for_route(rpc: Rpc) -> dict[str, str | float]:
     """Route metadata: what the script says about this RPC, each rule with the line of the contract that says it."""
     policy, places = rpc.policy, rpc.places
+    waiting = cluster.REQUESTS_MAX if policy.criticality == "critical" else cluster.PENDING_MAX
     said: dict[str, str | float] = {
         "method": rpc.name,
         "contract": rpc.method.place.at().contract,
@@ -57,6 +59,7 @@ def for_route(rpc: Rpc) -> dict[str, str | float]:
         "size_rule": grounds.request_bytes(policy.request_bytes),
         "size_contract": places["max_request_bytes"].contract,
         "upstream_rule": grounds.gateway(f"no instance of {rpc.owner}"),
+        "waiting_rule": grounds.gateway(f"up to {waiting} calls waiting for {rpc.owner}"),
     }
     if policy.timeout is not None:
         said |= {

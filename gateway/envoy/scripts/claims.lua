@@ -144,14 +144,19 @@ local function verdict(claims, header, bearer, now)
   return nil
 end
 
--- Tokens that have passed, with the time until which they do: reading the claims out of Envoy costs more than all the
+-- Tokens that have passed, with the time until which they do and who they are of: reading the claims out of Envoy costs more than all the
 -- checks. What a token says cannot change and time only makes it older, so one that passed passes until it expires; and
 -- jwt_authn has verified the token in this very header once more before it is looked up here. One table for each worker.
-local passed, count = {}, 0
+local passed, subjects, count = {}, {}, 0
 
-local function remember(bearer, expiry)
-  if count >= TOKENS_MAX then passed, count = {}, 0 end
-  passed[bearer], count = expiry, count + 1
+local function remember(bearer, claims)
+  if count >= TOKENS_MAX then passed, subjects, count = {}, {}, 0 end
+  passed[bearer], subjects[bearer], count = claims.exp, claims.sub, count + 1
+end
+
+-- For the log, which would copy all that the token says to find it.
+local function note(info, subject)
+  info:filterState():set(SUBJECT, STRING, subject)
 end
 
 -- Raises a refusal: status, reason and sentence.
@@ -159,14 +164,16 @@ local function check(handle, headers)
   local bearer = headers:get("authorization")
   local expiry = bearer ~= nil and passed[bearer]
   -- Whole seconds, as in the claim; Envoy's own clock costs a call of Envoy.
-  if expiry and os.time() < expiry then return end
-  local verified = handle:streamInfo():dynamicMetadata():get(JWT)
+  if expiry and os.time() < expiry then return note(handle:streamInfo(), subjects[bearer]) end
+  local info = handle:streamInfo()
+  local verified = info:dynamicMetadata():get(JWT)
   if verified == nil or (verified[PAYLOAD] == nil and verified[HEADER] == nil) then return end
-  local now = handle:timestamp() / 1000
-  local reason, sentence = verdict(verified[PAYLOAD], verified[HEADER], bearer, now)
+  local claims, now = verified[PAYLOAD], handle:timestamp() / 1000
+  if type(claims) == "table" and is_id(claims.sub) then note(info, claims.sub) end
+  local reason, sentence = verdict(claims, verified[HEADER], bearer, now)
   if reason ~= nil then checks.stop("401", reason, sentence) end
   -- In its last seconds, which clocks that differ may take for past, it is looked at each time.
-  if now < verified[PAYLOAD].exp then remember(bearer, verified[PAYLOAD].exp) end
+  if now < claims.exp then remember(bearer, claims) end
 end
 
 return {check = check}

@@ -25,5 +25,7 @@ MODULE: Final = Module(
         "PAYLOAD": names.JWT_PAYLOAD,
         "HEADER": names.JWT_HEADER,
         "TOKENS_MAX": names.TOKENS_MAX,
+        "SUBJECT": names.SUBJECT,
+        "STRING": names.STRING_STATE,
     },
 )

@@ -3,8 +3,8 @@
 -- time halves it. So only as many refusals reach a service as it takes to notice that it is still overloaded, and calls
 -- come back within seconds once it is not. Each worker thread decides by the answers that it sees itself.
 --
--- Critical calls have no class and are never refused here. CLASS, MARK, STEP_PERCENT, MOST_PERCENT, HALF_LIFE_MS and REASON
--- are set above.
+-- Critical calls have no class and are never refused here. checks is the script above; CLASS, MARK, STEP_PERCENT,
+-- MOST_PERCENT and HALF_LIFE_MS are set above.
 
 local share, since = {}, {}
 -- How many classes are refused anything. While none is, nothing is looked up for a call: that is nearly always.
@@ -46,13 +46,12 @@ local function learn(handle, headers)
 end
 
 return {
-  -- An error here costs the service a call that it has to refuse itself.
+  -- Raises a refusal. An error here costs the service a call that it has to refuse itself.
   check = function(handle)
     if shedding == 0 then return end
     local ran, refused = pcall(is_refused, handle)
     if not ran then return handle:logErr("overload: " .. tostring(refused)) end
-    if not refused then return end
-    handle:respond({[":status"] = "429", [REASON] = "OVERLOADED"}, "There is too much to do just now; try again later")
+    if refused then checks.stop("429", "OVERLOADED", "There is too much to do just now; try again later") end
   end,
   learn = function(handle, headers)
     local ran, problem = pcall(learn, handle, headers)

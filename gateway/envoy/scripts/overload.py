@@ -6,7 +6,6 @@ instance knows by the time calls wait that it has too much to do, and says so wi
 
 from typing import Final
 
-from gateway.envoy import names
 from gateway.envoy.script import Module
 from gateway.policy import Rpc
 from weft_protos import grounds, lanes
@@ -28,7 +27,6 @@ MODULE: Final = Module(
         "STEP_PERCENT": STEP_PERCENT,
         "MOST_PERCENT": MOST_PERCENT,
         "HALF_LIFE_MS": HALF_LIFE_MS,
-        "REASON": names.REASON,
     },
 )
 

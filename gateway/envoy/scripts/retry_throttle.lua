@@ -7,19 +7,20 @@
 --
 -- Hedges have a bucket of their own: each attempt beyond the first costs ten, each call that needed none gives one back,
 -- and while no more than half is left, calls are not hedged. They keep their retries.
--- SERVICE, HEDGED, TOKENS_MAX, HEDGES_MAX, COST, REFUND and REASON are set above.
+-- SERVICE, HEDGED, TOKENS_MAX, HEDGES_MAX, COST, REFUND, REASON, COUNTED and STRING are set above.
 
 local left = {}
--- How many buckets are not full. While all are, a call that ends well at once changes nothing, and nothing is looked up
--- for it: that is nearly every call.
+-- How many buckets are not full. While all are, a call that ends well at once changes nothing, nothing is looked up for it,
+-- and its answer is not even shown: that is nearly every call.
 local hurt = 0
 
 local function spent(bucket, most)
   return bucket ~= nil and (left[bucket] or most) * 2 <= most
 end
 
-local function limit(handle)
-  local route, headers = handle:metadata(), handle:headers()
+local function limit(handle, headers)
+  local route = handle:metadata()
+  handle:streamInfo():filterState():set(COUNTED, STRING, "yes")
   if spent(route:get(SERVICE), TOKENS_MAX) then headers:replace("x-envoy-max-retries", "0") end
   if spent(route:get(HEDGED), HEDGES_MAX) then headers:replace("x-envoy-upstream-rq-per-try-timeout-ms", "0") end
 end
@@ -46,9 +47,9 @@ end
 
 return {
   -- An error here costs the throttle, not the call.
-  limit = function(handle)
+  limit = function(handle, headers)
     if hurt == 0 then return end
-    local ran, problem = pcall(limit, handle)
+    local ran, problem = pcall(limit, handle, headers)
     if not ran then handle:logErr("throttle: " .. tostring(problem)) end
   end,
   -- `failed`: the call ended in UNAVAILABLE; `refused`: the gateway gave the answer, be it because it reached no service;

@@ -36,6 +36,8 @@ MODULE: Final = Module(
         "COST": COST,
         "REFUND": REFUND,
         "REASON": names.REASON,
+        "COUNTED": names.COUNTED,
+        "STRING": names.STRING_STATE,
     },
 )
 

@@ -171,6 +171,10 @@ def envoy_says(tmp_path: Path) -> Callable[[dict[str, Any] | bytes], str]:
     return validate
 
 
+#: What of a filter says that its config comes later.
+_DISCOVERED = "config_discovery"
+
+
 def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings, *, secret: Path, jwks: str = JWKS) -> dict[str, Any]:
     """A bootstrap whose listeners, routes, filters and clusters are the bundle's own, without a control plane."""
     static: dict[str, Any] = to_dict(bootstrap.build(settings))
@@ -191,7 +195,7 @@ def inlined(bundle: compiler.Bundle, settings: bootstrap.Settings, *, secret: Pa
             del manager["rds"]
             manager["route_config"] = found["RouteConfiguration"][0]
             manager["http_filters"] = [
-                {"name": link["name"], "typed_config": link.get("typed_config", extensions.get(link["name"]))}
+                {"typed_config": extensions.get(link["name"])} | {key: link[key] for key in link if key != _DISCOVERED}
                 for link in manager["http_filters"]
             ]
     static["static_resources"]["listeners"] += found["Listener"]

@@ -4,12 +4,29 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
+
 from gateway.envoy import names
+from gateway.policy import PolicySet
 
 from .conftest import TESTDATA
 
 Report = dict[str, dict[str, str]]
 EnvoySays = Callable[[dict[str, Any]], str]
+Runner = Callable[[Any, str, list[dict[str, Any]]], Report]
+#: When the calls are, unless they say so.
+NOW_S = 1_800_000_000
+
+
+@pytest.fixture
+def run(envoy_says: EnvoySays, policies: PolicySet) -> Runner:
+    """Runs cases through a filter's script and returns what each did, by name and key."""
+
+    def run_cases(module: Any, hook: str, cases: list[dict[str, Any]]) -> Report:
+        timed = [{"now_ms": NOW_S * 1000} | case for case in cases]
+        return run_script(envoy_says, module.build(policies), hook, timed)
+
+    return run_cases
 
 
 def run_script(envoy_says: EnvoySays, config: Any, hook: str, cases: list[dict[str, Any]]) -> Report:

@@ -130,3 +130,25 @@ def test_every_threshold_that_a_contract_may_name_is_a_bound_of_the_histogram(do
 
     bounds = {float(bound) for (bound,) in exposed(door, f"{calls.DURATION}_bucket") if bound != "+Inf"}
     assert set(rules.THRESHOLDS_MS) <= bounds
+
+
+def entered(door: Door) -> Counter[str]:
+    """How often each script was entered at the door without TLS."""
+    admin = Admin(str(settings_in(door.log.parent).admin_socket))
+    admin.request("GET", "/stats?filter=^http.edge.lua.*executions")
+    lines = admin.getresponse().read().decode().splitlines()
+    admin.close()
+    return Counter({line.split(".")[3]: int(line.rsplit(" ", 1)[1]) for line in lines})
+
+
+def test_a_call_that_goes_well_enters_one_script_and_a_refused_one_what_explains_it(door: Door) -> None:
+    native = door.wires[0]
+
+    def entered_by(token: str | None, code: int) -> dict[str, int]:
+        before = entered(door)
+        assert code == native.call(GET, token).code
+        return dict(entered(door) - before)
+
+    # After calls that failed, answers are counted until retries are what they were.
+    eventually(lambda: entered_by(door.token(), 0) == {"guard": 1})
+    assert {"refusal": 1} == entered_by(None, 16)

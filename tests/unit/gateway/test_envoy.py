@@ -297,7 +297,8 @@ def test_envoys_validation_reads_what_the_bundle_says(
     broken = inlined(bundle, settings, secret=secret)
     manager = broken["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
     refusal = next(each for each in manager["http_filters"] if each["name"] == names.REFUSAL)
-    refusal["typed_config"]["default_source_code"]["inline_string"] += "\nend"
+    script = refusal["typed_config"]["extension_config"]["typed_config"]
+    script["default_source_code"]["inline_string"] += "\nend"
 
     assert "script load error" in envoy_says(broken)
 

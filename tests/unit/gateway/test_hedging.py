@@ -98,6 +98,13 @@ def test_hedges_stay_within_the_retry_budget(gateway: Gateway, slow: Backend) ->
     assert AT_ONCE < slow.attempts <= AT_ONCE + 4
 
 
+def test_no_answer_says_how_many_attempts_it_took(gateway: Gateway, backend: Backend) -> None:
+    _, ended = gateway(backend.port, method=HEDGED).method(HEDGED).with_call(b"", timeout=30)
+
+    told = {key for key, _ in (*ended.initial_metadata(), *ended.trailing_metadata())}
+    assert [] == [key for key in told if key.startswith("x-gw-")]
+
+
 @pytest.mark.parametrize("method", [HEDGED, "PlaceOrder"])
 def test_no_call_fails_while_an_instance_is_stopped(gateway: Gateway, method: str) -> None:
     ended: list[str] = []

@@ -1,35 +1,24 @@
-"""What the scripts about refusals and tokens do with a call."""
+"""What the script about refusals does with an answer."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.envoy import names
-from gateway.envoy.filters import guard, refusal
+from gateway.envoy import cluster, names
+from gateway.envoy.filters import refusal
 from gateway.policy import PolicySet, find
 from weft_protos.locations import Part
 
-from .script_run import EnvoySays, Report, run_script
+from .script_run import Runner
+from .script_run import run as run
 
-NOW_S = 1_800_000_000
+#: Of envoy.config.core.v3.RoutingPriority.
+DEFAULT, HIGH = 0, 1
 #: What the connection manager says of a request: its method, the one before the transcoder, its content type.
 WIRES = {"grpc": "POST  application/grpc", "json": "POST GET application/grpc", "none": "HEAD  "}
-Runner = Callable[[Any, str, list[dict[str, Any]]], Report]
-
-
-@pytest.fixture
-def run(envoy_says: EnvoySays, policies: PolicySet) -> Runner:
-    """Runs cases through a filter's script and returns what each did, by name and key."""
-
-    def run_cases(module: Any, hook: str, cases: list[dict[str, Any]]) -> Report:
-        timed = [{"now_ms": NOW_S * 1000} | case for case in cases]
-        return run_script(envoy_says, module.build(policies), hook, timed)
-
-    return run_cases
 
 
 def _local_reply(why: str, status: int, **headers: str) -> dict[str, str]:
@@ -125,12 +114,15 @@ def test_a_refusal_over_grpc_carries_details_that_grpc_reads(run: Runner, polici
 
 
 def test_an_open_circuit_breaker_is_overload_and_says_when_to_come_back(run: Runner, policies: PolicySet) -> None:
-    rpc = find(policies, "PlaceOrder")
+    rpc, other = find(policies, "PlaceOrder"), find(policies, "ListOrders")
     why = "upstream_reset_before_response_started{overflow}"
     cases = [
         {"name": wire, "headers": _local_reply(why, 503, **{names.WIRE: WIRES[wire]}), "route": refusal.for_route(rpc)}
         for wire in ("grpc", "json")
     ]
+    uncritical = {"headers": _local_reply(why, 503), "route": refusal.for_route(other)}
+    guarded = {"headers": _local_reply("lua_response", 429, **{names.REASON: "OVERLOADED"}), "body": "Too much to do"}
+    cases += [{"name": "uncritical"} | uncritical, {"name": "guard"} | guarded | {"route": refusal.for_route(other)}]
 
     report = run(refusal, "envoy_on_response", cases)
 
@@ -141,6 +133,12 @@ def test_an_open_circuit_breaker_is_overload_and_says_when_to_come_back(run: Run
     said = json.loads(report["json"]["body"])
     assert ("429", 8, "OVERLOADED") == (report["json"]["header :status"], said["code"], said["details"][0]["reason"])
     assert report["json"]["header retry-after"] in {"1", "2"}
+    waits = {
+        each.priority: each.max_pending_requests.value for each in cluster.build("orders").circuit_breakers.thresholds
+    }
+    assert f"gateway: up to {waits[HIGH]} calls waiting for orders" == info.metadata["rule"]
+    assert f"gateway: up to {waits[DEFAULT]} calls waiting for orders" == report["uncritical"]["noted rule"]
+    assert "gateway: calls that their service says it has no time for" == report["guard"]["noted rule"]
 
 
 def test_a_refusal_over_json_says_the_same_in_its_body(run: Runner, policies: PolicySet) -> None:
@@ -367,124 +365,6 @@ def test_marks_end_with_the_refusal_and_other_answers_are_left_as_they_are(run: 
 
     assert [] == [mark for mark in names.MARKS if f"header {mark}" in report["refused"]]
     assert {f"header {key}": value for key, value in served.items()} | {"body": ""} == report["served"]
-
-
-HEADER = {"typ": "at+jwt", "alg": "ES256", "kid": "k1"}
-CLAIMS = {
-    "iss": "weft-identity",
-    "aud": "weft",
-    "sub": "ann-1_B",
-    "sid": "s",
-    "jti": "j",
-    "scope": "orders.read",
-    "iat": NOW_S,
-    "exp": NOW_S + 300,
-}
-#: What is said of one fault each; which tokens are refused at all is tried in Envoy itself, by test_tokens_agree.
-FAULTS: list[tuple[str, str | None, dict[str, Any], dict[str, Any]]] = [
-    ("good", None, {}, {}),
-    ("typ", "The token is not an access token (typ must be at+jwt)", {"typ": "JWT"}, {}),
-    ("alg", "The token is not signed with ES256", {"alg": "RS256"}, {}),
-    ("crit", "The token has a critical extension nobody here understands", {"crit": ["b64"]}, {}),
-    ("kid", "The token does not name its key", {"kid": ""}, {}),
-    ("field", "The token's header says more than alg, kid and typ", {"jku": "http://x"}, {}),
-    ("sub", "The token's subject is missing or malformed", {}, {"sub": "users/ann"}),
-    ("act", "The token's actor is malformed", {}, {"act": {"sub": ""}}),
-    ("sid", "The token does not name its session and itself", {}, {"sid": ""}),
-    ("aud", "The token is of another issuer or audience", {}, {"aud": "x"}),
-    ("scope", "The token's scopes are missing or malformed", {}, {"scope": "*"}),
-    ("iat", "The token does not say when it was issued and when it expires", {}, {"iat": "now"}),
-    ("future", "The token was issued in the future", {}, {"iat": NOW_S + 6, "exp": NOW_S + 300}),
-    ("nbf", "The token is not valid yet", {}, {"nbf": NOW_S + 6}),
-    ("lifetime", "The token is good for too long, or for no time", {}, {"iat": NOW_S - 1, "exp": NOW_S + 300}),
-    ("short", "The token is good for too long, or for no time", {}, {"iat": NOW_S + 3, "exp": NOW_S + 3}),
-]
-
-
-def _verified(header: dict[str, Any], payload: dict[str, Any], number: int = 0) -> dict[str, Any]:
-    """A call with what jwt_authn found in a token; each number is another token, as the header has it."""
-    found = {names.JWT: {names.JWT_HEADER: header, names.JWT_PAYLOAD: payload}}
-    return {"headers": {"authorization": f"Bearer e30.{number:04}.{'A' * 86}"}, "dynamic": found}
-
-
-def test_a_refused_token_is_told_what_is_wrong_with_it(run: Runner) -> None:
-    cases = [
-        {"name": name} | _verified(HEADER | header, CLAIMS | changed, number)
-        for number, (name, _, header, changed) in enumerate(FAULTS)
-    ]
-
-    report = run(guard, "envoy_on_request", cases)
-
-    assert {name: sentence for name, sentence, _, _ in FAULTS} == {
-        name: found.get("respond body") for name, found in report.items()
-    }
-    assert {("401", "TOKEN_INVALID")} == {
-        (found["respond :status"], found[f"respond {names.REASON}"])
-        for found in report.values()
-        if "respond :status" in found
-    }
-
-
-def test_the_last_second_is_the_same_for_the_gateway_and_for_the_services(run: Runner) -> None:
-    # jwt_authn lets a token live one second longer than an instance does.
-    cases = [{"name": str(age), "now_ms": (NOW_S + 300 + age) * 1000} | _verified(HEADER, CLAIMS) for age in (4, 5, 6)]
-
-    report = run(guard, "envoy_on_request", cases)
-
-    assert {"4": None, "5": "TOKEN_EXPIRED", "6": "TOKEN_EXPIRED"} == {
-        age: found.get(f"respond {names.REASON}") for age, found in report.items()
-    }
-
-
-def test_a_token_without_claims_or_header_is_refused_and_an_error_too(run: Runner) -> None:
-    cases: list[dict[str, Any]] = [
-        {"name": "public"},
-        {"name": "headerless", "dynamic": {names.JWT: {names.JWT_PAYLOAD: CLAIMS}}},
-        {"name": "claimless", "dynamic": {names.JWT: {names.JWT_HEADER: HEADER}}},
-        {"name": "bearerless", "dynamic": _verified(HEADER, CLAIMS)["dynamic"]},
-        {"name": "broken", "dynamic": {names.JWT: 7}},
-    ]
-
-    report = run(guard, "envoy_on_request", cases)
-
-    assert {
-        "public": None,
-        "headerless": "TOKEN_INVALID",
-        "claimless": "TOKEN_INVALID",
-        "bearerless": "TOKEN_INVALID",
-        "broken": "GATEWAY_SCRIPT",
-    } == {name: found.get(f"respond {names.REASON}") for name, found in report.items()}
-    assert report["broken"]["log"].startswith("guard: ")
-
-
-def test_a_token_that_passed_is_looked_up_by_its_header_until_it_expires(run: Runner) -> None:
-    # jwt_authn never finds another thing in the same token; what the script looks at again is refused here.
-    sound, unsound = _verified(HEADER, CLAIMS), _verified(HEADER | {"typ": "JWT"}, CLAIMS)
-    cases: list[dict[str, Any]] = [
-        {"name": "refused"} | unsound,
-        {"name": "refused-again"} | unsound,
-        {"name": "passed"} | sound,
-        {"name": "looked-up"} | unsound,
-        {"name": "another"} | _verified(HEADER | {"typ": "JWT"}, CLAIMS, 1),
-        {"name": "headerless", "dynamic": unsound["dynamic"]},
-        {"name": "expired", "now_ms": (NOW_S + 300) * 1000} | unsound,
-    ]
-
-    report = run(guard, "envoy_on_request", cases)
-
-    refused = {name for name, found in report.items() if f"respond {names.REASON}" in found}
-    assert {"refused", "refused-again", "another", "headerless", "expired"} == refused
-
-
-def test_tokens_that_passed_are_forgotten_before_they_fill_the_memory(run: Runner) -> None:
-    cases = [{"name": str(number)} | _verified(HEADER, CLAIMS, number) for number in range(names.TOKENS_MAX + 1)]
-    cases += [{"name": "first"} | _verified(HEADER | {"typ": "JWT"}, CLAIMS, 0)]
-    cases += [{"name": "last"} | _verified(HEADER | {"typ": "JWT"}, CLAIMS, names.TOKENS_MAX)]
-
-    report = run(guard, "envoy_on_request", cases)
-
-    assert ["first"] == [name for name, found in report.items() if f"respond {names.REASON}" in found]
-    assert "TOKEN_INVALID" == report["first"][f"respond {names.REASON}"]
 
 
 def test_an_error_of_the_script_costs_the_details_and_is_counted(run: Runner) -> None:

@@ -41,6 +41,12 @@ local function fake(case)
   function metadata:get(key) return case.route[key] end
   local info = {}
   function info:dynamicMetadata() return dynamic end
+  local state = {}
+  function state:set(key, kind, value)
+    if kind ~= "envoy.string" or type(value) ~= "string" then error("no such kind of filter state") end
+    said(case.name, "state " .. key, value)
+  end
+  function info:filterState() return state end
   local handle = {}
   function handle:headers() return headers end
   function handle:metadata() return metadata end
