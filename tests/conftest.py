@@ -7,8 +7,13 @@ import sys
 
 import pytest
 from _pytest.nodeid import coerce_node_id
+from hypothesis import HealthCheck, settings
 
 from tests.go import build
+
+# The machine may be busy: an example that takes long, or is made slowly, is no failure.
+settings.register_profile("weft", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("weft")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

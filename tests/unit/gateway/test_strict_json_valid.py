@@ -145,7 +145,7 @@ def _bodies(policies: PolicySet) -> tuple[dict[str, Descriptor], DescriptorPool]
 
 @pytest.mark.parametrize("contract", ["real", "bodies.proto"])
 # Not shrunk: that takes minutes of Envoy's starts, and the refusal names the field anyway.
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@settings(max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(data=st.data())
 def test_the_json_form_of_every_message_passes(
     contract: str,

@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import settings
 
 from lb.endpoint import Endpoint
 from lb.xds.clients import Clients
@@ -21,10 +20,6 @@ from lb.xds.gateways import Gateways
 from lb.xds.server import Server
 
 DEADLINE_S = 20.0
-
-# The machine may be busy: an example that takes long is no failure.
-settings.register_profile("lb", deadline=None)
-settings.load_profile("lb")
 
 
 class ControlPlane:

@@ -215,7 +215,7 @@ def pool() -> object:
         found.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(COMMANDS)
 def test_the_model_answers_as_memcached_does(pool: Pool, commands: list[tuple[str, bytes, int | None]]) -> None:
     machine = Machine()
