@@ -133,8 +133,8 @@ def test_a_backup_says_what_is_wrong_with_it(
         backup_of(folder, target)
     with pytest.raises(RefusedError, match="revision 9999, which this release does not know"):
         restoring.known(replace(manifest, databases={**manifest.databases, "orders": bundle.Dump("9999", "")}))
-    with pytest.raises(BackupError, match="no email database"):
-        restoring.known(replace(manifest, databases={"orders": manifest.databases["orders"]}))
+    # What a backup does not have is of a service that came after it.
+    restoring.known(replace(manifest, databases={"orders": manifest.databases["orders"]}))
     dump = target / "databases/orders.dump"
     whole = dump.read_bytes()
     dump.write_bytes(whole[:-1] + bytes((whole[-1] ^ 1,)))

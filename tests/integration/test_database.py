@@ -37,6 +37,7 @@ def upgrade() -> None:
     tables.create_outbox_retention(op)
     tables.create_idempotency(op)
     tables.create_inbox(op)
+    tables.create_inbox_position(op)
     op.create_table("stock", sa.Column("id", sa.Text, primary_key=True), sa.Column("quantity", sa.BigInteger))
     op.execute("INSERT INTO stock VALUES ('mug', 0), ('cup', 0)")
 '''
