@@ -18,6 +18,7 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database
 from svc.chassis.errors import AppError
 from tests.fakes.worker import USER, FakePublisher, order_cancelled, order_placed
+from tests.waiting import eventually
 from weft.identity.v1.events_pb2 import UserChanged
 from worker import relay as relay_module
 from worker.amqp import topology
@@ -28,16 +29,6 @@ from worker.errors import Outage
 from worker.relay import BATCH_MAX, Relay, backlog
 
 ORDERS = "orders"
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
-    """Whether the condition comes true in time."""
-    deadline, pause = Deadline.after(within_s), threading.Event()
-    while not condition():
-        if deadline.expired():
-            return False
-        pause.wait(0.05)
-    return True
 
 
 class Outbox:
@@ -196,7 +187,7 @@ def test_a_relay_that_was_stopped_and_wakes_after_another_went_on_publishes_and_
     # The server ends the silent transaction by itself, and nobody else can have the rows before.
     assert 0 == box.relay(going_on).drain_once().published
     new = box.relay(going_on)
-    assert eventually(lambda: new.drain_once().published == 3)
+    eventually(lambda: new.drain_once().published == 3)
     ids += box.append(["orders/1"])
     assert 1 == new.drain_once().published
     marked = box.marked()
@@ -265,11 +256,11 @@ def test_more_refused_rows_than_a_batch_holds_keep_no_other_key_waiting(box: Out
     relay = box.relay(publisher)
     relay.start()
     try:
-        assert eventually(lambda: len(publisher.published) == 1)
+        eventually(lambda: len(publisher.published) == 1)
         assert [other] == [message.message_id for message in publisher.published]
 
         publisher.orders = set()
-        assert eventually(lambda: box.pending() == 0)
+        eventually(lambda: box.pending() == 0)
     finally:
         relay.stop(20)
 
@@ -285,7 +276,7 @@ def test_a_broker_that_refuses_everything_is_asked_less_and_less(box: Outbox) ->
     relay = box.relay(publisher)
     relay.start()
     try:
-        assert eventually(lambda: publisher.asked == 3)
+        eventually(lambda: publisher.asked == 3)
         threading.Event().wait(3)
     finally:
         relay.stop(20)
@@ -308,7 +299,7 @@ def test_relays_beside_each_other_and_a_bad_broker_lose_nothing_and_keep_every_k
             relay.start()
         for start in range(0, len(keys), 50):
             ids += box.append(keys[start : start + 50])
-        assert eventually(lambda: box.pending() == 0)
+        eventually(lambda: box.pending() == 0)
     finally:
         for relay in relays:
             relay.stop(20)
@@ -328,8 +319,8 @@ def test_the_backlog_is_measured_while_the_broker_is_away(box: Outbox) -> None:
     relay = box.relay(FakePublisher(is_ready=False))
     relay.start()
     try:
-        assert eventually(lambda: metrics.OUTBOX_PENDING.labels(ORDERS)._value.get() == 2)
-        assert eventually(lambda: metrics.OUTBOX_OLDEST.labels(ORDERS)._value.get() > 0)
+        eventually(lambda: metrics.OUTBOX_PENDING.labels(ORDERS)._value.get() == 2)
+        eventually(lambda: metrics.OUTBOX_OLDEST.labels(ORDERS)._value.get() > 0)
     finally:
         relay.stop(20)
 
@@ -344,7 +335,7 @@ def test_a_database_that_is_away_stops_only_its_own_relay(box: Outbox) -> None:
         for relay in relays:
             relay.start()
         box.append(["orders/1"])
-        assert eventually(lambda: box.pending() == 0)
+        eventually(lambda: box.pending() == 0)
         assert [True, True] == [relay.alive() for relay in relays]
     finally:
         for relay in relays:
@@ -380,7 +371,7 @@ def test_an_event_reaches_the_queues_its_contract_names(box: Outbox, publisher: 
     assert 2 == box.relay(publisher).drain_once().published
 
     for queue in ("weft.audit", "weft.email", "weft.analytics"):
-        assert eventually(lambda queue=queue: depth(amqp_url, queue) == 2), queue
+        eventually(lambda queue=queue: depth(amqp_url, queue) == 2)
 
 
 def test_a_message_that_no_queue_takes_is_not_published(publisher: Publisher) -> None:
@@ -396,7 +387,7 @@ def test_more_than_one_window_is_confirmed_in_order(publisher: Publisher, amqp_u
     messages = [Outgoing("", "weft.email.dead", b"", str(n), "t") for n in range(1000)]
 
     assert [True] * 1000 == publisher.publish(messages, timeout_s=60)
-    assert eventually(lambda: depth(amqp_url, "weft.email.dead") == 1000)
+    eventually(lambda: depth(amqp_url, "weft.email.dead") == 1000)
 
 
 def test_the_outbox_drains_by_itself_after_the_broker_was_away(
@@ -411,10 +402,10 @@ def test_the_outbox_drains_by_itself_after_the_broker_was_away(
         for _ in range(20):
             box.append([f"orders/{n}" for n in range(10)])
         restarting.join()
-        assert eventually(lambda: box.pending() == 0, within_s=120)
+        eventually(lambda: box.pending() == 0, deadline_s=120)
         assert relay.alive()
     finally:
         relay.stop(20)
 
     # More than 200 where the broker went away between taking and confirming.
-    assert eventually(lambda: depth(amqp_url, "weft.audit") >= 200)
+    eventually(lambda: depth(amqp_url, "weft.audit") >= 200)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 import sqlalchemy as sa
 
 from svc.chassis import tables
-from svc.chassis.context import Deadline
 from svc.chassis.database import Database
 from tests.fakes.worker import (
     FakeHandler,
@@ -27,6 +25,7 @@ from tests.fakes.worker import (
 )
 from tests.fakes.worker_smtp import smtp_server
 from tests.integration.worker_databases import Migrated, databases, in_threads, through_outages
+from tests.waiting import eventually
 from worker import manifest, runner
 from worker.amqp import topology
 from worker.amqp.consumer import Consumer
@@ -56,16 +55,6 @@ STATED = {
 QUEUES = tuple(queue.name for queue in topology.work_queues())
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
-    """Whether the condition comes true in time."""
-    deadline, pause = Deadline.after(within_s), threading.Event()
-    while not condition():
-        if deadline.expired():
-            return False
-        pause.wait(0.05)
-    return True
-
-
 @pytest.fixture
 def migrated(postgres_url: Callable[[str], str]) -> Iterator[Callable[[str], Migrated]]:
     with databases(postgres_url) as make:
@@ -76,7 +65,8 @@ def migrated(postgres_url: Callable[[str], str]) -> Iterator[Callable[[str], Mig
 def test_the_tables_that_a_worker_states_are_those_it_finds(migrated: Callable[[str], Migrated], name: str) -> None:
     inspector = sa.inspect(migrated(name).engine)
 
-    for table in [*(table for stated in STATED[name] for table in stated.sorted_tables), tables.inbox]:
+    stated = [table for each in STATED[name] for table in each.sorted_tables]
+    for table in (*stated, tables.inbox, tables.inbox_position):
         found = {
             column["name"]: (column["type"]._type_affinity, column["nullable"])
             for column in inspector.get_columns(table.name)
@@ -230,7 +220,7 @@ def test_every_delivery_is_handled_and_acknowledged(pipeline: Pipeline) -> None:
     ids = pipeline.send(*(order_placed() for _ in range(500)))
     pipeline.consume()
 
-    assert eventually(lambda: len(pipeline.handled()) == 500)
+    eventually(lambda: len(pipeline.handled()) == 500)
     for part in (pipeline.runner, pipeline.consumer):
         part.stop(10)
 
@@ -243,8 +233,8 @@ def test_garbage_is_dead_at_once_with_its_bytes_and_a_reason_and_others_flow(pip
     [poison] = pipeline.send(order_placed(), body=b"\xff\xff")
     [good] = pipeline.send(order_placed())
 
-    assert eventually(lambda: pipeline.handled()[good] == 1)
-    assert eventually(lambda: pipeline.depth(".dead") == 1)
+    eventually(lambda: pipeline.handled()[good] == 1)
+    eventually(lambda: pipeline.depth(".dead") == 1)
 
     [(dead, headers, body)] = pipeline.dead()
     assert (poison, b"\xff\xff", "body is not an envelope") == (dead, body, headers["x-weft-reason"])
@@ -255,12 +245,12 @@ def test_what_fails_for_now_comes_back_after_a_while(pipeline: Pipeline) -> None
     [late] = pipeline.send(order_placed())
     pipeline.handler.errors = {late: Transient("not yet")}
     pipeline.consume()
-    assert eventually(lambda: pipeline.handled()[late] == 1)
+    eventually(lambda: pipeline.handled()[late] == 1)
 
     pipeline.handler.errors = {}
 
-    assert eventually(lambda: pipeline.handled()[late] == 2)
-    assert eventually(lambda: pipeline.depth(".retry.1s") == 0)
+    eventually(lambda: pipeline.handled()[late] == 2)
+    eventually(lambda: pipeline.depth(".retry.1s") == 0)
     assert [] == pipeline.dead()
 
 
@@ -269,7 +259,7 @@ def test_what_always_fails_is_dead_after_five_deliveries(pipeline: Pipeline) -> 
     pipeline.handler.errors = {poison: Transient("never")}
     pipeline.consume()
 
-    assert eventually(lambda: pipeline.depth(".dead") == 1)
+    eventually(lambda: pipeline.depth(".dead") == 1)
 
     assert 5 == pipeline.handled()[poison]
     [(dead, headers, _)] = pipeline.dead()
@@ -280,11 +270,11 @@ def test_what_was_not_acknowledged_comes_again_to_the_next_worker(amqp_url: str)
     with Pipeline(amqp_url) as first:
         ids = first.send(*(order_placed() for _ in range(5)))
         first.consumer.start()
-        assert eventually(lambda: len(first.consumer.take(1, timeout_s=1)) == 1)
+        eventually(lambda: len(first.consumer.take(1, timeout_s=1)) == 1)
 
     with Pipeline(amqp_url) as second:
         second.consume()
-        assert eventually(lambda: set(second.handled()) == set(ids))
+        eventually(lambda: set(second.handled()) == set(ids))
 
 
 def test_a_long_outage_gives_the_queue_back_what_is_in_hand_and_consumes_again_after_it(
@@ -295,11 +285,11 @@ def test_a_long_outage_gives_the_queue_back_what_is_in_hand_and_consumes_again_a
     pipeline.handler.errors = {ids[0]: Outage("database away")}
     pipeline.consume()
     # What is in hand is not counted: all of it lies in the queue again.
-    assert eventually(lambda: pipeline.depth() == 50)
+    eventually(lambda: pipeline.depth() == 50)
 
     pipeline.handler.errors = {}
-    assert eventually(lambda: set(ids) <= set(pipeline.handled()))
-    assert eventually(lambda: pipeline.depth() == 0)
+    eventually(lambda: set(ids) <= set(pipeline.handled()))
+    eventually(lambda: pipeline.depth() == 0)
     for part in (pipeline.runner, pipeline.consumer):
         part.stop(10)
 
@@ -314,7 +304,7 @@ def test_a_worker_survives_its_broker(pipeline: Pipeline, rabbitmq: Any) -> None
     assert pipeline.publisher.ready(120)
     after = pipeline.send(order_placed())
 
-    assert eventually(lambda: set(before + after) <= set(pipeline.handled()), within_s=120)
+    eventually(lambda: set(before + after) <= set(pipeline.handled()), deadline_s=120)
     assert [True, True, True] == [part.alive() for part in pipeline.parts]
 
 
@@ -334,7 +324,7 @@ def test_facts_are_what_workers_have_done(
         smtp.close()
     received = Delivery(queue="weft.email", body=b"", message_id=None, type=None)
     Ladder(pipeline.publisher, work_queue("email")).move(received, DeadLetter("no"))
-    assert eventually(lambda: pipeline.depth(".dead") == 1)
+    eventually(lambda: pipeline.depth(".dead") == 1)
 
     ran = subprocess.run(
         [sys.executable, "-m", "worker", "facts"],
