@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from buf.validate import validate_pb2
 from buf.validate.validate_pb2 import FieldRules
 from weft.options.v1.policy_pb2 import MethodPolicy
-from weft_protos.samples import behaviour_of, rules_of
+from weft_protos.fields import behaviour_of, rules_of
 
 _BEHAVIOURS: Final[Mapping[int, str]] = {
     field_behavior_pb2.OPTIONAL: "optional",

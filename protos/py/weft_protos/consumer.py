@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import grpc
 
-from weft_protos import policy
+from weft_protos import call_details, policy
 
 HEADER: Final = "x-weft-client"
 #: Of those who do not name themselves; no declared name can look like it.
@@ -92,26 +92,7 @@ class _Naming(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         self._entry = entry
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(self._with_name(client_call_details), request)
+        return continuation(call_details.with_entry(client_call_details, *self._entry), request)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(self._with_name(client_call_details), request)
-
-    def _with_name(self, details: Any) -> Any:
-        metadata = list(details.metadata or ())
-        if all(key != HEADER for key, _ in metadata):
-            metadata.append(self._entry)
-        return _Details(
-            details.method, details.timeout, metadata, details.credentials, details.wait_for_ready, details.compression
-        )
-
-
-class _Details(NamedTuple):
-    """What gRPC asks of a call's details."""
-
-    method: str
-    timeout: float | None
-    metadata: Any
-    credentials: Any
-    wait_for_ready: bool | None
-    compression: Any
+        return continuation(call_details.with_entry(client_call_details, *self._entry), request)

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from buf.validate import validate_pb2
 from buf.validate.validate_pb2 import FieldRules
 from weft_protos import comments
+from weft_protos.fields import behaviour_of, rules_of
 
 Schema = dict[str, Any]
 
@@ -58,7 +59,7 @@ def of(message: Descriptor, above: tuple[str, ...] = ()) -> Schema:
     if message.full_name in above:
         # A type within itself: what lies deeper is an object.
         return {"type": "object"}
-    fields = [field for field in message.fields if field_behavior_pb2.OUTPUT_ONLY not in _behaviour(field)]
+    fields = [field for field in message.fields if field_behavior_pb2.OUTPUT_ONLY not in behaviour_of(field)]
     inside = (*above, message.full_name)
     schema: Schema = {
         "type": "object",
@@ -72,22 +73,13 @@ def of(message: Descriptor, above: tuple[str, ...] = ()) -> Schema:
     return schema | ({"description": ". ".join(rules)} if rules else {})
 
 
-def _behaviour(field: FieldDescriptor) -> frozenset[int]:
-    return frozenset(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
-
-
-def _rules(field: FieldDescriptor) -> FieldRules:
-    found: FieldRules = field.GetOptions().Extensions[validate_pb2.field]
-    return found
-
-
 def _is_required(field: FieldDescriptor) -> bool:
-    said = field_behavior_pb2.REQUIRED in _behaviour(field) or _rules(field).required
+    said = field_behavior_pb2.REQUIRED in behaviour_of(field) or rules_of(field).required
     return said and field.name != REQUEST_ID
 
 
 def _field(field: FieldDescriptor, above: tuple[str, ...]) -> Schema:
-    rules, kind = _rules(field), field.message_type
+    rules, kind = rules_of(field), field.message_type
     if kind is not None and kind.GetOptions().map_entry:
         value = kind.fields_by_name["value"]
         inner = _one(value, rules.map.values, above)

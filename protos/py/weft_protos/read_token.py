@@ -6,9 +6,11 @@ newest one holds all that those before it held. In a generated client: `Stub(rem
 """
 
 import threading
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import grpc
+
+from weft_protos import call_details
 
 HEADER: Final = "x-weft-read-token"
 
@@ -18,32 +20,16 @@ def remembering(channel: grpc.Channel) -> grpc.Channel:
     return grpc.intercept_channel(channel, _Remembering())
 
 
-class _Details(NamedTuple):
-    """What gRPC asks of a call's details."""
-
-    method: str
-    timeout: float | None
-    metadata: Any
-    credentials: Any
-    wait_for_ready: bool | None
-    compression: Any
-
-
 class _Remembering(grpc.UnaryUnaryClientInterceptor):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._token = ""
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        details = client_call_details
-        metadata = list(details.metadata or ())
         with self._lock:
-            if self._token and all(key != HEADER for key, _ in metadata):
-                metadata.append((HEADER, self._token))
-        named = _Details(
-            details.method, details.timeout, metadata, details.credentials, details.wait_for_ready, details.compression
-        )
-        call = continuation(named, request)
+            token = self._token
+        details = call_details.with_entry(client_call_details, HEADER, token) if token else client_call_details
+        call = continuation(details, request)
         call.add_done_callback(self._keep)
         return call
 

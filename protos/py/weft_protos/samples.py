@@ -11,9 +11,9 @@ from typing import Any, Final
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from buf.validate import validate_pb2
 from buf.validate.validate_pb2 import FieldRules
 from weft_protos import pattern
+from weft_protos.fields import behaviour_of, rules_of
 
 ID: Final = "example-1"
 UUID: Final = "3f0c1e9a-5b7d-4c2e-8a61-0d9e4b7f2c13"
@@ -56,17 +56,6 @@ _NUMBERS: Final = frozenset(
     }
 )
 _INPUT_FREE: Final = frozenset({field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER})
-
-
-def rules_of(field: FieldDescriptor) -> FieldRules:
-    """The field's protovalidate rules."""
-    found: FieldRules = field.GetOptions().Extensions[validate_pb2.field]
-    return found
-
-
-def behaviour_of(field: FieldDescriptor) -> frozenset[int]:
-    """The field's `google.api.field_behavior` (AIP-203)."""
-    return frozenset(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
 
 
 Wanted = Callable[[FieldDescriptor], bool]
