@@ -45,8 +45,6 @@ STALENESS_MIN: Final = timedelta(seconds=1)
 STALENESS_MAX: Final = timedelta(days=1)
 #: Work queues that a contract may name.
 QUEUES: Final = tuple(one.name for one in mesh_parts.WORKERS if not one.of_all)
-#: Those that every event reaches without being told to.
-QUEUES_OF_ALL: Final = tuple(one.name for one in mesh_parts.WORKERS if one.of_all)
 #: Each different pause is a retry queue of every worker that receives the event.
 RETRY_PAUSE_MIN_S, RETRY_PAUSE_MAX_S, RETRY_PAUSES_MAX = 0.1, 3600.0, 8
 #: More deliveries only keep from a human what will not mend itself.
@@ -334,7 +332,7 @@ def event_is_routed(event: Event) -> Iterator[Violation]:
     for queue in policy.queues:
         if queue not in QUEUES:
             message = f"{event.full_name} goes to the queue {queue!r}"
-            of_all = queue in QUEUES_OF_ALL
+            of_all = queue in mesh_parts.OF_ALL
             fix = f"remove it: every event reaches {queue}" if of_all else f"use one of {', '.join(QUEUES)}"
             yield Violation(queues, message, fix)
     if len(set(policy.queues)) < len(policy.queues):

@@ -129,5 +129,4 @@ def _batch(outbox: Database, after: int) -> list[_Row]:
 
 def uncovered() -> frozenset[str]:
     """Consumers that the contracts name and NOTES does not: nobody would know what they have missed."""
-    named = {queue for one in map(policy.event_policy, policy.EVENTS) if one is not None for queue in one.queues}
-    return frozenset({*topology.OF_ALL, *named} - set(NOTES))
+    return frozenset({*mesh_parts.OF_ALL, *policy.queues()} - set(NOTES))

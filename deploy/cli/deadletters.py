@@ -17,12 +17,7 @@ from deploy.supervisor.layout import Layout
 from weft_protos import mesh_parts, policy
 
 #: Whose events may end here: the workers that contracts name, and those that every event reaches.
-WORKERS: Final = tuple(
-    sorted(
-        {one.name for one in mesh_parts.WORKERS if one.of_all}
-        | {name for said in map(policy.event_policy, policy.EVENTS) if said is not None for name in said.queues}
-    )
-)
+WORKERS: Final = tuple(sorted({*mesh_parts.OF_ALL, *policy.queues()}))
 LIMIT: Final = 50
 
 Queue = Annotated[

@@ -16,9 +16,10 @@ from svc.chassis.pages import PageTokens
 from svc.chassis.resources import Resources
 from svc.chassis.server import Service
 from weft.analytics.v1 import analytics_pb2
+from weft_protos import mesh_parts
 
 #: The workers that note in this database what they have handled; `python -m worker reconcile` compares two of them.
-CONSUMERS: Final = ("analytics", "archive", "reports")
+CONSUMERS: Final = tuple(one.name for one in mesh_parts.WORKERS if one.database == "analytics")
 
 
 def build(resources: Resources) -> Sequence[Service]:

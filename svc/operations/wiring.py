@@ -70,9 +70,7 @@ def build(resources: Resources) -> Sequence[Service]:
 
 def queues() -> Sequence[str]:
     """The queues of workers that the contracts name, and those of all events."""
-    of_all = {one.name for one in mesh_parts.WORKERS if one.of_all}
-    named = (policy.event_policy(event) for event in policy.EVENTS)
-    return sorted(of_all | {queue for said in named if said is not None for queue in said.queues})
+    return sorted({*mesh_parts.OF_ALL, *policy.queues()})
 
 
 def _token(secrets: Secrets) -> str:

@@ -18,10 +18,10 @@ from typing import Final
 
 from google.protobuf.descriptor import Descriptor
 
-from weft_protos import mesh_parts, policy
+from weft_protos import policy
+from weft_protos.mesh_parts import OF_ALL
 
-#: Bound to every routing key: each event has its record and is archived, whatever its policy names.
-OF_ALL: Final = tuple(one.name for one in mesh_parts.WORKERS if one.of_all)
+#: What the queues of `mesh_parts.OF_ALL` are bound to: each event has its record, whatever its policy names.
 EVERY_ROUTING_KEY: Final = "#"
 
 #: Times a message is handed out again because its consumer vanished before settling it; then the broker itself makes
@@ -96,9 +96,7 @@ def event_types(worker: str, events: Sequence[Descriptor] = policy.EVENTS) -> tu
 
 def work_queues(events: Sequence[Descriptor] = policy.EVENTS) -> tuple[WorkQueue, ...]:
     """Every work queue that the contracts name, and those of all events, by name."""
-    policies = filter(None, map(policy.event_policy, events))
-    workers = set(OF_ALL) | {worker for one in policies for worker in one.queues}
-    return tuple(work_queue(worker, events) for worker in sorted(workers))
+    return tuple(work_queue(worker, events) for worker in sorted({*OF_ALL, *policy.queues(events)}))
 
 
 def routing_keys(events: Sequence[Descriptor] = policy.EVENTS) -> Mapping[str, str]:

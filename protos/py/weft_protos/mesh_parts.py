@@ -29,5 +29,8 @@ STORING: Final = tuple(one.name for one in SERVICES if one.has_database)
 #: Every worker that consumes events, by name. The relay, which publishes them, is none.
 WORKERS: Final = manifests.workers(_folder("worker") / "handlers", SERVICES)
 
+#: The workers that every event reaches without its contract naming them.
+OF_ALL: Final = tuple(one.name for one in WORKERS if one.of_all)
+
 #: Everything that has a database of its own.
 DATABASES: Final = (*STORING, *(one.name for one in WORKERS if one.migrates))

@@ -6,7 +6,7 @@ whether a policy may be compiled at all is the gateway compiler's word.
 
 import math
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Final
 
@@ -145,6 +145,12 @@ EVENTS: Final[tuple[Descriptor, ...]] = tuple(
     for message in file.message_types_by_name.values()
     if message.GetOptions().HasExtension(policy_pb2.event)
 )
+
+
+def queues(events: Iterable[Descriptor] = EVENTS) -> frozenset[str]:
+    """Every work queue that contracts name."""
+    policies = filter(None, map(event_policy, events))
+    return frozenset(queue for one in policies for queue in one.queues)
 
 
 def scopes() -> frozenset[str]:
