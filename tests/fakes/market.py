@@ -160,8 +160,9 @@ class Market(
             return order
 
     def WatchOrder(self, request: Any, context: Any) -> Iterator[Any]:
+        epoch = self._epoch  # before it counts: who has seen it come cuts it, too
         self._enter("WatchOrder", request, context)
-        epoch, order = self._epoch, self.orders[request.name]
+        order = self.orders[request.name]
         yield orders_pb2.WatchOrderResponse(order=order)
         while context.is_active():
             with self._changed:

@@ -213,6 +213,7 @@ def test_an_acknowledged_order_that_was_not_booked_is_found(mesh: Any, market: M
 
 def test_a_stream_that_is_cut_is_opened_again_and_goes_on(mesh: Any, market: Market) -> None:
     with UnderLoad(mesh, Wanted(50)) as load:
+        eventually(lambda: market.calls["WatchOrder"] >= watches.WATCHES)
         for _ in range(2):
             opened = market.calls["WatchOrder"]
             market.cut()

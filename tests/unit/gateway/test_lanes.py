@@ -115,14 +115,16 @@ def test_a_subject_sees_one_version_and_a_share_of_the_subjects_the_lane(
 ) -> None:
     tokens = [gateway.token(f"user-{number}") for number in range(200)]
 
+    def served_by(token: str) -> str:
+        # A call that a busy machine lets come too late says nothing of where it goes.
+        calls = (gateway.call(GET, token=token) for _ in range(5))
+        return next(instance for code, instance in calls if code == "OK")
+
     def inside(percent: float) -> set[int]:
         """Subjects that are in. Whoever is, is with every call."""
         gateway.serve([stable, canary], Lane("canary", ("orders",), percent=percent, header=f"share-{percent:g}"))
         settled(gateway, canary.name, headers={ASKED: f"share-{percent:g}"})
-        rounds = [
-            {number for number, token in enumerate(tokens) if gateway.call(GET, token=token) == ("OK", canary.name)}
-            for _ in range(2)
-        ]
+        rounds = [{number for number, token in enumerate(tokens) if served_by(token) == canary.name} for _ in range(2)]
         assert rounds[0] == rounds[1]
         return rounds[0]
 

@@ -202,7 +202,8 @@ class Instance:
 
     def close(self) -> None:
         self.channel.close()
-        assert self.server.stop(0.2)
+        # Threads of a busy machine may need more than one wait to come back.
+        assert eventually(lambda: self.server.stop(0.2))
 
     def _metadata(self, token: str | None, more: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         sent = self.issuer.token() if token is None else token
