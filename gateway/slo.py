@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from gateway.envoy.calls import CALLS, DURATION
 from gateway.policy import PolicySet, Rpc
+from weft_protos import faults
 
 RUNBOOKS: Final = "docs/runbooks"
 
@@ -31,8 +32,6 @@ FAULTS_MIN: Final = 5
 AVAILABILITY: Final = "availability"
 LATENCY: Final = "latency"
 
-#: Faults of the mesh, in the statuses that gateways count: what JSON got, and what gRPC got behind a 200.
-_FAULTS: Final = ('http_status=~"5.."', 'http_status="200",grpc_status=~"4|13|14|15"')
 _BUDGET: Final = "slo:error_budget:ratio"
 _CALLS: Final = f"slo:calls:rate{BASE}"
 _MISSED: Final = f"slo:missed_calls:rate{BASE}"
@@ -71,9 +70,9 @@ def _budgets(rpcs: list[Rpc]) -> Iterator[dict[str, Any]]:
 def _availability() -> Iterator[dict[str, Any]]:
     calls = f"sum by (method) (rate({CALLS}[{BASE}]))"
     # rate() takes one selector, so each kind of fault has its own; none of a kind is none, and not unknown.
-    faults = " + ".join(f"(sum by (method) (rate({CALLS}{{{each}}}[{BASE}])) or {calls} * 0)" for each in _FAULTS)
+    kinds = (f"(sum by (method) (rate({CALLS}{{{each}}}[{BASE}])) or {calls} * 0)" for each in faults.SELECTORS)
     yield _record(_CALLS, calls, slo=AVAILABILITY)
-    yield _record(_MISSED, faults, slo=AVAILABILITY)
+    yield _record(_MISSED, " + ".join(kinds), slo=AVAILABILITY)
 
 
 def _latency(rpcs: list[Rpc]) -> Iterator[dict[str, Any]]:

@@ -17,14 +17,11 @@ from urllib.parse import quote, urlencode
 from deploy.supervisor.lane_budget import Count
 from deploy.supervisor.probe import HOST, TIMEOUT_S
 from deploy.supervisor.servers import envoy
-from weft_protos import policy
+from weft_protos import faults, policy
 
 CALLS: Final = "envoy_weft_calls_total"
 DURATION: Final = "envoy_weft_call_duration_ms"
 REQUESTS: Final = "weft_rpc_requests_total"
-#: Faults of the mesh, as `gateway.slo` counts them: what JSON got, and what gRPC got behind a 200.
-GRPC_FAULTS: Final = frozenset({"4", "13", "14", "15"})
-FAULT_CODES: Final = frozenset({"DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 ASK_S: Final = 2.0
 _SERIES: Final = re.compile(r"^(\w+)\{([^}]*)\} (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
@@ -62,8 +59,7 @@ def of_gateway(text: str) -> dict[str, Figures]:
         figures = found.setdefault(labels.get("lane", ""), Figures())
         method = labels.get("method", "")
         if name == CALLS and method:
-            http_status, grpc_status = labels.get("http_status", ""), labels.get("grpc_status", "")
-            failed = http_status.startswith("5") or (http_status == "200" and grpc_status in GRPC_FAULTS)
+            failed = faults.is_fault(labels.get("http_status", ""), labels.get("grpc_status", ""))
             count = Count(value, value if failed else 0.0)
             figures.counts[method] = figures.counts.get(method, Count()) + count
         elif name == f"{DURATION}_bucket" and method:
@@ -77,7 +73,7 @@ def of_instance(text: str) -> dict[str, Count]:
     found: dict[str, Count] = {}
     for name, labels, value in series(text):
         if name == REQUESTS:
-            count = Count(value, value if labels.get("code") in FAULT_CODES else 0.0)
+            count = Count(value, value if labels.get("code") in faults.NAMES else 0.0)
             found[labels["method"]] = found.get(labels["method"], Count()) + count
     return found
 

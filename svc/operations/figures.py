@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from weft_protos import faults
+
 #: Four scrapes of what is asked every five seconds, and of what is asked every fifteen.
 WINDOW: Final = "20s"
 SELDOM: Final = "1m"
 
 _CALLS: Final = "envoy_weft_calls_total"
 _TIME: Final = "envoy_weft_call_duration_ms_bucket"
-#: Faults of the mesh as gateways count them: `gateway/slo.py` has the same two.
-_FAULTS: Final = ('http_status=~"5.."', 'http_status="200",grpc_status=~"4|13|14|15"')
 _FAULT_CODES: Final = "DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|DATA_LOSS|UNKNOWN"
 _OWNER: Final = r'"owner", "$1", "method", "weft[.]([a-z0-9]+)[.].*"'
 
@@ -52,8 +52,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "event faults": f'sum by (instance, service) (rate(weft_events_handled_total{{outcome!="ack"}}[{WINDOW}]))',
     "gateways": f"sum by (instance) (rate({_CALLS}[{WINDOW}]))",
     "edge": _gateway("edge"),
-    "edge faults json": _gateway("faults", _FAULTS[0]),
-    "edge faults grpc": _gateway("faults", _FAULTS[1]),
+    "edge faults json": _gateway("faults", faults.SELECTORS[0]),
+    "edge faults grpc": _gateway("faults", faults.SELECTORS[1]),
     "edge refusals": _gateway("refusals", 'reason!=""'),
     "edge p50": _gateway_time(0.5, "owner, "),
     "edge p99": _gateway_time(0.99, "owner, "),
