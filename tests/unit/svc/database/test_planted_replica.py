@@ -52,6 +52,7 @@ def learn(database: Replicated) -> None:
 def broken(database: Replicated, standby: PostgresServer) -> Mapping[str, Sequence[str]]:
     """A standby falls behind; somebody writes, and reads when the bound is over."""
     learn(database)
+    eventually(lambda: standby.execute("SELECT to_regclass('price') IS NOT NULL") == [(True,)])
     eventually(lambda: standby.execute("SELECT version FROM price") == [(1,)])
     standby.execute("SELECT pg_wal_replay_pause()")
     eventually(lambda: standby.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
