@@ -27,9 +27,11 @@ pytestmark = pytest.mark.first
 
 START_S = 600.0
 BACK_S = 180.0
-CUSTOMERS = 4
+CUSTOMERS = 3
 STOCK = 100_000
-PACE_S = 0.05
+PACE_S = 0.3
+"""Between two orders of a customer. Everything threefold leaves two cores little; a node of the broker needs some of it
+to come back."""
 ORDERS = 10
 """Orders that each customer gets answered in one `advance`."""
 #: The mesh says with these that the same may be asked again, under the same request id.
