@@ -57,7 +57,7 @@ _SILENCE_S: Final = 0.25
 # A COMMIT that was sent gets at least this, whatever the deadline: giving up on it makes its outcome unknown.
 _COMMIT_S: Final = 1.0
 _ROLLBACK_S: Final = 0.5
-# The server ends a transaction whose process is stopped this long after the deadline, and frees its locks.
+# The server ends a transaction whose process is stopped this long after the deadline.
 _ABANDONED_MS: Final = 1000
 # statement_timeout is off for COMMIT: cancelling one that waits for its replica would acknowledge what can be lost.
 _SHORTEST: Final = sqlalchemy.text("SELECT 1")
@@ -129,8 +129,13 @@ class Job:
             (f"BEGIN; {self.probe}; COMMIT; " if self.probe else "")
             + locks.lock(self.plan, wait_ms=wait_ms)
             + f"{self.kind.begin}; SET LOCAL statement_timeout = {left_ms}; SET LOCAL lock_timeout = {wait_ms}; "
-            + f"SET LOCAL idle_in_transaction_session_timeout = {left_ms + _ABANDONED_MS}"
+            + f"SET LOCAL idle_in_transaction_session_timeout = {self._idle_ms(left_ms)}"
         )
+
+    def _idle_ms(self, left_ms: int) -> int:
+        """How long the server waits for the work's next statement before it ends the transaction."""
+        abandoned_ms = left_ms + _ABANDONED_MS
+        return min(locks.IDLE_MS, abandoned_ms) if self.plan.locks else abandoned_ms
 
     def closing(self, verb: str) -> str:
         """COMMIT or ROLLBACK, with the release of the locks."""

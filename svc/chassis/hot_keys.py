@@ -8,7 +8,7 @@
   order of their ids, before the work's first statement. A key that names no row (not made by `row`) locks nothing.
 
 The locks are only ever held inside one message to the server or inside the transaction, so the server's own
-idle-in-transaction timeout frees them when a process is stopped while it holds them.
+idle-in-transaction timeout (`IDLE_MS`) frees them when a process is stopped while it holds them.
 """
 
 import hashlib
@@ -20,9 +20,12 @@ from typing import Final
 
 _ADVISORY: Final = frozenset({"postgresql"})
 _ROW: Final = re.compile(r"([a-z_]+)\.([a-z_]+)/(.+)", re.DOTALL)
+#: How long a process may hold locks and say nothing. The work between two statements takes a thousandth of it, so it
+#: tells a process that is stopped; one that was merely slow lost nothing and is run again.
+IDLE_MS: Final = 800
 #: How long a repeat of a call waits for the first to end, before it is told to come back. Long enough for what a retry
-#: of the gateway meets: an instance that was killed, whose transaction the server is about to roll back.
-IN_FLIGHT_MS: Final = 500
+#: of the gateway meets: an instance that was killed or is stopped, whose transaction the server is about to roll back.
+IN_FLIGHT_MS: Final = IDLE_MS + 200
 
 # Travels with the COMMIT or ROLLBACK of a transaction that holds locks: no further round trip, no gap.
 UNLOCK: Final = "SELECT pg_advisory_unlock_all()"
@@ -50,6 +53,11 @@ class Locks:
     def advisory(self) -> bool:
         """Whether there is something to unlock."""
         return bool(self.ids) or self.once is not None
+
+    @property
+    def locks(self) -> bool:
+        """Whether others may wait for what the transaction holds."""
+        return self.advisory or bool(self.rows)
 
 
 def row(table: str, column: str, value: str) -> str:

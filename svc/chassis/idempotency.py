@@ -2,7 +2,7 @@
 
 Use cases call `claim` first and `complete` last inside the transaction that holds the effect; so there is a record
 exactly where there is an effect. They also name the key to `database` (`once=`): a repeat that comes while the first is
-still being served waits half a second for it, and is then told to come back. Whoever gets by that waits in `claim`: it
+still being served waits a second for it, and is then told to come back. Whoever gets by that waits in `claim`: it
 then loses its snapshot, `database` runs it again, and it finds the answer. The key is bound to the principal and to the
 request's body: nobody sees another's answer, and one id cannot mean two things. Records live for `retention` to say.
 """

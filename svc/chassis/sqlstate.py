@@ -16,7 +16,7 @@ class Failure(enum.Enum):
     """The decision that a failure asks for."""
 
     CONFLICT = "conflict"
-    """Lost against another transaction: run the whole transaction again."""
+    """Lost against another transaction, or ended by the server for being silent: run the whole transaction again."""
     LOCKED = "locked"
     """A lock was not to be had in time."""
     TIMEOUT = "timeout"
@@ -35,7 +35,7 @@ _BY_CODE: Final = {
     "40003": Failure.LOST,  # statement_completion_unknown: CockroachDB's ambiguous commit
     "55P03": Failure.LOCKED,  # lock_not_available
     "57014": Failure.TIMEOUT,  # query_canceled
-    "25P03": Failure.LOST,  # idle_in_transaction_session_timeout
+    "25P03": Failure.CONFLICT,  # idle_in_transaction_session_timeout: we were stopped, and nothing was committed
     "25006": Failure.REFUSED,  # read_only_sql_transaction: a standby answered
     "57P01": Failure.LOST,  # admin_shutdown
     "57P02": Failure.LOST,  # crash_shutdown

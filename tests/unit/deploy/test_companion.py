@@ -87,7 +87,8 @@ def test_a_kill_by_name_ends_both_at_once(folder: Path) -> None:
 def test_what_a_dead_process_left_while_nobody_supervised_does_not_stay(folder: Path) -> None:
     server = controlled(folder)
     assert server.companion is not None
-    left = subprocess.Popen(("sleep", "600"), start_new_session=True)
+    # Whoever runs the tests in the background of a shell has them ignore SIGINT, and so would this.
+    left = subprocess.Popen(("env", "--default-signal=INT", "sleep", "600"), start_new_session=True)
     Layout(folder).prepare(None)
     (folder / "pid").write_text(str(left.pid))
 

@@ -59,6 +59,13 @@ def test_a_transaction_is_its_statements_and_two_messages() -> None:
     assert "SET LOCAL statement_timeout = 0; COMMIT" == closing
 
 
+def test_the_server_soon_ends_what_holds_locks_and_says_nothing() -> None:
+    with database() as (server, db):
+        db.serializable(do_work, deadline=soon(), hot_keys=["stock/a"])
+
+        assert "SET LOCAL idle_in_transaction_session_timeout = 800" in server.messages[0]
+
+
 def test_a_read_says_that_it_only_reads() -> None:
     with database() as (server, db):
         db.read(do_work, deadline=soon())

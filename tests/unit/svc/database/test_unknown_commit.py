@@ -8,6 +8,7 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
+from svc.chassis import hot_keys as locks
 from svc.chassis import idempotency, tables
 from svc.chassis.consistency import Session
 from svc.chassis.context import Deadline
@@ -138,7 +139,8 @@ def test_a_repeat_of_a_call_that_is_being_served_is_told_to_come_back(database: 
     def work(tx: Transaction) -> bytes:
         answer = take_effect(tx, key)
         serving.set()
-        leave.wait(20)
+        while not leave.wait(locks.IDLE_MS / 8000):
+            tx.exec_driver_sql("SELECT 1")
         return answer
 
     first = threading.Thread(
@@ -154,6 +156,28 @@ def test_a_repeat_of_a_call_that_is_being_served_is_told_to_come_back(database: 
     assert "REQUEST_IN_FLIGHT" == in_flight.value.reason
     assert in_flight.value.retry_after is not None
     assert answers == [call(database, key)]
+
+
+def test_a_repeat_outlasts_a_process_that_was_stopped_while_it_served_the_call(database: Database) -> None:
+    key, serving, go_on = new_key(), threading.Event(), threading.Event()
+    answers: list[bytes] = []
+
+    def work(tx: Transaction) -> bytes:
+        answer = take_effect(tx, key)
+        serving.set()
+        assert go_on.wait(20)
+        return answer
+
+    stopped = threading.Thread(
+        target=lambda: answers.append(database.serializable(work, deadline=Deadline.after(30), once=key))
+    )
+    stopped.start()
+    assert serving.wait(20)
+    repeated = call(database, key)
+    go_on.set()
+    stopped.join(20)
+
+    assert [repeated] == answers, "the stopped one goes on, finds that it lost its transaction, and the answer"
 
 
 def test_another_body_under_the_same_id_is_refused_and_leaves_no_lock(database: Database) -> None:
