@@ -60,10 +60,7 @@ class Pair:
     def issue(
         self, names: Sequence[str], addresses: Sequence[str], *, now: datetime | None = None, role: Role = EDGE
     ) -> "Pair":
-        """A certificate with a P-256 key for these names and addresses, a server's by default, signed by this authority.
-
-        Without a name it is a client's.
-        """
+        """A certificate with a P-256 key, signed by this authority; a server's, unless `role` says otherwise."""
         issuer = _leaf(self)
         signer = serialization.load_pem_private_key(self.key.encode(), password=None)
         assert isinstance(signer, ec.EllipticCurvePrivateKey)
