@@ -109,5 +109,5 @@ def test_nobody_but_prometheus_leaves_the_namespace_for_more_than_names(policies
 def test_a_call_of_what_is_not_there_is_refused() -> None:
     part = next(one for one in export.workloads("kubernetes") if one.name == "orders")
 
-    with pytest.raises(ShipError, match="orders calls [a-z-]+ on [a-z]+"):
+    with pytest.raises(ShipError, match=r"orders calls [a-z-]+ on [a-z]+"):
         network.edges([part])

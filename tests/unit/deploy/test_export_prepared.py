@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -128,9 +127,8 @@ def test_passwords_reach_the_database_hashed_and_every_statement_may_be_said_aga
     assert 2 == len([one for one in said if "IF NOT EXISTS" in one])
 
 
-@pytest.mark.skipif(not os.environ.get("WEFT_TEST_COCKROACH_URL"), reason="names no CockroachDB")
-def test_roles_and_databases_are_made_twice_without_a_word() -> None:
-    url = make_url(os.environ["WEFT_TEST_COCKROACH_URL"]).set(drivername="postgresql")
+def test_roles_and_databases_are_made_twice_without_a_word(cockroach: str) -> None:
+    url = make_url(cockroach).set(drivername="postgresql")
     with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
         for _ in range(2):
             for name in DATABASES:
