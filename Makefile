@@ -47,13 +47,18 @@ check: setup-tests ## Lint, types, import rules, contracts, generated code
 	$(WEFT) contracts check
 	$(PYTHON) protos/py/generate.py --check
 	console/generate --check
+	$(WEFT) export compose --check
+	$(WEFT) export kubernetes --check
+	.venv/bin/hadolint deploy/images/*.Dockerfile
 	console/npm run --silent types
 	console/npm run --silent lint
 	$(PYTHON) -m svc.chassis.migration_steps
 
-gen: setup-tests ## Generate protos/gen and console/src/gen from the contracts
+gen: setup-tests ## Generate from the contracts: protos/gen, console/src/gen, deploy/compose, deploy/k8s
 	$(PYTHON) protos/py/generate.py
 	console/generate
+	$(WEFT) export compose
+	$(WEFT) export kubernetes
 
 gen-xds: setup ## Make the xDS descriptors again
 	$(PYTHON) protos/py/make_xds.py

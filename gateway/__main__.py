@@ -177,6 +177,7 @@ def _bootstrap(arguments: argparse.Namespace) -> int:
         admin_socket=arguments.admin_socket,
         pages=arguments.pages or (),
         zone=arguments.zone,
+        metrics_address=arguments.metrics_address,
     )
     secret = tls.secret(_existing(arguments.tls_cert), _existing(arguments.tls_key))
     _put(arguments.tls_secret, secret)
@@ -302,7 +303,10 @@ def _add_bootstrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--pages", type=_address, action="append", help="who serves the console's pages over HTTP; repeat for more"
     )
-    command.add_argument("--metrics-port", type=_port, required=True, help="loopback port of metrics and /ready")
+    command.add_argument("--metrics-port", type=_port, required=True, help="port of metrics and /ready")
+    command.add_argument(
+        "--metrics-address", default="127.0.0.1", metavar="IP", help="where that port is (%(default)s)"
+    )
     command.add_argument("--otlp", type=_address, help="collector of spans; without it they are dropped")
     command.add_argument(
         "--tls-cert", type=Path, required=True, help="certificate chain, PEM; read again when its directory changes"

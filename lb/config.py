@@ -90,7 +90,7 @@ class ControlPlaneSettings:
     listen: str
     """`host:port` of ADS, reflection and health."""
     metrics_port: int
-    """Port of the Prometheus exposition on 127.0.0.1; 0: none."""
+    """Port of the Prometheus exposition, on the host that is listened on; 0: none."""
     log_level: str
     """Lowest level that is logged."""
     etcd: EtcdSettings

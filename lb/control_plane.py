@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 from prometheus_client import start_http_server
 
-from lb.config import ControlPlaneSettings
+from lb.config import ControlPlaneSettings, host_port
 from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, SettingsError
 from lb.lastgood import LastGood
@@ -66,7 +66,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
 
     if settings.metrics_port:
         try:
-            start_http_server(settings.metrics_port, addr="127.0.0.1")
+            start_http_server(settings.metrics_port, addr=host_port(settings.listen, "WEFT_LISTEN")[0].strip("[]"))
         except OSError as error:
             raise SettingsError(f"WEFT_METRICS_PORT: {settings.metrics_port}: {error.strerror}") from error
     try:

@@ -106,6 +106,15 @@ VERBS: Final = (
         ),
     ),
     Verbs(
+        "export",
+        "Write the desired state for compose or Kubernetes.",
+        (
+            Verb("compose", "Write a compose file.", "export:compose"),
+            Verb("kubernetes", "Write Kubernetes objects.", "export:kubernetes"),
+            Verb("secrets", "Make the secret files that containers read.", "export:secrets"),
+        ),
+    ),
+    Verbs(
         "lane",
         "Try another version on some calls; it rolls back by itself.",
         (

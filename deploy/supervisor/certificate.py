@@ -29,6 +29,25 @@ LOCAL = (x509.DNSName("localhost"),)
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """What a certificate is for."""
+
+    common: str
+    """Its owner, as it is shown to people, and as CockroachDB tells users by."""
+    serves: bool = True
+    calls: bool = False
+    valid: timedelta = VALID
+
+    def usages(self) -> list[x509.ObjectIdentifier]:
+        """Of RFC 5280, section 4.2.1.12."""
+        server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+        return [*([server] if self.serves else []), *([client] if self.calls else [])]
+
+
+EDGE = Role("Weft gateway on this machine")
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A certificate with its key, PEM."""
 
@@ -38,38 +57,41 @@ class Pair:
     def __repr__(self) -> str:
         return "Pair(certificate=..., key=...)"
 
-    def issue(self, names: Sequence[str], addresses: Sequence[str], *, now: datetime | None = None) -> "Pair":
-        """A server's certificate for these names and addresses, signed by this authority, with a P-256 key."""
+    def issue(
+        self, names: Sequence[str], addresses: Sequence[str], *, now: datetime | None = None, role: Role = EDGE
+    ) -> "Pair":
+        """A certificate with a P-256 key, signed by this authority; a server's, unless `role` says otherwise."""
         issuer = _leaf(self)
         signer = serialization.load_pem_private_key(self.key.encode(), password=None)
         assert isinstance(signer, ec.EllipticCurvePrivateKey)
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
         alternatives.extend(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)
-        signed = (
-            _builder(_name("Weft gateway on this machine"), issuer.subject, key, (now or datetime.now(UTC), VALID))
-            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        builder = (
+            _builder(_name(role.common), issuer.subject, key, (now or datetime.now(UTC), role.valid))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(role.usages()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-            .sign(signer, hashes.SHA256())
         )
-        return _pair(signed, key)
+        if alternatives:
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        return _pair(builder.sign(signer, hashes.SHA256()), key)
 
 
-def make_authority(*, now: datetime | None = None) -> Pair:
-    """A new authority for this machine."""
+def make_authority(*, now: datetime | None = None, names: Sequence[x509.DNSName] = LOCAL) -> Pair:
+    """A new authority, for this machine alone unless other `names` are given; for any, where there are none."""
     key = ec.generate_private_key(ec.SECP256R1())
     # A name of its own: trust stores confuse authorities of one name.
     subject = _name(f"Weft on this machine {secrets.token_hex(4)}")
-    signed = (
+    builder = (
         _builder(subject, subject, key, (now or datetime.now(UTC), AUTHORITY_VALID))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.NameConstraints(permitted_subtrees=LOCAL, excluded_subtrees=None), critical=True)
         .add_extension(_SIGNING, critical=True)
-        .sign(key, hashes.SHA256())
     )
-    return _pair(signed, key)
+    if names:
+        constraint = x509.NameConstraints(permitted_subtrees=names, excluded_subtrees=None)
+        builder = builder.add_extension(constraint, critical=True)
+    return _pair(builder.sign(key, hashes.SHA256()), key)
 
 
 def fault(pair: Pair, *, now: datetime) -> str:

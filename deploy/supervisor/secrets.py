@@ -56,10 +56,10 @@ class Secrets:
         Where there are several servers also `database-<name>.replicas.url`, a line for each: any may be a standby.
         """
         for name in DATABASES:
-            self._write(f"database-{name}.url", self.database_url(name, ports))
+            self.write(f"database-{name}.url", self.database_url(name, ports))
             replicas = f"database-{name}.replicas.url"
             if len(ports) > 1:
-                self._write(replicas, "\n".join(self.database_url(name, [port]) for port in ports))
+                self.write(replicas, "\n".join(self.database_url(name, [port]) for port in ports))
             else:
                 (self.folder / replicas).unlink(missing_ok=True)
 
@@ -75,19 +75,20 @@ class Secrets:
         """Write `amqp.url`, one URL for each node with commas between them, and return it."""
         user = f"weft:{quote(self.password('rabbitmq'), safe='')}"
         url = ",".join(f"amqp://{user}@{HOST}:{port}/%2F" for port in ports)
-        self._write("amqp.url", url)
+        self.write("amqp.url", url)
         return url
 
     def _once(self, name: str, value: str) -> str:
         path = self.folder / name
         if not path.exists():
-            self._write(name, value)
+            self.write(name, value)
         stored = path.read_text().strip()
         if not stored:
             raise ConfigError(f"secret {path} is empty; remove it and it is made again, with whatever it unlocks lost")
         return stored
 
-    def _write(self, name: str, value: str) -> None:
+    def write(self, name: str, value: str) -> None:
+        """Write one file, whole or not at all."""
         # Through a new file, so that a reader sees the old value or the new one, and nobody else ever sees either.
         temporary = self.folder / f".{name}.new"
         temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """What an Envoy process starts with: who it is, where its control planes are, and what must hold before they answer.
 
 Everything that contracts decide comes later by ADS. The admin interface is a socket file that only the same user can
-open; of it, metrics and readiness alone are shown on a loopback port.
+open; of it, metrics and readiness alone are shown on a port, of loopback unless another address is named.
 """
 
 import ipaddress
@@ -69,6 +69,8 @@ class Settings:
     """Who serves pages to browsers, over HTTP/1.1; nobody: there are none."""
     zone: str = ""
     """Where it runs: it calls instances of the same zone first. Empty: not said."""
+    metrics_address: str = "127.0.0.1"
+    """Where metrics and readiness are shown."""
 
 
 def build(settings: Settings) -> Any:
@@ -102,7 +104,7 @@ def build(settings: Settings) -> Any:
                 _admin(settings.admin_socket),
                 *([_pages(settings.pages)] if settings.pages else []),
             ],
-            "listeners": [_metrics(settings.metrics_port)],
+            "listeners": [_metrics(Address(settings.metrics_address, settings.metrics_port))],
         },
         layered_runtime={"layers": [{"name": "floods", "static_layer": RUNTIME}]},
         overload_manager=_overload(),
@@ -157,7 +159,7 @@ def _admin(path: Path) -> Any:
     )
 
 
-def _metrics(port: int) -> Any:
+def _metrics(address: Address) -> Any:
     get = {"name": ":method", "string_match": {"exact": "GET"}}
     routes: list[dict[str, Any]] = [
         {"match": {"path": path, "headers": [get]}, "route": {"cluster": names.ADMIN}} for path in METRICS_PATHS
@@ -175,7 +177,7 @@ def _metrics(port: int) -> Any:
     return envoy(
         "config.listener.v3.Listener",
         name="metrics",
-        address=_socket(Address("127.0.0.1", port)),
+        address=_socket(address),
         enable_reuse_port=False,
         # Metrics must be readable most of all while the gateway is full.
         ignore_global_conn_limit=True,

@@ -5,6 +5,7 @@ are files below `WEFT_SECRETS`, read when asked for, and no `repr` shows one.
 """
 
 import os
+import socket
 import stat
 import sys
 from pathlib import Path
@@ -36,6 +37,10 @@ class Address(NamedTuple):
         """`host:port`, with brackets around an IPv6 host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    def reachable(self) -> str:
+        """The host as others are told of it, an address; a name is looked up. Raises OSError for one nobody knows."""
+        return str(socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0][4][0])
 
 
 def parse_address(text: str) -> Address:
@@ -89,9 +94,9 @@ class Process(_Concern):
     instance: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     """Name, unique in the mesh: `orders-1`."""
     listen: OneAddress
-    """Where gRPC is served; workers serve health only."""
+    """Where gRPC is served, and where peers are sent: one address, or a name that means one."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)]
-    """Port of the Prometheus exposition on 127.0.0.1; 0 lets the system choose."""
+    """Port of the Prometheus exposition, on the host that is listened on; 0 lets the system choose."""
     zone: Annotated[str, AfterValidator(zone_name)] = ""
     """Where it runs: peers and gateways of the same zone prefer it, and it prefers them. Empty: not said."""
     lane: Annotated[str, AfterValidator(_lane)] = ""

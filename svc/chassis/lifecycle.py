@@ -166,8 +166,8 @@ class _Life:
         return code
 
     def _begin(self, work: Callable[["_Life"], int]) -> int:
-        port = self.settings.process.metrics_port
-        exposition, thread = start_http_server(port, addr="127.0.0.1")
+        process = self.settings.process
+        exposition, thread = start_http_server(process.metrics_port, addr=process.listen.host)
 
         def close_exposition() -> None:
             exposition.shutdown()
@@ -273,7 +273,7 @@ def _join(life: _Life, server: Server, port: int) -> None:
     endpoint = Endpoint(
         service=service_name(life.name),
         instance=process.instance,
-        address=process.listen.host,
+        address=process.listen.reachable(),
         port=port,
         version=importlib.metadata.version("weft"),
         start_time=SystemClock().now(),

@@ -105,11 +105,18 @@ def write(clone: Path, files: Mapping[str, str]) -> None:
         generate(clone)
         # What a name means to the compiler: a field that tells of a secret has to be marked, for instance.
         _run(clone, "python", "-m", "gateway", "check")
+        export(clone)
 
 
 def generate(clone: Path) -> None:
     """Generate the code of all contracts. Raises ToolFailedError."""
     _run(clone, "python", "protos/py/generate.py")
+
+
+def export(clone: Path) -> None:
+    """Write the desired state in its other forms. Raises ToolFailedError."""
+    for form in ("compose", "kubernetes"):
+        _run(clone, "python", "-m", "deploy.cli", "export", form)
 
 
 @contextmanager
@@ -128,6 +135,7 @@ def _all_or_nothing(clone: Path, files: Mapping[str, str]) -> Iterator[None]:
             shutil.rmtree(clone / path, ignore_errors=True)
         if contracts:
             generate(clone)
+            export(clone)
         raise
 
 

@@ -30,8 +30,8 @@ class Receivers:
     smtp: str
     """host:port of the mail server."""
     mail_to: str
-    recovery_port: int
-    """Of the supervisor's door, on loopback."""
+    recovery_port: int | None
+    """Of the supervisor's door, on loopback; None: there is no supervisor, and people alone are told."""
     recovery_token: str
 
     def __repr__(self) -> str:
@@ -76,14 +76,7 @@ def server(name: str, layout: Layout, account: Account | None, *, port: int, rec
 
 def render(receivers: Receivers, token: Path) -> Mapping[str, object]:
     """alertmanager.yml; JSON is YAML."""
-    hook = {
-        "url": f"http://{HOST}:{receivers.recovery_port}/recovery",
-        "send_resolved": False,
-        "http_config": {
-            "authorization": {"type": "Bearer", "credentials_file": str(token)},
-            "follow_redirects": False,
-        },
-    }
+    recovers = receivers.recovery_port is not None
     return {
         "global": {
             "smtp_smarthost": receivers.smtp,
@@ -100,13 +93,7 @@ def render(receivers: Receivers, token: Path) -> Mapping[str, object]:
             "group_interval": "30s",
             "repeat_interval": REPEAT,
             "routes": [
-                {
-                    "matchers": ['recovery != ""'],
-                    "receiver": "recovery",
-                    "group_wait": "0s",
-                    "repeat_interval": REPEAT_RECOVERY,
-                    "continue": True,
-                },
+                *([_RECOVERY_ROUTE] if recovers else []),
                 {
                     "matchers": ['severity = "ticket"'],
                     "receiver": "mail",
@@ -127,8 +114,28 @@ def render(receivers: Receivers, token: Path) -> Mapping[str, object]:
         ],
         "receivers": [
             {"name": "mail", "email_configs": [{"to": receivers.mail_to, "send_resolved": True}]},
-            {"name": "recovery", "webhook_configs": [hook]},
+            *([{"name": "recovery", "webhook_configs": [_hook(receivers, token)]}] if recovers else []),
         ],
+    }
+
+
+_RECOVERY_ROUTE: Mapping[str, object] = {
+    "matchers": ['recovery != ""'],
+    "receiver": "recovery",
+    "group_wait": "0s",
+    "repeat_interval": REPEAT_RECOVERY,
+    "continue": True,
+}
+
+
+def _hook(receivers: Receivers, token: Path) -> Mapping[str, object]:
+    return {
+        "url": f"http://{HOST}:{receivers.recovery_port}/recovery",
+        "send_resolved": False,
+        "http_config": {
+            "authorization": {"type": "Bearer", "credentials_file": str(token)},
+            "follow_redirects": False,
+        },
     }
 
 

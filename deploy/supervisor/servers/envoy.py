@@ -34,6 +34,18 @@ def binary() -> Path:
     return path
 
 
+def argv(name: str, bootstrap: Path) -> tuple[str, ...]:
+    """The command of the gateway of that name. Raises ConfigError."""
+    return (
+        str(binary()),
+        *("-c", str(bootstrap)),
+        *("--service-cluster", "edge", "--service-node", name),
+        # The other gateway takes over instead of a hot restart, whose shared memory outlives an Envoy.
+        *("--disable-hot-restart", "--concurrency", "1"),
+        *("--drain-time-s", str(DRAIN_S), "--log-level", "warning"),
+    )
+
+
 def bootstrap_file(name: str, layout: Layout) -> Path:
     """Where the gateway's bootstrap is written."""
     return layout.run / f"{name}.bootstrap.pb"
@@ -109,14 +121,7 @@ def server(
         kind=Kind.GATEWAY,
         service="gateway",
         command=Command(
-            argv=(
-                str(binary()),
-                *("-c", str(bootstrap_file(name, layout))),
-                *("--service-cluster", "edge", "--service-node", name),
-                # The other gateway takes over instead of a hot restart, whose shared memory outlives an Envoy.
-                *("--disable-hot-restart", "--concurrency", "1"),
-                *("--drain-time-s", str(DRAIN_S), "--log-level", "warning"),
-            ),
+            argv=argv(name, bootstrap_file(name, layout)),
             # What its refusals and its node are called: one name.
             env={**child_environ(), "WEFT_INSTANCE": name},
             cwd=PROJECT,

@@ -38,6 +38,32 @@ TOKEN_TTL_S = 3600
 """A simple token lives on while it is used; this is how long a client may be silent."""
 
 
+TUNING = (
+    f"--heartbeat-interval={HEARTBEAT_MS}",
+    f"--election-timeout={ELECTION_MS}",
+    # A member that was stopped for a while asks before it makes the others vote.
+    "--pre-vote",
+    f"--quota-backend-bytes={QUOTA_BYTES}",
+    "--snapshot-count=5000",
+    "--max-wals=2",
+    "--max-snapshots=2",
+    # Watchers ping often to notice a frozen server; the default answers that with GOAWAY.
+    "--grpc-keepalive-min-time=1s",
+    "--auto-compaction-mode=periodic",
+    "--auto-compaction-retention=10m",
+    f"--auth-token-ttl={TOKEN_TTL_S}",
+    # Passwords are 24 random bytes, so a costly hash would only make signing in slow.
+    "--bcrypt-cost=4",
+    "--logger=zap",
+    "--log-outputs=stderr",
+    "--log-level=warn",
+)
+"""What every member is told beside who and where it is."""
+
+Place = int | str
+"""Where a member is asked: a port of this machine, or host:port of another one."""
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """Who may read and write below a prefix, and nowhere else."""
@@ -173,59 +199,42 @@ def _flags(member: Member, data: str, cluster: Sequence[Member]) -> tuple[str, .
         f"--listen-peer-urls={member.peer}",
         f"--initial-advertise-peer-urls={member.peer}",
         f"--initial-cluster={initial_cluster(cluster)}",
-        f"--heartbeat-interval={HEARTBEAT_MS}",
-        f"--election-timeout={ELECTION_MS}",
-        # A member that was stopped for a while asks before it makes the others vote.
-        "--pre-vote",
-        f"--quota-backend-bytes={QUOTA_BYTES}",
-        "--snapshot-count=5000",
-        "--max-wals=2",
-        "--max-snapshots=2",
-        # Watchers ping often to notice a frozen server; the default answers that with GOAWAY.
-        "--grpc-keepalive-min-time=1s",
-        "--auto-compaction-mode=periodic",
-        "--auto-compaction-retention=10m",
-        f"--auth-token-ttl={TOKEN_TTL_S}",
-        # Passwords are 24 random bytes, so a costly hash would only make signing in slow.
-        "--bcrypt-cost=4",
-        "--logger=zap",
-        "--log-outputs=stderr",
-        "--log-level=warn",
+        *TUNING,
     )
 
 
-async def enable_authentication(ports: Sequence[int], passwords: Passwords) -> None:
+async def enable_authentication(places: Sequence[Place], passwords: Passwords) -> None:
     """Bring users, role and authentication to what they should be; no matter how far an earlier try came.
 
     Asks one member after the other. Raises OSError or EtcdError, as the last of them answered.
     """
-    for port in ports[:-1]:
+    for place in places[:-1]:
         try:
-            return await asyncio.to_thread(_enable_authentication, port, passwords)
+            return await asyncio.to_thread(_enable_authentication, place, passwords)
         except (OSError, http.client.HTTPException, EtcdError) as error:
-            log.warning("member_passed_over", port=port, reason=str(error) or type(error).__name__)
-    return await asyncio.to_thread(_enable_authentication, ports[-1], passwords)
+            log.warning("member_passed_over", place=place, reason=str(error) or type(error).__name__)
+    return await asyncio.to_thread(_enable_authentication, places[-1], passwords)
 
 
-def _enable_authentication(port: int, passwords: Passwords) -> None:
-    token = _sign_in(port, passwords)
-    _once(port, "auth/user/add", {"name": "root", "password": passwords.root}, token)
-    _once(port, "auth/user/grant", {"user": "root", "role": "root"}, token)
+def _enable_authentication(place: Place, passwords: Passwords) -> None:
+    token = _sign_in(place, passwords)
+    _once(place, "auth/user/add", {"name": "root", "password": passwords.root}, token)
+    _once(place, "auth/user/grant", {"user": "root", "role": "root"}, token)
     for user in passwords.users:
         key, end = _range(user.prefix)
-        _once(port, "auth/role/add", {"name": user.name}, token)
+        _once(place, "auth/role/add", {"name": user.name}, token)
         permission = {"permType": "READWRITE", "key": key, "range_end": end}
-        _call(port, "auth/role/grant", {"name": user.name, "perm": permission}, token)
-        _once(port, "auth/user/add", {"name": user.name, "password": user.password}, token)
-        _once(port, "auth/user/grant", {"user": user.name, "role": user.name}, token)
+        _call(place, "auth/role/grant", {"name": user.name, "perm": permission}, token)
+        _once(place, "auth/user/add", {"name": user.name, "password": user.password}, token)
+        _once(place, "auth/user/grant", {"user": user.name, "role": user.name}, token)
     if not token:
-        _call(port, "auth/enable", {})
+        _call(place, "auth/enable", {})
 
 
-def _sign_in(port: int, passwords: Passwords) -> str:
+def _sign_in(place: Place, passwords: Passwords) -> str:
     """A token of the administrator; empty where authentication is not on yet. Raises EtcdError."""
     try:
-        answer = _call(port, "auth/authenticate", {"name": "root", "password": passwords.root})
+        answer = _call(place, "auth/authenticate", {"name": "root", "password": passwords.root})
     except EtcdError as error:
         if "authentication is not enabled" in str(error):
             return ""
@@ -239,9 +248,9 @@ def _range(prefix: str) -> tuple[str, str]:
     return base64.b64encode(raw).decode(), base64.b64encode(raw[:-1] + bytes((raw[-1] + 1,))).decode()
 
 
-def _once(port: int, method: str, request: Mapping[str, object], token: str) -> None:
+def _once(place: Place, method: str, request: Mapping[str, object], token: str) -> None:
     try:
-        _call(port, method, request, token)
+        _call(place, method, request, token)
     except EtcdError as error:
         # 3.4 adds the root role by itself, and an earlier try may have come this far.
         if "already exists" not in str(error):
@@ -249,9 +258,10 @@ def _once(port: int, method: str, request: Mapping[str, object], token: str) -> 
 
 
 def _call(
-    port: int, method: str, request: Mapping[str, object], token: str = "", *, timeout_s: float = REQUEST_TIMEOUT_S
+    place: Place, method: str, request: Mapping[str, object], token: str = "", *, timeout_s: float = REQUEST_TIMEOUT_S
 ) -> Mapping[str, object]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
+    host, _, port = place.rpartition(":") if isinstance(place, str) else (HOST, "", place)
+    connection = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
     try:
         headers = {"Authorization": token} if token else {}
         connection.request("POST", f"/v3/{method}", body=json.dumps(request), headers=headers)

@@ -29,6 +29,7 @@ class Target:
     service: str
     kind: str
     port: int
+    host: str = HOST
     path: str = "/metrics"
     often: bool = True
     """Whether alerts within seconds depend on it; what costs its process more to say is asked less often."""
@@ -61,7 +62,9 @@ def server(
         for often, file in ((True, "targets.json"), (False, "targets-seldom.json")):
             groups = render_targets([target for target in targets if target.often is often])
             layout.write(home / file, json.dumps(groups, indent=1), account)
-        layout.write(home / "prometheus.yml", json.dumps(render(home, alertmanager_port), indent=1), account)
+        layout.write(
+            home / "prometheus.yml", json.dumps(render(home, f"{HOST}:{alertmanager_port}"), indent=1), account
+        )
 
     return Server(
         name=name,
@@ -88,12 +91,12 @@ def server(
     )
 
 
-def render(home: Path, alertmanager_port: int) -> Mapping[str, object]:
-    """prometheus.yml; JSON is YAML."""
+def render(home: Path, *alertmanagers: str) -> Mapping[str, object]:
+    """prometheus.yml; JSON is YAML. `home`: where rules and targets are; `alertmanagers`: host:port."""
     return {
         "global": {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": SCRAPE_INTERVAL},
         "rule_files": [str(home / "rules" / "*.yml")],
-        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{HOST}:{alertmanager_port}"]}]}]},
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [*alertmanagers]}]}]},
         "scrape_configs": [
             _scrape(JOB, home / "targets.json", SCRAPE_INTERVAL),
             _scrape(f"{JOB}-seldom", home / "targets-seldom.json", SELDOM),
@@ -117,7 +120,7 @@ def render_targets(targets: Sequence[Target]) -> Sequence[Mapping[str, object]]:
     """File-based discovery: one group per process, so that each has its own labels and path."""
     return [
         {
-            "targets": [f"{HOST}:{target.port}"],
+            "targets": [f"{target.host}:{target.port}"],
             "labels": {
                 "instance": target.instance,
                 "service": target.service,

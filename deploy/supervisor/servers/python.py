@@ -36,6 +36,7 @@ class Surroundings:
     archive_days: int
     report_memory_mb: int
     crash_points: str = ""
+    networks: str = NETWORKS
 
     def environ(self) -> Mapping[str, str]:
         """As environment variables."""
@@ -50,7 +51,7 @@ class Surroundings:
             "WEFT_SMTP": self.smtp,
             "WEFT_SECRETS": str(self.secrets),
             "WEFT_STATE": str(self.state),
-            "WEFT_NETWORKS": NETWORKS,
+            "WEFT_NETWORKS": self.networks,
             "WEFT_LOG_LEVEL": self.log_level,
             "WEFT_CONSUMER_SAMPLE": str(self.consumer_sample),
             "WEFT_ARCHIVE": str(self.archive),

@@ -30,6 +30,14 @@ ERLANG_FLAGS = (
     "+S 2:2 "
     "-kernel inet_dist_use_interface {127,0,0,1}"
 )
+TUNING = (
+    "log.console = true\n"
+    "log.console.level = warning\n"
+    "log.file = false\n"
+    "disk_free_limit.absolute = 100MB\n"
+    "heartbeat = 30\n"
+    "consumer_timeout = 3600000\n"  # ms; workers hold a delivery for minutes at most, so it only ends a hung one
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,27 +152,28 @@ def render(node: Node, home: Path, *, cluster: Sequence[Node] = ()) -> str:
         f"prometheus.tcp.ip = {HOST}\n"
         f"prometheus.tcp.port = {node.metrics_port}\n"
         f"load_definitions = {home / 'definitions.json'}\n"
-        "log.console = true\n"
-        "log.console.level = warning\n"
-        "log.file = false\n"
-        "disk_free_limit.absolute = 100MB\n"
-        "heartbeat = 30\n"
-        "consumer_timeout = 3600000\n"  # ms; workers hold a delivery for minutes at most, so it only ends a hung one
+        f"{TUNING}"
     ) + (_clustering(node, cluster) if len(cluster) > 1 else "")
 
 
 def _clustering(own: Node, cluster: Sequence[Node]) -> str:
-    nodes = (f"cluster_formation.classic_config.nodes.{n} = {node.erlang}\n" for n, node in enumerate(cluster, 1))
+    # The first one has nobody to join; the others must not give up and become clusters of their own.
+    return clustered([node.erlang for node in cluster], tries=1 if own == cluster[0] else 120) + (
+        f"vm_memory_high_watermark.relative = {0.4 / len(cluster):.2f}\n"  # they share the machine
+    )
+
+
+def clustered(nodes: Sequence[str], *, tries: int = 120) -> str:
+    """How nodes, by their Erlang names, find each other; `tries` are half a second apart."""
+    named = (f"cluster_formation.classic_config.nodes.{number} = {node}\n" for number, node in enumerate(nodes, 1))
     return (
         "cluster_formation.peer_discovery_backend = classic_config\n"
-        f"{''.join(nodes)}"
-        # The first one has nobody to join; the others must not give up and become clusters of their own.
-        f"cluster_formation.discovery_retry_limit = {1 if own == cluster[0] else 120}\n"
+        f"{''.join(named)}"
+        f"cluster_formation.discovery_retry_limit = {tries}\n"
         "cluster_formation.discovery_retry_interval = 500\n"
         # A node that sees less than half of the others waits; a queue needs more than half of its members anyway.
         "cluster_partition_handling = pause_minority\n"
         "queue_leader_locator = balanced\n"
-        f"vm_memory_high_watermark.relative = {0.4 / len(cluster):.2f}\n"  # they share the machine
     )
 
 

@@ -1,5 +1,6 @@
 """Fixtures of the supervisor's unit tests."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,3 +24,12 @@ def listener() -> Iterator[int]:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def cockroach() -> str:
+    """URL of a CockroachDB that may be written to; the test is skipped where none is named."""
+    address = os.environ.get("WEFT_TEST_COCKROACH_URL", "")
+    if not address:
+        pytest.skip("WEFT_TEST_COCKROACH_URL names no CockroachDB")
+    return address

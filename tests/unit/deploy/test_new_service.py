@@ -129,7 +129,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
         (
             *("python", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
             *("tests/unit/svc/parcels", f"tests/unit/svc/{LONG}", f"tests/unit/worker/test_{LONG}_handler.py"),
-            *("tests/contract/test_declared_errors.py", "tests/contract/test_events.py"),
+            *(
+                "tests/contract/test_declared_errors.py",
+                "tests/contract/test_events.py",
+                "tests/contract/test_exports.py",
+            ),
             *("tests/unit/worker/test_topology.py", "tests/unit/gateway/test_compiler.py"),
             *("tests/unit/worker/test_restored.py", "tests/unit/deploy/test_stack.py"),
             "tests/unit/svc/operations/test_wiring.py",

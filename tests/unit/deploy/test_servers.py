@@ -166,7 +166,7 @@ def test_the_broker_shares_nothing_with_a_system_wide_one(tmp_path: Path) -> Non
 
 def test_prometheus_leaves_a_metric_the_labels_it_came_with(tmp_path: Path) -> None:
     # weft_endpoints{service="catalog"} is about the catalog, though a control plane exposes it.
-    configured = prometheus.render(tmp_path, 9)["scrape_configs"]
+    configured = prometheus.render(tmp_path, "127.0.0.1:9")["scrape_configs"]
 
     assert isinstance(configured, list)
     assert {True} == {job["honor_labels"] for job in configured}
@@ -193,7 +193,7 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 
 
 def test_every_target_has_one_job_however_often_it_is_asked(tmp_path: Path) -> None:
-    configured = prometheus.render(tmp_path, 9)["scrape_configs"]
+    configured = prometheus.render(tmp_path, "127.0.0.1:9")["scrape_configs"]
 
     assert isinstance(configured, list)
     assert [[{"target_label": "job", "replacement": "weft"}]] * 2 == [job["relabel_configs"] for job in configured]
@@ -227,7 +227,7 @@ def test_prometheus_scrapes_each_process_under_its_own_name() -> None:
 
 
 def test_prometheus_reads_targets_and_rules_from_its_own_directory(tmp_path: Path) -> None:
-    text = json.dumps(prometheus.render(tmp_path, 9))
+    text = json.dumps(prometheus.render(tmp_path, "127.0.0.1:9"))
 
     assert f"{tmp_path}/targets.json" in text
     assert f"{tmp_path}/targets-seldom.json" in text

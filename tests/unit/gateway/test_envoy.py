@@ -141,6 +141,15 @@ def test_nobody_defines_the_cluster_of_a_dead_end(bundle: Bundle, settings: boot
     assert names.NOWHERE not in {*sent, *(cluster["name"] for cluster in static)}
 
 
+def test_metrics_are_on_loopback_unless_somebody_names_another_address(settings: bootstrap.Settings) -> None:
+    def shown(settings: bootstrap.Settings) -> Any:
+        [listener_] = to_dict(bootstrap.build(settings))["static_resources"]["listeners"]
+        return listener_["address"]["socket_address"]["address"]
+
+    assert "127.0.0.1" == shown(settings)
+    assert "0.0.0.0" == shown(replace(settings, metrics_address="0.0.0.0"))
+
+
 def test_a_path_that_no_route_knows_is_not_transcoded(table: dict[str, Any]) -> None:
     # The transcoder takes `/v1/sessions/` too, and the limit by address of CreateSession would not have counted it.
     (last,) = (entry for entry in table["routes"] if entry["match"] == {"prefix": "/"})

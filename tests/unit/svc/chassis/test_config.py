@@ -98,6 +98,12 @@ def test_addresses_are_written_as_they_are_read(text: str, address: Address) -> 
     assert (address, text) == (parse_address(text), str(address))
 
 
+def test_peers_are_told_of_an_address_whatever_the_host_is_called() -> None:
+    assert "127.0.0.1" == Address("127.0.0.1", 7000).reachable()
+    assert "::1" == Address("::1", 7000).reachable()
+    assert Address("localhost", 7000).reachable() in ("127.0.0.1", "::1")
+
+
 def test_secrets_are_read_from_their_files(settings: Settings) -> None:
     secret(settings, "database-orders.url", "postgresql+psycopg://o:pw@127.0.0.1/orders\n")
     secret(settings, "database-orders.replicas.url", "postgresql://o:pw@10.0.0.2/o\npostgresql://o:pw@10.0.0.3/o\n")

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +24,7 @@ from svc.chassis.config import Address, Settings, install_control_planes
 from svc.chassis.lifecycle import Background, Resources, Stop, run_worker, serve
 from svc.chassis.server import Server, Service
 from tests.unit.svc.chassis.instance import INVENTORY, Behaviour, Issuer, eventually
+from tests.waiting import free_port
 from weft_protos import usage
 
 
@@ -144,6 +147,26 @@ def test_an_instance_is_found_once_it_can_check_tokens(settings: Settings, ports
         endpoint.address,
         endpoint.port,
     )
+    assert 0 == running.end()
+
+
+def test_an_instance_shows_its_metrics_where_it_listens_and_nowhere_else(
+    environ: pytest.MonkeyPatch, ports: list[int]
+) -> None:
+    # In a container whoever asks for them comes from another one.
+    metrics_port = free_port()
+    environ.setenv("WEFT_LISTEN", "127.0.0.2:0")
+    environ.setenv("WEFT_METRICS_PORT", str(metrics_port))
+    running = Running(service(Settings.read()))
+    assert eventually(lambda: len(ports) == 1)
+    Registry.current.watched["jwks"](Issuer().jwks())
+
+    assert eventually(lambda: len(Registry.current.endpoints) == 1)
+    assert "127.0.0.2" == Registry.current.endpoints[0].address
+    with urllib.request.urlopen(f"http://127.0.0.2:{metrics_port}/metrics", timeout=10) as answer:
+        assert 200 == answer.status
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10)
     assert 0 == running.end()
 
 
