@@ -9,7 +9,7 @@ BUF := .venv/bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up demo test check bench chaos gen gen-xds down clean
+.PHONY: help setup setup-tests up demo test check bench chaos gen gen-xds docs capture down clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -46,14 +46,22 @@ check: setup-tests ## Lint, types, import rules, contracts, generated code
 	$(BUF) format --diff --exit-code
 	$(WEFT) contracts check
 	$(PYTHON) protos/py/generate.py --check
+	$(PYTHON) -m docs.site pages --check
 	console/generate --check
 	console/npm run --silent types
 	console/npm run --silent lint
 	$(PYTHON) -m svc.chassis.migration_steps
 
-gen: setup-tests ## Generate protos/gen and console/src/gen from the contracts
+gen: setup-tests ## Generate protos/gen, console/src/gen and pages of docs/ from contracts and command line
 	$(PYTHON) protos/py/generate.py
+	$(PYTHON) -m docs.site pages
 	console/generate
+
+docs: setup ## Build the documents as a site with search into build/docs; a running mesh serves it at /docs/
+	@$(PYTHON) -m docs.site build
+
+capture: ## Record docs/weft.svg from commands on the running mesh
+	@$(PYTHON) -m docs.capture $(ARGS)
 
 gen-xds: setup ## Make the xDS descriptors again
 	$(PYTHON) protos/py/make_xds.py
