@@ -1,5 +1,4 @@
 """How Sphinx builds the site: Markdown, links and anchors checked, no word from elsewhere."""
-# ruff: noqa: A001 - the names are Sphinx's.
 
 from pathlib import Path
 from typing import Final

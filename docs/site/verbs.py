@@ -35,6 +35,8 @@ def _all(group: Verbs, path: str) -> Iterator[tuple[str, Verb]]:
 def _help(verb: Verb, path: str) -> str:
     """What `--help` prints on a terminal of so many columns."""
     command: Any = verb.load()
-    with command.make_context(path, [], resilient_parsing=True, max_content_width=_WIDTH, terminal_width=_WIDTH) as said:
+    with command.make_context(
+        path, [], resilient_parsing=True, max_content_width=_WIDTH, terminal_width=_WIDTH
+    ) as said:
         text: str = command.get_help(said)
     return "\n".join(line.rstrip() for line in text.splitlines())

@@ -79,7 +79,9 @@ def test_no_figure_of_the_english_is_missing() -> None:
 def test_it_is_korean() -> None:
     for one in sections(KOREAN):
         said = re.sub(r"`[^`]+`", "", one)
-        assert "Apache-2.0" in one or len(re.findall(r"[가-힣]", said)) > len(re.findall(r"[A-Za-z]", said)) / 3, one[:80]
+        assert "Apache-2.0" in one or len(re.findall(r"[가-힣]", said)) > len(re.findall(r"[A-Za-z]", said)) / 3, one[
+            :80
+        ]
 
 
 def test_each_leads_to_the_other() -> None:

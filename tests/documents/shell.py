@@ -70,7 +70,8 @@ def run(blocks: Sequence[Block], reading: Reading) -> list[Ran]:
     A block ends at its first command that fails: what is behind it would hide that.
     """
     mark = f"--{secrets.token_hex(8)}--"
-    environ = {**os.environ, "NO_COLOR": "1", **reading.environ, "WEFT_DOCUMENT_PYTHON": reading.python}  # noqa: TID251
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}  # noqa: TID251
+    environ = {**inherited, "NO_COLOR": "1", **reading.environ, "WEFT_DOCUMENT_PYTHON": reading.python}
     parts = [_PRELUDE]
     said = f"printf '\\n%s %s\\n' {mark} $code; printf '\\n%s\\n' {mark} >&2"
     ended = said.replace("'", '"')  # within the quotes of a trap
