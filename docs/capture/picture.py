@@ -1,4 +1,4 @@
-"""An animated SVG of a recording. A terminal's own rules (pyte) make screens of the output; CSS shows one after another.
+"""An animated SVG of a recording. A terminal's own rules (pyte) make screens of output; CSS shows one after another.
 
 The picture runs no script and asks for nothing, so a README may show it. Each line of the terminal is drawn once for
 each content it has, and is visible as long as it had that.
@@ -121,7 +121,7 @@ def _showings(screens: Sequence[tuple[float, Sequence[tuple[Span, ...]]]], total
 
 def _style(shown: Sequence[Showing], total: float) -> str:
     always = (
-        f"text{{font:{_SIZE}px ui-monospace,'SFMono-Regular','Cascadia Mono','DejaVu Sans Mono',monospace;white-space:pre}}"
+        f"text{{font:{_SIZE}px ui-monospace,'Cascadia Mono','DejaVu Sans Mono',monospace;white-space:pre}}"
         ".b{font-weight:700}"
         # Who wants no motion sees how it ended.
         "@media (prefers-reduced-motion:reduce){g{animation:none!important}}"

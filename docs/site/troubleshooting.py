@@ -33,8 +33,8 @@ CODES: Final[Mapping[str, tuple[int, int]]] = {
 }
 _HEAD: Final = """# Troubleshooting
 
-What an error means and what to do, by its code and by the `reason` of its `google.rpc.ErrorInfo`. `weft call` prints both,
-and so does every answer in JSON. Made by `make gen` from the contracts and from `docs/site/troubleshooting.toml`.
+What an error means and what to do, by its code and by the `reason` of its `google.rpc.ErrorInfo`. `weft call` prints
+both, and so does every answer in JSON. Made by `make gen` from the contracts and from `docs/site/troubleshooting.toml`.
 
 Not an error but an alert: [runbooks](runbooks). Not a call but the mesh: `weft check`. Who refused a call, by which
 rule and on which line of the contract: [Find out why a call was refused](how-to/why-refused.md).

@@ -9,8 +9,8 @@ _WIDTH: Final = 100
 _HEAD: Final = """# Commands
 
 Every verb of `weft`, as its own `--help` tells it. Made by `make gen` from the command line itself; a test keeps it so.
-`weft` is `.venv/bin/weft` in the clone. Exit codes: 0 it is done, or the answer is yes; 1 it failed, or the answer is no;
-2 a wrong argument or setting; 3 the mesh does not run or does not answer; 130 after Ctrl-C.
+`weft` is `.venv/bin/weft` in the clone. Exit codes: 0 it is done, or the answer is yes; 1 it failed, or the answer is
+no; 2 a wrong argument or setting; 3 the mesh does not run or does not answer; 130 after Ctrl-C.
 
 | verb | does |
 |---|---|

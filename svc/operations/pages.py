@@ -71,6 +71,12 @@ _MISSING: Final = """<!doctype html>
 </body></html>
 """
 _NOT_FOUND: Final = "<!doctype html><title>Not found</title><h1>There is no such page</h1>\n"
+_NO_DOCS: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Weft</title></head><body>
+<h1>The documents are not built</h1>
+<p><code>make docs</code> builds them; then load this page again. Meanwhile they are read in <code>docs/</code> of the clone.</p>
+</body></html>
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,7 @@ class Pages:
         if found is None:
             if path == "/":
                 return _page(HTTPStatus.OK, _MISSING)
-            return _page(
-                HTTPStatus.NOT_FOUND, "<!doctype html><title>Not found</title><h1>There is no such page</h1>\n"
-            )
+            return _page(HTTPStatus.NOT_FOUND, _NO_DOCS if path == _DOCS else _NOT_FOUND)
         file, kept = found
         lasting = path.startswith(_ASSETS)
         return _send(file, kept, request, {"Content-Security-Policy": policy, **_ALWAYS}, lasting=lasting)

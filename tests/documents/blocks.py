@@ -8,8 +8,8 @@ A block of commands is fenced as `sh`, and the line before it says what becomes 
     <!-- run: mesh, exits 1 -->   the same, and its last command ends so
     <!-- read: WHY -->            not run; WHY is the test that does the same, or what is missing here
 
-Blocks of one document run in its order, in one shell for each kind. A block fenced as `text` right behind one is what it
-prints: a line `...` stands for any lines, `...` within a line for any text.
+Blocks of one document run in its order, in one shell for each kind. A block fenced as `text` right behind one is what
+it prints: a line `...` stands for any lines, `...` within a line for any text.
 """
 
 import re

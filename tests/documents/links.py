@@ -1,4 +1,4 @@
-"""Links of a document: where they lead within the clone. Addresses elsewhere are left alone, since no test asks them."""
+"""Links of a document: where they lead within the clone. Addresses elsewhere are left alone: no test asks them."""
 
 import re
 from collections.abc import Iterator

@@ -62,9 +62,9 @@ def test_the_documents_are_where_the_console_is(mesh: Mesh) -> None:
     # Whether `make docs` has built them here is nobody's business: a route leads to operations, which answer for them.
     def answered() -> bool:
         try:
-            pages.read(f"{mesh.status().gateway}/docs/index.html")
+            pages.read(f"{mesh.status().gateway}/docs/")
         except HTTPError as error:
-            return error.code == HTTPStatus.NOT_FOUND and b"no such page" in error.read()
+            return error.code == HTTPStatus.NOT_FOUND and b"make docs" in error.read()
         except OSError:
             return False
         return True

@@ -52,10 +52,9 @@ def test_a_line_is_visible_as_long_as_it_stood_there() -> None:
     element = drawn((1.0, "one\r\n"), (2.0, "two"), (3.0, "\r\x1b[Kthree"))
     (style,) = element.iter(f"{SVG}style")
     frames = {
-        number: (float(begins), ends)
-        for number, begins, ends in re.findall(
-            r"@keyframes k(\d+)\{0%\{visibility:hidden\}([\d.]+)%\{visibility:visible\}(?:([\d.]+)%\{visibility:hidden\})?\}",
-            str(style.text),
+        number: (float(at), until)
+        for number, at, until in re.findall(
+            r"@keyframes k(\d+)\{0%\{visibility:hidden\}([\d.]+)%\{visibility:visible\}(?:([\d.]+)%)?", str(style.text)
         )
     }
 

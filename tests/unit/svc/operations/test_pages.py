@@ -132,6 +132,8 @@ def test_without_a_build_a_page_says_how_to_make_one() -> None:
         assert (200, "no-store") == (answer.status, answer.headers["Cache-Control"])
         assert b"make setup" in answer.body
         assert 404 == get(pages, "/docs/").status
+        assert b"make docs" in get(pages, "/docs/").body
+        assert b"make docs" not in get(pages, "/docs/nothing.html").body
 
 
 def test_the_documents_begin_with_a_slash(pages: Pages) -> None:
