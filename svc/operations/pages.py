@@ -74,7 +74,7 @@ _NOT_FOUND: Final = "<!doctype html><title>Not found</title><h1>There is no such
 _NO_DOCS: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Weft</title></head><body>
 <h1>The documents are not built</h1>
-<p><code>make docs</code> builds them; then load this page again. Meanwhile they are read in <code>docs/</code> of the clone.</p>
+<p><code>make docs</code> builds them; then load this page again. They can be read in <code>docs/</code>, too.</p>
 </body></html>
 """
 

@@ -64,11 +64,9 @@ def test_every_error_that_any_call_may_meet_has_its_cause_and_what_to_do() -> No
 
 def test_every_reason_that_the_gateway_gives_is_explained() -> None:
     scripts = "".join(path.read_text() for path in (ROOT / "gateway/envoy").rglob("*.lua"))
-    # Scripts say what was wrong with a body; the refusal passes such reasons on, and has a word of its own for all else.
-    given = {
-        *re.findall(r'"((?:JSON|GRPC)_[A-Z_]*[A-Z])"', scripts),
-        *re.findall(r'return \d+, \w+, "([A-Z_]+)"', scripts),
-    }
+    # Scripts say what is wrong with a body; the refusal passes such reasons on, and has its own word for all else.
+    said = (r'"((?:JSON|GRPC)_[A-Z_]*[A-Z])"', r'return \d+, \w+, "([A-Z_]+)"', r'\[\d+\] = "([A-Z_]+)"')
+    given = {reason for pattern in said for reason in re.findall(pattern, scripts)}
 
     assert len(given) > 15
     assert set() == given - {reason for found in troubleshooting.reasons().values() for reason in found}

@@ -21,7 +21,7 @@ BLOCK_S: Final = 600.0
 _PRELUDE: Final = """
 set -uo pipefail
 curl() { command curl --fail-with-body --max-time 60 "$@"; }
-weft() { "$WEFT_DOCUMENT_PYTHON" -m deploy.cli "$@"; }
+weft() { "$DOCUMENT_PYTHON" -m deploy.cli "$@"; }
 """
 
 
@@ -71,7 +71,7 @@ def run(blocks: Sequence[Block], reading: Reading) -> list[Ran]:
     """
     mark = f"--{secrets.token_hex(8)}--"
     inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}  # noqa: TID251
-    environ = {**inherited, "NO_COLOR": "1", **reading.environ, "WEFT_DOCUMENT_PYTHON": reading.python}
+    environ = {**inherited, "NO_COLOR": "1", **reading.environ, "DOCUMENT_PYTHON": reading.python}
     parts = [_PRELUDE]
     said = f"printf '\\n%s %s\\n' {mark} $code; printf '\\n%s\\n' {mark} >&2"
     ended = said.replace("'", '"')  # within the quotes of a trap

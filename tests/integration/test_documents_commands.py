@@ -4,6 +4,7 @@ A document's blocks run in their order, in one shell, in the words of this mesh.
 other test has, and leave nothing else behind.
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -36,6 +37,8 @@ def reading(mesh: Mesh, tmp_path: Path) -> Reading:
     data = mesh.secrets.parent
     gateway = urlsplit(mesh.status().gateway).netloc
     words: Mapping[str, str] = {
+        # A mesh that was there before may have had these products from an earlier run.
+        **{product: f"{product}-{secrets.token_hex(4)}" for product in ("mug", "teapot")},
         "127.0.0.1:8080": gateway,
         "localhost:8080": gateway,
         "/var/lib/weft": str(Layout(data).secrets.parent),
