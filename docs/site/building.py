@@ -18,6 +18,8 @@ HERE: Final = Path(__file__).resolve().parent
 #: Generous: a machine that is busy builds slowly.
 TOOL_S: Final = 600.0
 README: Final = "README.md"
+#: Below the reference of contracts: the files whose lines it names.
+SOURCES: Final = "source"
 LIMITS: Final = "Known limits"
 #: Places of the clone that have another place, or a page, in the site.
 _MOVED: Final[Mapping[str, str]] = {
@@ -49,7 +51,9 @@ def build(root: Path, out: Path) -> None:
         sphinx = ("sphinx", "-q", "-W", "--keep-going", "-E", "-b", "html", "-c", str(HERE), "-d", f"{folder}/trees")
         _run(root, *sphinx, str(staged), str(made))
         (made / ".buildinfo").unlink(missing_ok=True)
-        _run(root, "deploy.cli", "contracts", "docs", "--out", str(made / "contracts"), "--sources", "protos/")
+        contracts = made / "contracts"
+        _run(root, "deploy.cli", "contracts", "docs", "--out", str(contracts), "--sources", f"{SOURCES}/")
+        shutil.copytree(root / "protos" / "weft", contracts / SOURCES / "protos" / "weft")
         if out.exists():
             shutil.rmtree(out)
         made.rename(out)

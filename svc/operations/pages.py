@@ -36,9 +36,10 @@ _TYPES: Final[Mapping[str, str]] = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8",
+    ".proto": "text/plain; charset=utf-8",
     ".webmanifest": "application/manifest+json",
 }
-_PACKABLE: Final = frozenset({".html", ".js", ".css", ".json", ".svg", ".txt", ".webmanifest"})
+_PACKABLE: Final = frozenset({".html", ".js", ".css", ".json", ".svg", ".txt", ".proto", ".webmanifest"})
 #: The same for every answer. Nothing is loaded from elsewhere, nothing is framed, nobody is told where a reader was.
 _ALWAYS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",

@@ -104,8 +104,7 @@ def test_every_link_of_it_leads_somewhere(site: Path, pages: dict[Path, Page]) -
         for link in (*page.links, *page.loads):
             target, anchor = urldefrag(link)
             target = target.partition("?")[0]
-            # Lines of contracts are named as links to files that are not part of the site.
-            if urlsplit(link).scheme or target.endswith(".proto") or not (target or anchor):
+            if urlsplit(link).scheme or not (target or anchor):
                 continue
             there = (path.parent / unquote(target)).resolve() if target else path
             if not there.is_file() or (there in pages and anchor and unquote(anchor) not in pages[there].anchors):
