@@ -4,6 +4,7 @@ What a method declares is taken from its contract. What any call may meet is nob
 troubleshooting.toml; so has what to do where more is to be said than for every error of the code.
 """
 
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ CODES: Final[Mapping[str, tuple[int, int]]] = {
     "UNAVAILABLE": (14, 503),
     "UNAUTHENTICATED": (16, 401),
 }
+_RUNBOOK: Final = re.compile(r"(?<=unbook) ([A-Z]\w+)|(?<=unbook:) ([A-Z]\w+)")
+_LINK: Final = r" [\1\2](runbooks/\1\2.md)"
 _HEAD: Final = """# Troubleshooting
 
 What an error means and what to do, by its code and by the `reason` of its `google.rpc.ErrorInfo`. `weft call` prints
@@ -99,9 +102,9 @@ def _sections() -> Iterator[str]:
     for code, found in reasons().items():
         yield f"\n## {code}\n\n{_general(code)}\n"
         for reason, one in sorted(found.items()):
-            yield f"\n### {reason}\n\n" if reason != code else f"\n### {reason} without more\n\n"
+            yield f"\n### {reason}\n\n"
             yield from (_cause(text, methods) for text, methods in one.causes.items())
-            yield f"\n**What to do:** {one.fix or _general(code)}\n"
+            yield f"\n**What to do:** {_RUNBOOK.sub(_LINK, one.fix) or _general(code)}\n"
 
 
 def _cause(text: str, methods: list[str]) -> str:
