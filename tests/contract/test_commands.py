@@ -11,6 +11,9 @@ from tests.documents import blocks, commands
 from tests.documents.blocks import ROOT, Block, matches
 from tests.documents.shell import Reading, run
 
+# A copy of the clone is made and generated from in some: seconds, and minutes on a machine that does other things.
+pytestmark = pytest.mark.timeout(900)
+
 ALL = [block for path in blocks.documents() for block in blocks.of(path)]
 SCRIPTS = [block for block in ALL if block.commands]
 #: Blocks of these say something else than what to type.
