@@ -9,7 +9,7 @@ BUF := .venv/bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up demo test check bench chaos gen gen-xds down clean
+.PHONY: help setup setup-tests up demo test check bench chaos gen gen-xds docs capture down clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -46,6 +46,7 @@ check: setup-tests ## Lint, types, import rules, contracts, generated code
 	$(BUF) format --diff --exit-code
 	$(WEFT) contracts check
 	$(PYTHON) protos/py/generate.py --check
+	$(PYTHON) -m docs.site pages --check
 	console/generate --check
 	$(WEFT) export compose --check
 	$(WEFT) export kubernetes --check
@@ -54,11 +55,18 @@ check: setup-tests ## Lint, types, import rules, contracts, generated code
 	console/npm run --silent lint
 	$(PYTHON) -m svc.chassis.migration_steps
 
-gen: setup-tests ## Generate from the contracts: protos/gen, console/src/gen, deploy/compose, deploy/k8s
+gen: setup-tests ## Generate protos/gen, console/src/gen, pages of docs/, deploy/compose and deploy/k8s
 	$(PYTHON) protos/py/generate.py
+	$(PYTHON) -m docs.site pages
 	console/generate
 	$(WEFT) export compose
 	$(WEFT) export kubernetes
+
+docs: setup ## Build the documents as a site with search into build/docs; a running mesh serves it at /docs/
+	@$(PYTHON) -m docs.site build
+
+capture: ## Record docs/weft.svg from commands on the running mesh
+	@$(PYTHON) -m docs.capture $(ARGS)
 
 gen-xds: setup ## Make the xDS descriptors again
 	$(PYTHON) protos/py/make_xds.py

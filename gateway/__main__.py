@@ -33,7 +33,7 @@ _EXAMPLES: Final = """examples:
   python -m gateway check
   python -m gateway plan --against protos/baseline.binpb
   python -m gateway compile --out build/bundle --port 8080 --tls-port 8443
-  python -m gateway docs --out build/docs
+  python -m gateway docs --out build/docs/contracts
   python -m gateway slo --out build/slo.yml
   python -m gateway explain PlaceOrder --as "orders.read catalog.read"
   python -m gateway bootstrap --node gateway-1 --xds 127.0.0.1:9100 --metrics-port 9901 \\
@@ -286,8 +286,10 @@ def _add_compile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_docs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = _add(commands, "docs", "write the reference site", "python -m gateway docs --out build/docs")
-    command.add_argument("--out", type=Path, default=Path("build/docs"), metavar="DIR", help="directory (%(default)s)")
+    command = _add(commands, "docs", "write the reference site", "python -m gateway docs --out build/docs/contracts")
+    command.add_argument(
+        "--out", type=Path, default=Path("build/docs/contracts"), metavar="DIR", help="directory (%(default)s)"
+    )
     command.add_argument("--sources", metavar="URL", help="what links to file and line begin with (this directory)")
     command.set_defaults(run=_docs)
 

@@ -29,7 +29,7 @@ from weft_protos.usage import Entry
 
 RUNNING = "running"
 NONE = "none"
-DOCS = Path("build/docs")
+DOCS = Path("build/docs/contracts")
 #: Longer than any client needs to answer, its reconnection included.
 WAIT_S = 30.0
 
@@ -112,7 +112,7 @@ def consumers(json_: Json = False) -> None:
 def docs(out: Out = DOCS, sources_: Sources = "", descriptors: Descriptors = None, json_: Json = False) -> None:
     """Write the reference of these contracts as pages: methods, policies, errors, examples, events.
 
-    Example: weft contracts docs --out build/docs
+    Example: weft contracts docs --out build/docs/contracts
     """
     with _reporting(), sources.folder() as folder:
         built = sources.built(folder, descriptors)

@@ -36,9 +36,10 @@ _TYPES: Final[Mapping[str, str]] = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8",
+    ".proto": "text/plain; charset=utf-8",
     ".webmanifest": "application/manifest+json",
 }
-_PACKABLE: Final = frozenset({".html", ".js", ".css", ".json", ".svg", ".txt", ".webmanifest"})
+_PACKABLE: Final = frozenset({".html", ".js", ".css", ".json", ".svg", ".txt", ".proto", ".webmanifest"})
 #: The same for every answer. Nothing is loaded from elsewhere, nothing is framed, nobody is told where a reader was.
 _ALWAYS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
@@ -52,10 +53,10 @@ _CONSOLE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-#: Documents run nothing; their style stands in each page.
+#: Documents run what searches them and nothing else, reading only each other; their style may stand in a page.
 _DOCS_POLICY: Final = (
-    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _ASK_AGAIN: Final = "no-cache"
@@ -71,6 +72,12 @@ _MISSING: Final = """<!doctype html>
 </body></html>
 """
 _NOT_FOUND: Final = "<!doctype html><title>Not found</title><h1>There is no such page</h1>\n"
+_NO_DOCS: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Weft</title></head><body>
+<h1>The documents are not built</h1>
+<p><code>make docs</code> builds them; then load this page again. They can be read in <code>docs/</code>, too.</p>
+</body></html>
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +116,7 @@ class Pages:
         if found is None:
             if path == "/":
                 return _page(HTTPStatus.OK, _MISSING)
-            return _page(
-                HTTPStatus.NOT_FOUND, "<!doctype html><title>Not found</title><h1>There is no such page</h1>\n"
-            )
+            return _page(HTTPStatus.NOT_FOUND, _NO_DOCS if path == _DOCS else _NOT_FOUND)
         file, kept = found
         lasting = path.startswith(_ASSETS)
         return _send(file, kept, request, {"Content-Security-Policy": policy, **_ALWAYS}, lasting=lasting)

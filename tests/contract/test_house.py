@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("gateway", "lb", "svc", "worker", "deploy", "protos/py", "protos/clients", "tests", "bench", "console")
+PACKAGES = (
+    "gateway",
+    "lb",
+    "svc",
+    "worker",
+    "deploy",
+    "protos/py",
+    "protos/clients",
+    "tests",
+    "bench",
+    "console",
+    "docs",
+)
 
 # Such modules collect what nobody wanted to name.
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc", "base", "shared", "core", "manager"}

@@ -109,8 +109,9 @@ def write(clone: Path, files: Mapping[str, str]) -> None:
 
 
 def generate(clone: Path) -> None:
-    """Generate the code of all contracts. Raises ToolFailedError."""
+    """Generate the code of all contracts, and the documents' pages about them. Raises ToolFailedError."""
     _run(clone, "python", "protos/py/generate.py")
+    _run(clone, "python", "-m", "docs.site", "pages")
 
 
 def export(clone: Path) -> None:

@@ -126,6 +126,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
         ("python", "-m", "svc.chassis.migration_steps"),
         ("python", "-m", "mypy", "-p", "svc.parcels", "-p", f"svc.{LONG}", "-p", f"worker.handlers.{LONG}"),
         ("python", "protos/py/generate.py", "--check"),
+        ("python", "-m", "docs.site", "pages", "--check"),
         (
             *("python", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
             *("tests/unit/svc/parcels", f"tests/unit/svc/{LONG}", f"tests/unit/worker/test_{LONG}_handler.py"),
@@ -186,7 +187,8 @@ def test_no_file_that_was_there_is_another_now(copy: Copy) -> None:
     }
 
     generated = {f"protos/clients/python/weft_client/gen/{name}.py" for name in ("errors", "services")}
-    assert {"protos/gen/contracts.binpb", *generated} == changed
+    pages = {"docs/troubleshooting.md", "docs/reference/verbs.md"}
+    assert {"protos/gen/contracts.binpb", *generated, *pages} == changed
 
 
 def test_the_stack_of_a_mesh_has_it_with_database_worker_scopes_and_a_place_in_backups(copy: Copy) -> None:

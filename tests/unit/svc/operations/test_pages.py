@@ -88,7 +88,7 @@ def test_every_answer_forbids_what_pages_do_not_need(pages: Pages) -> None:
         assert "unsafe-eval" not in headers["Content-Security-Policy"]
         assert "DENY" == headers["X-Frame-Options"]
     assert "script-src 'self'" in get(pages, "/").headers["Content-Security-Policy"]
-    assert "script-src" not in get(pages, "/docs/").headers["Content-Security-Policy"]
+    assert "script-src 'self'; " in get(pages, "/docs/").headers["Content-Security-Policy"]
 
 
 def test_what_is_named_by_its_content_is_kept_and_all_else_asked_for_again(pages: Pages) -> None:
@@ -132,6 +132,8 @@ def test_without_a_build_a_page_says_how_to_make_one() -> None:
         assert (200, "no-store") == (answer.status, answer.headers["Cache-Control"])
         assert b"make setup" in answer.body
         assert 404 == get(pages, "/docs/").status
+        assert b"make docs" in get(pages, "/docs/").body
+        assert b"make docs" not in get(pages, "/docs/nothing.html").body
 
 
 def test_the_documents_begin_with_a_slash(pages: Pages) -> None:
