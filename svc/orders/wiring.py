@@ -18,7 +18,7 @@ from svc.orders.catalog import CatalogClient
 from svc.orders.rpc import Answers, InventoryHandler, OrderHandler
 from svc.orders.store import Store
 from svc.orders.usecases import Ports
-from svc.orders.watch import Watches
+from svc.chassis.watches import Watches
 from weft.catalog.v1 import catalog_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
@@ -58,4 +58,4 @@ def _watches(database: Database, store: Store) -> Watches:
     def revisions(order_ids: Sequence[str]) -> Mapping[str, int]:
         return database.read(lambda tx: store.revisions(tx, order_ids), deadline=Deadline.after(_LOOK_S))
 
-    return Watches(revisions)
+    return Watches(revisions, kind="orders")
