@@ -9,7 +9,7 @@
 #   5. the console's page, built by the Node of .venv from console/ into build/console
 #
 # `deploy/setup.sh bench` installs what the benches need as well: a load generator, and what Weft is compared with;
-# `deploy/setup.sh tests` what tests and checks need: a browser, and the tools of the page.
+# `deploy/setup.sh tests` what tests and checks need: a browser, the tools of the page, and what the example stands on.
 # Used by `make up`, `make test` and `make check`. Needs Debian 12 and Python 3.11 or 3.12; sudo when not root.
 set -euo pipefail
 
@@ -32,7 +32,7 @@ case $mode in
   tests)
     stamp=$venv/.weft-setup-tests
     packages+=(chromium)
-    groups=(--group browser)
+    groups=(--group browser --group examples)
     ;;
   *)
     printf 'setup: unknown argument %s; there are `bench` and `tests`\n' "$1" >&2

@@ -14,11 +14,11 @@ from svc.chassis.database import Database
 from svc.chassis.pages import PageTokens
 from svc.chassis.resources import Resources
 from svc.chassis.server import Service
+from svc.chassis.watches import Watches
 from svc.orders.catalog import CatalogClient
 from svc.orders.rpc import Answers, InventoryHandler, OrderHandler
 from svc.orders.store import Store
 from svc.orders.usecases import Ports
-from svc.chassis.watches import Watches
 from weft.catalog.v1 import catalog_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 

@@ -17,11 +17,11 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import Aborted, AppError, FailedPrecondition
 from svc.chassis.ids import new_id
+from svc.chassis.watches import Watches
 from svc.orders import facts, usecases
 from svc.orders.model import Line, Stock
 from svc.orders.store import Store
 from svc.orders.usecases import Ports
-from svc.chassis.watches import Watches
 from tests.fakes.clock import START
 from tests.fakes.orders import FakeCatalog, looking, make_call, make_world, product
 from tests.fakes.orders_store_suite import Shop, StoreSuite, tag

@@ -11,6 +11,7 @@ from svc.orders.rpc import OrderHandler
 from tests.fakes.orders import looking, make_call, make_world
 from weft.orders.v1 import orders_pb2
 
+
 def test_a_stream_gives_the_order_at_once_and_after_each_change() -> None:
     world = make_world()
     world.put(mug=9)
