@@ -105,7 +105,7 @@ def test_a_file_that_is_there_already_is_neither_changed_nor_removed(tmp_path: P
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A clone with three services more: a plain one, one of everything, with names as long as they may be, and an example."""
+    """A clone with three services more: a plain one, one with all there is and the longest names, and the example."""
     copy = Copy(tmp_path_factory.mktemp("clone"))
     for arguments in (("parcels",), (LONG, "--resource", "registered_direct_letter", "--with-events")):
         done = copy.run("deploy.cli", "new", "service", *arguments)

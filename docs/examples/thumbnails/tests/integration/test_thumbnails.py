@@ -16,7 +16,6 @@ from typing import Any
 import grpc
 import pytest
 import sqlalchemy as sa
-from google.protobuf.message import Message
 from PIL import Image as Pillow
 
 import svc.thumbnails
@@ -32,7 +31,7 @@ from svc.thumbnails.usecases import Images, Transactions
 from tests.fakes.clock import START
 from tests.fakes.thumbnails import FakeImages, FakeTransactions, Memory
 from tests.fakes.worker import event
-from tests.integration.shop import Refusal, refusal_of, traceparent
+from tests.integration.shop import metadata, refusal_of, refused, traceparent
 from tests.integration.test_telemetry import walk
 from tests.waiting import DEADLINE_S, eventually
 from weft.thumbnails.v1 import events_pb2, thumbnails_pb2, thumbnails_pb2_grpc
@@ -42,7 +41,6 @@ MIGRATIONS = str(Path(svc.thumbnails.__file__).parent / "migrations")
 #: More calls at once than the burst of the contract.
 FLOOD = 300
 Stub = thumbnails_pb2_grpc.ThumbnailsServiceStub
-Bearer = tuple[tuple[str, str], ...]
 
 
 def drawn(size: tuple[int, int] = (320, 240)) -> bytes:
@@ -145,18 +143,8 @@ def stub(operator: GatewayClient) -> Stub:
 
 
 @pytest.fixture(scope="module")
-def bearer(operator: GatewayClient) -> Bearer:
-    return signed_in(operator, "thumbnails.read", "thumbnails.write")
-
-
-def signed_in(operator: GatewayClient, *scopes: str) -> Bearer:
-    return (("authorization", f"Bearer {operator.sign_in(*scopes).access_token}"),)
-
-
-def refused(method: Any, request: Message, bearer: Bearer = ()) -> Refusal:
-    with pytest.raises(grpc.RpcError) as caught:
-        method(request, metadata=bearer, timeout=30)
-    return refusal_of(caught.value)
+def token(operator: GatewayClient) -> str:
+    return operator.sign_in("thumbnails.read", "thumbnails.write").access_token
 
 
 def create(operator: GatewayClient, stub: Stub, content: bytes) -> thumbnails_pb2.Image:
@@ -167,26 +155,26 @@ def create(operator: GatewayClient, stub: Stub, content: bytes) -> thumbnails_pb
     return created
 
 
-def watched(stub: Stub, bearer: Bearer, image: thumbnails_pb2.Image) -> thumbnails_pb2.Image:
+def watched(stub: Stub, token: str, image: thumbnails_pb2.Image) -> thumbnails_pb2.Image:
     """The image as a stream leaves it, which ends by itself."""
     request = thumbnails_pb2.WatchImageRequest(name=image.name)
-    *_, last = stub.WatchImage(request, metadata=bearer, timeout=DEADLINE_S)
+    *_, last = stub.WatchImage(request, metadata=metadata(token), timeout=DEADLINE_S)
     settled: thumbnails_pb2.Image = last.image
     return settled
 
 
 def test_an_image_becomes_a_thumbnail_over_grpc_and_json_and_is_gone_once_deleted(
-    mesh: Mesh, operator: GatewayClient, stub: Stub, bearer: Bearer
+    mesh: Mesh, operator: GatewayClient, stub: Stub, token: str
 ) -> None:
     created = create(operator, stub, drawn())
 
-    assert thumbnails_pb2.Image.STATE_READY == watched(stub, bearer, created).state
+    assert thumbnails_pb2.Image.STATE_READY == watched(stub, token, created).state
 
     name = f"{created.name}/thumbnail"
     request = thumbnails_pb2.GetThumbnailRequest(name=name)
     # The second comes from the cache.
     first, second = (operator.call(stub.GetThumbnail, request) for _ in range(2))
-    asked = urllib.request.Request(f"{mesh.status().gateway}/v1/{name}", headers=dict(bearer))
+    asked = urllib.request.Request(f"{mesh.status().gateway}/v1/{name}", headers=dict(metadata(token)))
     with urllib.request.urlopen(asked, timeout=30) as response:
         said = base64.b64decode(json.load(response)["content"])
     with Pillow.open(BytesIO(said)) as small:
@@ -194,30 +182,28 @@ def test_an_image_becomes_a_thumbnail_over_grpc_and_json_and_is_gone_once_delete
     assert (first, first.content) == (second, said)
 
     operator.call(stub.DeleteImage, thumbnails_pb2.DeleteImageRequest(name=created.name))
-    assert "IMAGE_NOT_FOUND" == refused(stub.GetThumbnail, request, bearer).reason
+    assert "IMAGE_NOT_FOUND" == refused(stub.GetThumbnail, request, token).reason
 
 
 def test_whoever_sends_no_image_is_told_by_the_stream_and_by_the_error(
-    operator: GatewayClient, stub: Stub, bearer: Bearer
+    operator: GatewayClient, stub: Stub, token: str
 ) -> None:
     created = create(operator, stub, b"no image")
 
-    settled = watched(stub, bearer, created)
+    settled = watched(stub, token, created)
 
     assert (thumbnails_pb2.Image.STATE_FAILED, "it is no whole PNG, JPEG, GIF or WebP") == (
         settled.state,
         settled.failure,
     )
     request = thumbnails_pb2.GetThumbnailRequest(name=f"{created.name}/thumbnail")
-    refusal = refused(stub.GetThumbnail, request, bearer)
+    refusal = refused(stub.GetThumbnail, request, token)
     assert (grpc.StatusCode.FAILED_PRECONDITION, "THUMBNAIL_FAILED") == (refusal.code, refusal.reason)
 
 
-def test_what_was_settled_is_listed_within_the_promised_time(
-    operator: GatewayClient, stub: Stub, bearer: Bearer
-) -> None:
+def test_what_was_settled_is_listed_within_the_promised_time(operator: GatewayClient, stub: Stub, token: str) -> None:
     created = create(operator, stub, drawn())
-    watched(stub, bearer, created)
+    watched(stub, token, created)
 
     def states() -> Iterator[int]:
         request = thumbnails_pb2.ListImagesRequest(page_size=1000)
@@ -231,10 +217,10 @@ def test_what_was_settled_is_listed_within_the_promised_time(
     eventually(lambda: [thumbnails_pb2.Image.STATE_READY] == list(states()))
 
 
-def test_the_contract_says_how_large_an_image_may_be(stub: Stub, bearer: Bearer) -> None:
+def test_the_contract_says_how_large_an_image_may_be(stub: Stub, token: str) -> None:
     def sent(size: int) -> str:
         image = thumbnails_pb2.Image(display_name="Large", content=bytes(size))
-        return refused(stub.CreateImage, thumbnails_pb2.CreateImageRequest(image=image), bearer).reason
+        return refused(stub.CreateImage, thumbnails_pb2.CreateImageRequest(image=image), token).reason
 
     # What breaks a rule of its field, and what is larger than anything that could keep it.
     assert ["INVALID_FIELDS", "REQUEST_TOO_LARGE"] == [sent(131_073), sent(190_000)]
@@ -243,28 +229,26 @@ def test_the_contract_says_how_large_an_image_may_be(stub: Stub, bearer: Bearer)
 def test_nobody_gets_in_without_the_scope(operator: GatewayClient, stub: Stub) -> None:
     assert grpc.StatusCode.UNAUTHENTICATED is refused(stub.ListImages, thumbnails_pb2.ListImagesRequest()).code
 
-    request, reader = thumbnails_pb2.DeleteImageRequest(name="images/none"), signed_in(operator, "thumbnails.read")
-    assert grpc.StatusCode.PERMISSION_DENIED is refused(stub.DeleteImage, request, reader).code
+    request, reader = thumbnails_pb2.DeleteImageRequest(name="images/none"), operator.sign_in("thumbnails.read")
+    assert grpc.StatusCode.PERMISSION_DENIED is refused(stub.DeleteImage, request, reader.access_token).code
 
 
 def test_a_caller_who_asks_too_often_is_told_to_wait(operator: GatewayClient, stub: Stub) -> None:
-    metadata = signed_in(operator, "thumbnails.write")
+    sent = metadata(operator.sign_in("thumbnails.write").access_token)
     # Against its contract, so that what is let through costs nothing.
     request = thumbnails_pb2.DeleteImageRequest(name="images/!")
 
-    calls = [stub.DeleteImage.future(request, metadata=metadata, timeout=30) for _ in range(FLOOD)]
+    calls = [stub.DeleteImage.future(request, metadata=sent, timeout=30) for _ in range(FLOOD)]
 
     assert "RATE_LIMITED" in {refusal_of(call.exception()).reason for call in calls}
 
 
-def test_a_call_is_one_trace_from_the_gateway_to_the_worker(mesh: Mesh, stub: Stub, bearer: Bearer) -> None:
+def test_a_call_is_one_trace_from_the_gateway_to_the_worker(mesh: Mesh, stub: Stub, token: str) -> None:
     sampled = traceparent()
     image = thumbnails_pb2.Image(display_name="Traced", content=drawn())
     page = str(mesh.status().urls["traces"]).rstrip("/") + f"/api/traces/{sampled.split('-')[1]}"
 
-    stub.CreateImage(
-        thumbnails_pb2.CreateImageRequest(image=image), metadata=(*bearer, ("traceparent", sampled)), timeout=30
-    )
+    stub.CreateImage(thumbnails_pb2.CreateImageRequest(image=image), metadata=metadata(token, sampled), timeout=30)
 
     def services() -> set[str]:
         try:

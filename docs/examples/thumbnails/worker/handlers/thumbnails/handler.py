@@ -42,15 +42,8 @@ _WAITING: Final = images.c.state == "PENDING"
 _ORIGINALS: Final = sa.select(images.c.id, images.c.content).where(
     _WAITING, images.c.id.in_(sa.bindparam("ids", expanding=True))
 )
-# The original goes with the same statement: nobody asks for it any more.
-_SETTLE: Final = (
-    sa.update(images)
-    .where(_WAITING, images.c.id == sa.bindparam("image"))
-    .values(
-        content=None,
-        **{name: sa.bindparam(name) for name in ("state", "failure", "thumbnail", "width", "height")},
-    )
-)
+# The original goes with the same statement: nobody asks for it any more. What else is set, the rows say.
+_SETTLE: Final = sa.update(images).where(_WAITING, images.c.id == sa.bindparam("image")).values(content=None)
 
 Row = Mapping[str, object]
 
