@@ -9,8 +9,8 @@
 #   5. the console's page, built by the Node of .venv from console/ into build/console
 #
 # `deploy/setup.sh bench` installs what the benches need as well: a load generator, and what Weft is compared with;
-# `deploy/setup.sh tests` what tests and checks need: a browser, the tools of the page, and schemas
-# of compose and Kubernetes.
+# `deploy/setup.sh tests` what tests and checks need: a browser, the tools of the page, schemas of compose and
+# Kubernetes, and what the example stands on.
 # Used by `make up`, `make test` and `make check`. Needs Debian 12 and Python 3.11 or 3.12; sudo when not root.
 set -euo pipefail
 
@@ -33,7 +33,7 @@ case $mode in
   tests)
     stamp=$venv/.weft-setup-tests
     packages+=(chromium)
-    groups=(--group browser --group ship)
+    groups=(--group browser --group ship --group examples)
     ;;
   *)
     printf 'setup: unknown argument %s; there are `bench` and `tests`\n' "$1" >&2

@@ -14,11 +14,11 @@ from svc.chassis.database import Database
 from svc.chassis.pages import PageTokens
 from svc.chassis.resources import Resources
 from svc.chassis.server import Service
+from svc.chassis.watches import Watches
 from svc.orders.catalog import CatalogClient
 from svc.orders.rpc import Answers, InventoryHandler, OrderHandler
 from svc.orders.store import Store
 from svc.orders.usecases import Ports
-from svc.orders.watch import Watches
 from weft.catalog.v1 import catalog_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
@@ -58,4 +58,4 @@ def _watches(database: Database, store: Store) -> Watches:
     def revisions(order_ids: Sequence[str]) -> Mapping[str, int]:
         return database.read(lambda tx: store.revisions(tx, order_ids), deadline=Deadline.after(_LOOK_S))
 
-    return Watches(revisions)
+    return Watches(revisions, kind="orders")

@@ -12,10 +12,10 @@ from svc.chassis.database import Transaction
 from svc.chassis.errors import AppError, FailedPrecondition, NotFound
 from svc.chassis.idempotency import Key
 from svc.chassis.outbox import Event
+from svc.chassis.watches import Watches
 from svc.orders.model import Cancellation, Cursor, Order, Placement, Product, Shortage, Stock
 from svc.orders.rpc import Answers
 from svc.orders.usecases import Ports
-from svc.orders.watch import Watches
 from tests.fakes.clock import FakeClock
 from weft.events.v1.envelope_pb2 import Envelope
 from weft.orders.v1 import events_pb2
@@ -232,7 +232,7 @@ def make_world(*products: Product) -> World:
     def append(tx: Transaction, events: Sequence[Event]) -> None:
         memory.events.extend(events)
 
-    watches = Watches(revisions, poll_s=0.001)
+    watches = Watches(revisions, kind="orders", poll_s=0.001)
     ports = Ports(
         transactions=transactions,
         store=store,

@@ -175,18 +175,19 @@ def place_request(items: Mapping[str, int], *, key: str = "") -> orders_pb2.Plac
     return orders_pb2.PlaceOrderRequest(items=quantities(items), request_id=key or request_id())
 
 
-def metadata(caller: Customer | None, traceparent: str = "") -> tuple[tuple[str, str], ...]:
-    """What a client sends along."""
-    headers = (("authorization", f"Bearer {caller.session.access_token}"),) if caller is not None else ()
+def metadata(caller: Customer | str | None, traceparent: str = "") -> tuple[tuple[str, str], ...]:
+    """What a client sends along: a customer, whoever has an access token, or nobody."""
+    token = caller.session.access_token if isinstance(caller, Customer) else caller
+    headers = (("authorization", f"Bearer {token}"),) if token is not None else ()
     return (*headers, ("traceparent", traceparent)) if traceparent else headers
 
 
-def send(method: Any, request: Message, caller: Customer | None = None, *, traceparent: str = "") -> Any:
-    """Call a stub's method once, as a customer or as nobody."""
+def send(method: Any, request: Message, caller: Customer | str | None = None, *, traceparent: str = "") -> Any:
+    """Call a stub's method once, as a customer, with an access token, or as nobody."""
     return method(request, metadata=metadata(caller, traceparent), timeout=CALL_S)
 
 
-def refused(method: Any, request: Message, caller: Customer | None = None, *, traceparent: str = "") -> Refusal:
+def refused(method: Any, request: Message, caller: Customer | str | None = None, *, traceparent: str = "") -> Refusal:
     """Call a stub's method, which must refuse, once."""
     with pytest.raises(grpc.RpcError) as caught:
         send(method, request, caller, traceparent=traceparent)

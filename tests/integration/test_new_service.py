@@ -1,7 +1,9 @@
 """A second service from nothing, and its first changes, as a stranger makes them: in a copy of the clone, with the
-commands alone, on a mesh that the copy starts on free ports.
+commands alone, on a mesh that the copy starts on free ports. The second example is in that mesh, too.
 """
 
+import base64
+import io
 import json
 import os
 import queue
@@ -19,9 +21,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from PIL import Image
 
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.workspace import temporary
+from tests import second_example
 from tests.clone_copy import Copy
 from tests.waiting import eventually
 
@@ -71,6 +75,7 @@ class Parcels:
 @pytest.fixture(scope="module")
 def parcels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parcels]:
     copy = Copy(tmp_path_factory.mktemp("clone"))
+    second_example.put(copy)
     began = time.monotonic()
     made = copy.run("deploy.cli", "new", "service", "parcels", "--with-events")
     assert 0 == made.returncode, made.stderr
@@ -119,9 +124,26 @@ def test_a_new_service_is_called_minutes_later_and_nothing_was_edited(
     )
 
 
-def test_its_own_tests_pass_in_its_running_mesh(parcels: Parcels) -> None:
+def test_the_example_turns_an_image_into_a_thumbnail(parcels: Parcels, capsys: pytest.CaptureFixture[str]) -> None:
+    made = io.BytesIO()
+    Image.effect_mandelbrot((640, 480), (-2.2, -1.2, 1, 1.2), 100).save(made, "PNG")
+    image = {"display_name": "apple.png", "content": base64.b64encode(made.getvalue()).decode()}
+    began = time.monotonic()
+
+    name = parcels.call("/v1/images", image)["name"]
+    eventually(lambda: "STATE_READY" == parcels.call(f"/v1/{name}")["state"])
+    thumbnail = parcels.call(f"/v1/{name}/thumbnail")
+
+    with capsys.disabled():
+        print(f"\nfrom an image to its thumbnail: {time.monotonic() - began:.2f} s")
+    with Image.open(io.BytesIO(base64.b64decode(thumbnail["content"]))) as small:
+        assert ("WEBP", (160, 120)) == (small.format, small.size)
+
+
+def test_their_own_tests_pass_in_their_running_mesh(parcels: Parcels) -> None:
     done = parcels.copy.run(
-        *("pytest", "-q", "-p", "no:cacheprovider", "tests/integration/test_parcels.py", "tests/unit/svc/parcels"),
+        *("pytest", "-q", "-p", "no:cacheprovider", "tests/unit/svc/parcels"),
+        *("tests/integration/test_parcels.py", "tests/integration/test_thumbnails.py"),
         WEFT_TEST_MESH=str(parcels.data),
     )
 

@@ -17,11 +17,11 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import Aborted, AppError, FailedPrecondition
 from svc.chassis.ids import new_id
+from svc.chassis.watches import Watches
 from svc.orders import facts, usecases
 from svc.orders.model import Line, Stock
 from svc.orders.store import Store
 from svc.orders.usecases import Ports
-from svc.orders.watch import Watches
 from tests.fakes.clock import START
 from tests.fakes.orders import FakeCatalog, looking, make_call, make_world, product
 from tests.fakes.orders_store_suite import Shop, StoreSuite, tag
@@ -293,7 +293,9 @@ def test_a_watch_sees_a_change_that_another_transaction_made(world: World, tag: 
     order = orders_pb2.Order.FromString(world.place((tag, 4)))
     store = Store()
     watches = Watches(
-        lambda ids: world.database.read(lambda tx: store.revisions(tx, ids), deadline=Deadline.after(10)), poll_s=0.01
+        lambda ids: world.database.read(lambda tx: store.revisions(tx, ids), deadline=Deadline.after(10)),
+        kind="orders",
+        poll_s=0.01,
     )
     ports = replace(world.ports, watches=watches)
 

@@ -9,6 +9,7 @@ import pytest
 from deploy.cli.__main__ import run
 from deploy.cli.scaffold import files
 from deploy.cli.scaffold.names import NameRefusedError, Names, Taken, named, plural, singular
+from tests import second_example
 from tests.clone_copy import Copy
 
 NOTHING = Taken(services=(), methods=(), collections=())
@@ -104,12 +105,13 @@ def test_a_file_that_is_there_already_is_neither_changed_nor_removed(tmp_path: P
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A clone with two services more: a plain one, and one of everything, with names as long as they may be."""
+    """A clone with three services more: a plain one, one with all there is and the longest names, and the example."""
     copy = Copy(tmp_path_factory.mktemp("clone"))
     for arguments in (("parcels",), (LONG, "--resource", "registered_direct_letter", "--with-events")):
         done = copy.run("deploy.cli", "new", "service", *arguments)
         assert 0 == done.returncode, done.stderr
         assert f"tests/unit/svc/{arguments[0]}" in done.stdout
+    second_example.put(copy)
     return copy
 
 
@@ -124,12 +126,16 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
         ("python", "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"),
         ("python", "-m", "gateway", "check", "--against", "protos/baseline.binpb"),
         ("python", "-m", "svc.chassis.migration_steps"),
-        ("python", "-m", "mypy", "-p", "svc.parcels", "-p", f"svc.{LONG}", "-p", f"worker.handlers.{LONG}"),
+        (
+            *("python", "-m", "mypy", "-p", "svc.parcels", "-p", f"svc.{LONG}", "-p", f"worker.handlers.{LONG}"),
+            *("-p", "svc.thumbnails", "-p", "worker.handlers.thumbnails"),
+        ),
         ("python", "protos/py/generate.py", "--check"),
         ("python", "-m", "docs.site", "pages", "--check"),
         (
             *("python", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
             *("tests/unit/svc/parcels", f"tests/unit/svc/{LONG}", f"tests/unit/worker/test_{LONG}_handler.py"),
+            *("tests/unit/svc/thumbnails", "tests/unit/worker/test_thumbnails_handler.py"),
             *(
                 "tests/contract/test_declared_errors.py",
                 "tests/contract/test_events.py",
@@ -153,6 +159,12 @@ def test_a_new_service_passes_what_the_others_pass(copy: Copy, command: tuple[st
     )
 
     assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def test_the_example_changes_nothing_but_what_was_made_for_it() -> None:
+    made = files.rendered(Names("thumbnails", "image"), events=True)
+
+    assert {"worker/handlers/thumbnails/picture.py"} == second_example.names() - set(made)
 
 
 def test_a_service_is_made_once(copy: Copy) -> None:

@@ -1,6 +1,6 @@
-"""Who watches which order, and the one thread that looks for changes of all of them.
+"""Who watches which resource of one kind, and the one thread that looks for changes of all of them.
 
-`wiring` starts and stops it; the use case of WatchOrder opens a watch and waits on it. However many clients watch,
+`wiring` starts and stops it; the use case of a Watch method opens a watch and waits on it. However many clients watch,
 the database is asked once per round, and not at all while nobody watches. A watch is level-triggered: it compares
 revisions, so a change between two rounds, or between the first message and the first round, is never missed.
 There are never more watches than the server's budget of streams allows: a stream above it is refused before it
@@ -25,29 +25,34 @@ _log: Final = structlog.get_logger(__name__)
 
 
 class Watch:
-    """One client's wait for changes of one order."""
+    """One client's wait for changes of one resource."""
 
-    def __init__(self, watches: "Watches", order_id: str) -> None:
+    def __init__(self, watches: "Watches", key: str) -> None:
         """`Watches.open` makes them."""
         self._watches = watches
-        self._order_id = order_id
+        self._key = key
 
     def wait(self, *, after: int, timeout_s: float) -> bool:
-        """Whether the order has a later revision than `after`, as soon as it has. Unavailable when looking ends."""
-        return self._watches.wait(self._order_id, after=after, timeout_s=timeout_s)
+        """Whether it has a later revision than `after`, as soon as it has. Unavailable when looking ends."""
+        return self._watches.wait(self._key, after=after, timeout_s=timeout_s)
 
 
 class Watches:
-    """All watches of this instance."""
+    """All watches of one kind in this instance."""
 
     def __init__(
         self,
         revisions: Callable[[Sequence[str]], Mapping[str, int]],
         *,
+        kind: str,
         poll_s: float = _POLL_S,
     ) -> None:
-        """`revisions` reads the present revisions of some orders; it is called from the one thread only."""
+        """`revisions` reads the present revisions of some resources, by id; it is called from the one thread only.
+
+        `kind` is what is watched, in the plural, for the thread's name and for logs.
+        """
         self._revisions = revisions
+        self._kind = kind
         self._poll_s = poll_s
         self._changed = threading.Condition()
         # All below are guarded by the condition.
@@ -55,7 +60,7 @@ class Watches:
         self._known: dict[str, int] = {}
         self._stopping = False
         self._ended = False
-        self._thread = threading.Thread(target=self._look, name="order-watches", daemon=True)
+        self._thread = threading.Thread(target=self._look, name=f"{kind}-watches", daemon=True)
 
     def start(self) -> None:
         """Begin to look for changes."""
@@ -74,26 +79,26 @@ class Watches:
         return self._thread.is_alive()
 
     @contextmanager
-    def open(self, order_id: str) -> Iterator[Watch]:
-        """Watch an order for as long as the context lasts. How many may is the server's budget of streams."""
+    def open(self, key: str) -> Iterator[Watch]:
+        """Watch one for as long as the context lasts. How many may is the server's budget of streams."""
         with self._changed:
             self._refuse_stopped()
-            self._watched[order_id] += 1
+            self._watched[key] += 1
             self._changed.notify_all()
         try:
-            yield Watch(self, order_id)
+            yield Watch(self, key)
         finally:
             with self._changed:
-                self._watched[order_id] -= 1
-                if not self._watched[order_id]:
-                    del self._watched[order_id]
-                    self._known.pop(order_id, None)
+                self._watched[key] -= 1
+                if not self._watched[key]:
+                    del self._watched[key]
+                    self._known.pop(key, None)
 
-    def wait(self, order_id: str, *, after: int, timeout_s: float) -> bool:
+    def wait(self, key: str, *, after: int, timeout_s: float) -> bool:
         """See `Watch.wait`."""
         with self._changed:
             changed = self._changed.wait_for(
-                lambda: self._stopping or self._ended or self._known.get(order_id, 0) > after, timeout_s
+                lambda: self._stopping or self._ended or self._known.get(key, 0) > after, timeout_s
             )
             self._refuse_stopped()
             return changed
@@ -106,19 +111,19 @@ class Watches:
 
     def _look(self) -> None:
         try:
-            while order_ids := self._next_round():
+            while keys := self._next_round():
                 try:
-                    revisions = self._revisions(order_ids)
+                    revisions = self._revisions(keys)
                 except AppError as error:
                     # The database is away or busy: the watches wait, and the next round looks again.
-                    _log.warning("order_watch_round_failed", reason=error.reason)
+                    _log.warning("watch_round_failed", kind=self._kind, reason=error.reason)
                     continue
                 except Exception:  # noqa: BLE001 - a thread that ends here would end every watch until a restart
-                    metrics.UNEXPECTED_ERRORS.labels(place="orders.watch").inc()
-                    _log.exception("order_watch_round_failed", reason="UNEXPECTED")
+                    metrics.UNEXPECTED_ERRORS.labels(place="watches").inc()
+                    _log.exception("watch_round_failed", kind=self._kind, reason="UNEXPECTED")
                     continue
                 with self._changed:
-                    # An order that nobody watches any more leaves no entry behind.
+                    # What nobody watches any more leaves no entry behind.
                     self._known.update({key: value for key, value in revisions.items() if key in self._watched})
                     self._changed.notify_all()
         finally:

@@ -1,0 +1,41 @@
+"""The second example, put into a copy of the clone by the very commands of its page."""
+
+import re
+import shlex
+import subprocess
+from typing import Final
+
+from tests.clone_copy import ROOT, TOOL_S, Copy
+
+PAGE: Final = ROOT / "docs" / "second-example.md"
+FILES: Final = ROOT / "docs" / "examples" / "thumbnails"
+
+
+def commands() -> list[str]:
+    """What the page says under "Make it", line by line."""
+    found = re.search(r"^## Make it\n.*?^```sh\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1].splitlines()
+
+
+def put(copy: Copy) -> None:
+    """Run them in a copy, whose programs of Python are modules."""
+    programs = {".venv/bin/weft": [str(copy.python), "-m", "deploy.cli"], ".venv/bin/python": [str(copy.python)]}
+    for line in commands():
+        program, *arguments = shlex.split(line)
+        done = subprocess.run(
+            [*programs.get(program, [program]), *arguments],
+            cwd=copy.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TOOL_S,
+            check=False,
+        )
+        assert 0 == done.returncode, f"{line}: {done.stderr}"
+
+
+def names() -> set[str]:
+    """Its files, by their path in a clone."""
+    found = (path for path in FILES.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(FILES).as_posix() for path in found}
