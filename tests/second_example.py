@@ -18,10 +18,19 @@ def commands() -> list[str]:
     return found[1].splitlines()
 
 
+def _generating() -> list[str]:
+    """The recipe of `make gen`, but for the page's code: a copy has no Node."""
+    found = re.search(r"^gen:.*\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert found is not None
+    recipe = found[1].replace("$(PYTHON)", ".venv/bin/python").replace("$(WEFT)", ".venv/bin/weft")
+    return [line.strip() for line in recipe.splitlines() if line.strip() != "console/generate"]
+
+
 def put(copy: Copy) -> None:
     """Run them in a copy, whose programs of Python are modules."""
     programs = {".venv/bin/weft": [str(copy.python), "-m", "deploy.cli"], ".venv/bin/python": [str(copy.python)]}
-    for line in commands():
+    steps = [step for line in commands() for step in (_generating() if line == "make gen" else [line])]
+    for line in steps:
         program, *arguments = shlex.split(line)
         done = subprocess.run(
             [*programs.get(program, [program]), *arguments],
