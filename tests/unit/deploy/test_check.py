@@ -401,6 +401,7 @@ def test_findings_are_told_in_groups_with_their_hint_and_a_summary() -> None:
 )
 def test_the_exit_code_says_whether_something_is_wrong(found: list[Finding], runs: bool, pre: bool, code: int) -> None:
     assert code == finding.exit_code(found, running=runs, only_machine=pre)
+    assert (code == 0) == finding.as_object(found, running=runs, only_machine=pre)["ok"]
 
 
 @pytest.fixture
