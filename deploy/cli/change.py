@@ -5,6 +5,7 @@ output, or with `--json` to standard error.
 """
 
 import json
+import math
 import signal
 import sys
 import time
@@ -256,7 +257,11 @@ def _size(text: str) -> int | tuple[Bounds | None]:
 
 
 def _wanted(rps: float | None, seed: int, *, reconnect: bool = False) -> Wanted | None:
-    return None if rps is None else Wanted(rps, seed, reconnect)
+    if rps is None:
+        return None
+    if math.isnan(rps):  # neither below nor above any bound
+        raise typer.BadParameter("--under-load nan: give a number of calls a second")
+    return Wanted(rps, seed, reconnect)
 
 
 def _environment(mesh: Mesh) -> Mapping[str, str]:

@@ -59,7 +59,7 @@ def check(
             print(f"weft: {left:.0f} s left; {told}", file=sys.stderr)
         Event().wait(min(AGAIN_S, left))
     if json_:
-        print(json.dumps(finding.as_object(findings, running=runs), indent=2))
+        print(json.dumps(finding.as_object(findings, running=runs, only_machine=pre), indent=2))
     else:
         print("\n".join(finding.lines(findings, colour=terminal.colour())))
         print(f"\n{finding.summary(findings)}")

@@ -167,10 +167,17 @@ def parts() -> Parts:
     folders = {one.name: PROJECT / "svc" / one.name for one in mesh_parts.SERVICES}
     folders |= {one.process: PROJECT / "worker" / "handlers" / one.name for one in mesh_parts.WORKERS}
     links = {
-        name: saves.linked(path.read_text() for path in sorted(folder.rglob("*.py")))
-        for name, folder in folders.items()
+        name: saves.linked(_text(path) for path in sorted(folder.rglob("*.py"))) for name, folder in folders.items()
     }
     return Parts(mesh_parts.SERVICES, mesh_parts.WORKERS, links)
+
+
+def _text(path: Path) -> str:
+    """What is in a file, as far as it can be read: editors have files of a moment, and links that lead nowhere."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def code_faults(clone: Path, saved: Collection[str]) -> list[str]:
@@ -178,10 +185,12 @@ def code_faults(clone: Path, saved: Collection[str]) -> list[str]:
     faults = []
     for name in saved:
         path = clone / name
-        if path.suffix != ".py" or not path.exists():
+        if path.suffix != ".py":
             continue
         try:
             compile(path.read_bytes(), name, "exec")
+        except FileNotFoundError:
+            continue  # it was deleted
         except SyntaxError as error:
             faults.append(f"{name}:{error.lineno or 1}: {error.msg}")
         except ValueError as error:

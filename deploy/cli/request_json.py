@@ -43,6 +43,13 @@ class RequestRefusedError(Exception):
 def parse(text: str, descriptor: Descriptor, *, check: bool = True) -> Message:
     """The message. Raises RequestRefusedError; without `check` only where the text cannot be sent at all."""
     try:
+        return _parsed(text, descriptor, check=check)
+    except RecursionError:
+        raise RequestRefusedError([(_WHOLE, "is nested deeper than any request may be")]) from None
+
+
+def _parsed(text: str, descriptor: Descriptor, *, check: bool) -> Message:
+    try:
         given = json.loads(text, object_pairs_hook=_Pairs)
     except ValueError as error:
         raise RequestRefusedError([(_WHOLE, f"is not JSON: {error}")]) from error

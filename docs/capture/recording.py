@@ -1,5 +1,6 @@
 """What a terminal was told, and when: recorded from commands, kept as asciicast v2."""
 
+import codecs
 import fcntl
 import json
 import os
@@ -72,6 +73,8 @@ def _run(command: str, root: Path, tape: _Tape) -> int:
     environ = {**os.environ, "PATH": path, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}  # noqa: TID251
     began = time.monotonic()
     first = tape.now
+    # A character of several bytes may come in two pieces.
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     with subprocess.Popen(
         ["bash", "-c", command], cwd=root, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
     ) as process:
@@ -89,7 +92,7 @@ def _run(command: str, root: Path, tape: _Tape) -> int:
                 if not piece:
                     break
                 tape.now = first + time.monotonic() - began
-                tape.say(piece.decode(errors="replace"))
+                tape.say(decoder.decode(piece))
         finally:
             os.close(ours)
     tape.now = max(tape.now, first + time.monotonic() - began)

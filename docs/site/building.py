@@ -1,7 +1,7 @@
 """Builds the site: documents gathered below build/, Sphinx over them, the contracts' reference beside them.
 
-What lies elsewhere in the clone is a page, too: ARCHITECTURE.md, and the limits that the README knows. A link to a file
-that is no page becomes its name, since a site has no sources beside it.
+ARCHITECTURE.md, which lies elsewhere in the clone, is a page, too. A link to a file that is no page becomes its name,
+since a site has no sources beside it.
 """
 
 import re
@@ -17,16 +17,13 @@ from typing import Final
 HERE: Final = Path(__file__).resolve().parent
 #: Generous: a machine that is busy builds slowly.
 TOOL_S: Final = 600.0
-README: Final = "README.md"
 #: Below the reference of contracts: the files whose lines it names.
 SOURCES: Final = "source"
-LIMITS: Final = "Known limits"
 #: Places of the clone that have another place, or a page, in the site.
 _MOVED: Final[Mapping[str, str]] = {
     "ARCHITECTURE.md": "architecture.md",
     "docs/decisions": "decisions/index.md",
     "docs/runbooks": "runbooks/index.md",
-    "README.md#known-limits": "limits.md",
 }
 _LINK: Final = re.compile(r"(?<!!)\[(?P<text>[^\]\n]+)\]\((?P<target>[^)\s]+)\)")
 _COMMENT: Final = re.compile(r"^[ \t]*<!-- (?:run|read): .*? -->\n\n?", re.MULTILINE)
@@ -64,8 +61,6 @@ def gathered(root: Path) -> Mapping[str, str]:
     texts = {path.relative_to(root / "docs").as_posix(): path.read_text() for path in (root / "docs").rglob("*.md")}
     pages = {name: _linked(text, f"docs/{name}", root) for name, text in texts.items()}
     pages["architecture.md"] = _linked((root / "ARCHITECTURE.md").read_text(), "ARCHITECTURE.md", root)
-    limits = _section((root / README).read_text(), LIMITS)
-    pages["limits.md"] = _linked(f"# {LIMITS}\n{_grown(limits)}", README, root)
     for name, says in (("decisions", "Decisions"), ("runbooks", "Runbooks")):
         pages[f"{name}/index.md"] = _index(says, {path: text for path, text in pages.items() if path.startswith(name)})
     pages["index.md"] += _CONTENTS
@@ -81,6 +76,7 @@ _CONTENTS: Final = """
 
 quickstart
 new-service
+second-example
 ```
 
 ```{toctree}
@@ -94,8 +90,11 @@ how-to/roll-a-version
 how-to/canary-lane
 how-to/backup-and-restore
 how-to/rotate-keys
+how-to/test-your-client
+how-to/replay-and-report
 clients
 other-languages
+ship
 ```
 
 ```{toctree}
@@ -103,10 +102,14 @@ other-languages
 :caption: Look up
 
 reference/verbs
+reference/settings
 Contracts <reference/contracts>
 troubleshooting
+reference/watching
+reference/recovery
+reference/benchmarks
 runbooks/index
-limits
+known-limits
 ```
 
 ```{toctree}
@@ -144,19 +147,6 @@ def _title(text: str) -> str:
     return found[1]
 
 
-def _section(text: str, title: str) -> str:
-    """What stands below a heading of the second level."""
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    if found is None:
-        raise BuildFailedError(f"{README} has no section {title!r}")
-    return found[1]
-
-
-def _grown(text: str) -> str:
-    """Lines that are only bold are headings where they have a page to themselves."""
-    return re.sub(r"^\*\*(.+)\*\*$", r"## \1", text, flags=re.MULTILINE)
-
-
 def _linked(text: str, place: str, root: Path) -> str:
     """A document with the links of the site; `place`: where it lies in the clone."""
     pieces = _FENCED.split(_COMMENT.sub("", text))
@@ -172,10 +162,10 @@ def _relinked(text: str, place: str, root: Path) -> str:
             return link[0]
         path, _, anchor = target.partition("#")
         full = normpath((PurePosixPath(place).parent / path).as_posix())
-        page = _MOVED.get(f"{full}#{anchor}") or _page(full)
+        page = _page(full)
         if page is None or not (root / full).exists():
             return link["text"]
-        kept = f"#{anchor}" if anchor and f"{full}#{anchor}" not in _MOVED else ""
+        kept = f"#{anchor}" if anchor else ""
         return f"[{link['text']}]({relpath(page, here.parent.as_posix())}{kept})"
 
     return _LINK.sub(replaced, text)

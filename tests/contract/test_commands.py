@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(900)
 ALL = [block for path in blocks.documents() for block in blocks.of(path)]
 SCRIPTS = [block for block in ALL if block.commands]
 #: Blocks of these say something else than what to type.
-LANGUAGES = {"proto", "python", "json", "ts", "go", "yaml", "toml", "text", ""}
+LANGUAGES = {"proto", "python", "json", "ts", "go", "yaml", "toml", "sql", "text", ""}
 
 
 def of_kind(kind: str) -> Sequence[Sequence[Block]]:

@@ -16,11 +16,12 @@ from weft_protos import policy
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs/reference/settings.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 
 
-def test_the_readme_names_every_setting() -> None:
-    named = set(re.findall(r"WEFT_[A-Z_]+", README))
+def test_every_setting_is_described() -> None:
+    named = set(re.findall(r"WEFT_[A-Z_]+", SETTINGS))
 
     assert {*config.KNOWN, *config.PER_PROCESS} == named
 

@@ -80,7 +80,7 @@ def test_a_service_is_scaled_from_the_page_out_and_in(page: Page, mesh: Mesh, ur
             expect(page.get_by_text(f"{wanted} of {wanted} ready")).to_be_visible()
             eventually(lambda wanted=wanted: size() == wanted)  # type: ignore[misc]
     finally:
-        mesh.scale_by_load("catalog")
+        mesh.scale("catalog", 2)
         mesh.wait_ready()
 
 

@@ -80,10 +80,10 @@ def summary(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{counts[state]} {word}" for state, word in words if counts[state] or state is State.OK)
 
 
-def as_object(findings: Sequence[Finding], *, running: bool) -> dict[str, Any]:
-    """What `--json` prints."""
+def as_object(findings: Sequence[Finding], *, running: bool, only_machine: bool) -> dict[str, Any]:
+    """What `--json` prints; `ok` is what the exit code says."""
     return {
-        "ok": exit_code(findings, running=running, only_machine=False) == 0,
+        "ok": exit_code(findings, running=running, only_machine=only_machine) == 0,
         "running": running,
         "checks": [asdict(one) for one in findings],
     }

@@ -7,6 +7,7 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.cli.doctor.finding import Finding, Group
+from weft_protos import mesh_parts
 
 BROKER: Final = Group("broker")
 DATABASES: Final = Group("databases")
@@ -22,6 +23,8 @@ SKEW_FAIL_S: Final = 5.0
 _DEAD: Final = ".dead"
 _RETRY: Final = ".retry."
 _PREFIX: Final = "weft."
+#: What a worker is called as a process; a service may have its name.
+_PROCESSES: Final = {one.name: one.process for one in mesh_parts.WORKERS}
 _ALARMS: Final = {
     "rabbitmq_alarms_memory_used_watermark": "memory",
     "rabbitmq_alarms_free_disk_space_watermark": "disk",
@@ -78,7 +81,8 @@ def broker(queues: Mapping[str, Queue], alarms: Mapping[str, Sequence[str]]) -> 
         yield BROKER.fail("queues", "there are none", "workers declare them; `weft status` shows whether any run")
     elif idle:
         worker = idle[0].removeprefix(_PREFIX)
-        yield BROKER.fail("consumers", f"nobody consumes {', '.join(idle)}", f"`weft logs {worker}` says why")
+        hint = f"`weft logs {_PROCESSES.get(worker, worker)}` says why"
+        yield BROKER.fail("consumers", f"nobody consumes {', '.join(idle)}", hint)
     else:
         yield BROKER.ok("consumers", f"{sum(queue.consumers for queue in work.values())} of {len(work)} queues")
     if full:

@@ -76,6 +76,8 @@ KEY = '"request_id": "7d444840-9dc0-11d1-b245-5ffdce74fad2"'
         ('{"items": [3]}', "items[0]", "3 is no object of weft.orders.v1.ItemQuantity"),
         ('{"request_id": 5}', "request_id", "5 is no string"),
         (f'{{"items": [{{"product_id": "a", "quantity": 0}}], {KEY}}}', "items[0].quantity", "greater than"),
+        (f'{{"items": {"[" * 700}{"]" * 700}}}', "the request", "is nested deeper than any request may be"),
+        ("[" * 100_000, "the request", "is nested deeper than any request may be"),
     ],
 )
 def test_every_mistake_in_a_request_is_named_by_its_path(text: str, field: str, says: str) -> None:

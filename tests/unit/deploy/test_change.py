@@ -364,3 +364,8 @@ def test_a_target_is_told_in_one_line() -> None:
     assert "orders-1               KILL, failed" == target_line(
         {"name": "orders-1", "what": "KILL", "seconds": 120.0, "failed": "not ready again"}
     )
+
+
+def test_a_load_that_is_no_number_is_a_wrong_argument() -> None:
+    with pytest.raises(typer.BadParameter, match="--under-load nan"):
+        change._wanted(float("nan"), 1)

@@ -249,6 +249,12 @@ def test_a_queue_that_nobody_empties_is_named(queues: dict[str, Queue], expected
     assert [expected] == wrong(stores.broker(queues, {"rabbitmq-1": []}))
 
 
+def test_the_hint_names_the_process_of_the_worker_and_not_a_service_of_its_name() -> None:
+    found = list(stores.broker({"weft.analytics": Queue(0, 0, 0)}, {"rabbitmq-1": []}))
+
+    assert ["`weft logs analytics-worker` says why"] == [one.hint for one in found if one.name == "consumers"]
+
+
 def database(name: str = "orders", **changed: Any) -> dict[str, Any]:
     known = {"error": "", "isolation": "serializable", "revision": "0004", "head": "0004", "clock_s": 0.01}
     return {"name": name, **known, **changed}
@@ -401,6 +407,7 @@ def test_findings_are_told_in_groups_with_their_hint_and_a_summary() -> None:
 )
 def test_the_exit_code_says_whether_something_is_wrong(found: list[Finding], runs: bool, pre: bool, code: int) -> None:
     assert code == finding.exit_code(found, running=runs, only_machine=pre)
+    assert (code == 0) == finding.as_object(found, running=runs, only_machine=pre)["ok"]
 
 
 @pytest.fixture

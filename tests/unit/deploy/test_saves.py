@@ -91,3 +91,17 @@ def test_a_manifest_that_means_nothing_is_named_with_its_file(tmp_path: Path) ->
     (fault,) = dev.code_faults(tmp_path, ["svc/catalog/service.toml"])
 
     assert "svc/catalog/service.toml: instances is 99; give a number from 1 to 32" == fault
+
+
+def test_what_an_editor_leaves_beside_the_code_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "PROJECT", tmp_path)
+    folder = tmp_path / "svc" / "catalog"
+    folder.mkdir(parents=True)
+    (folder / "rpc.py").write_text("from weft.orders.v1 import orders_pb2\n")
+    (folder / "broken.py").write_bytes(b'from weft.identity.v1 import x\nX = "\xff"\n')
+    (folder / ".#rpc.py").symlink_to("somebody@somewhere.1:2")
+
+    (fault,) = dev.code_faults(tmp_path, ["svc/catalog/rpc.py", "svc/catalog/broken.py", "svc/catalog/.#rpc.py"])
+
+    assert {"orders", "identity"} == dev.parts().links["catalog"]
+    assert fault.startswith("svc/catalog/broken.py:")

@@ -87,3 +87,9 @@ def test_commands_are_recorded_as_a_terminal_shows_them(tmp_path: Path) -> None:
     assert "never" not in said
     assert ("exit 3", 3) == seen.failed
     assert sorted(at for at, _ in seen.events) == [at for at, _ in seen.events]
+
+
+def test_a_character_that_comes_in_two_pieces_is_one(tmp_path: Path) -> None:
+    seen = recording.record(["printf '\\303'; sleep 0.2; printf '\\251'"], tmp_path)
+
+    assert "\r\n\u00e9" in "".join(text for _, text in seen.events)
