@@ -101,9 +101,23 @@ export function connectWeft(inner: Transport, options: Options = {}): Transport 
     },
     async stream(method, signal, timeoutMs, header, input, contextValues) {
       const limit = timeoutMs ?? timeoutOf(method);
-      return inner.stream(method, signal, limit, await headers(method, header), input, contextValues);
+      const left = new AbortController();
+      if (signal?.aborted) left.abort(signal.reason);
+      signal?.addEventListener("abort", () => left.abort(signal.reason), { once: true });
+      const sent = await headers(method, header);
+      const answer = await inner.stream(method, left.signal, limit, sent, input, contextValues);
+      return { ...answer, message: untilLeft(answer.message, left) };
     },
   };
+}
+
+/** The messages; whoever leaves the loop over them ends the call, which fetch would keep open. */
+async function* untilLeft<Message>(messages: AsyncIterable<Message>, left: AbortController): AsyncGenerator<Message> {
+  try {
+    yield* messages;
+  } finally {
+    left.abort();
+  }
 }
 
 /** Milliseconds until the next attempt; undefined: there is none. The rules are those of the Python client. */
