@@ -21,6 +21,8 @@ from tests.waiting import eventually
 from weft.catalog.v1 import catalog_pb2
 from weft_protos import consumer
 
+pytestmark = pytest.mark.calls
+
 GET = "weft.catalog.v1.CatalogService/GetProduct"
 
 

@@ -24,6 +24,8 @@ from weft.catalog.v1 import catalog_pb2
 from weft.orders.v1 import orders_pb2
 from weft_protos import locations
 
+pytestmark = pytest.mark.calls
+
 GATEWAYS = {"gateway-1", "gateway-2"}
 CALLS_MAX = 2000
 PLACE = "weft.orders.v1.OrderService/PlaceOrder"

@@ -180,10 +180,16 @@ def test_a_lane_starts_runs_and_ends_under_load_and_no_call_and_no_stream_fails(
     assert [] == [process.name for process in mesh.status().processes if "canary" in process.name]
 
 
-def test_the_only_instance_of_a_lane_is_killed_and_no_call_fails(mesh: Mesh, shop: Shop, customer: Customer) -> None:
+@pytest.mark.parametrize(
+    "times",
+    [1, pytest.param(3, marks=pytest.mark.long(short="test_the_only_instance_of_a_lane_is_killed_and_no_call_fails"))],
+)
+def test_the_only_instance_of_a_lane_is_killed_and_no_call_fails(
+    mesh: Mesh, shop: Shop, customer: Customer, times: int
+) -> None:
     product = shop.product(stock=1000)
     mesh.start_lane("canary", CANARY)
-    for _ in range(3):
+    for _ in range(times):
         assert ["OK"] * 5 == [place(shop, customer, product, lane="canary") for _ in range(5)]
         mesh.kill("orders-canary-1")
         assert ["OK"] * 20 == [place(shop, customer, product, lane="canary") for _ in range(20)]

@@ -5,9 +5,13 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.calls
 
 
 def asked(mesh: Mesh, *flags: str) -> str:
