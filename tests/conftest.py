@@ -55,12 +55,15 @@ def _rank(item: pytest.Item) -> int:
 
 def _group(item: pytest.Item) -> str:
     """Tests of one group run in one process: those who share the mesh, or servers, or a module."""
+    module = item.nodeid.partition("::")[0]
+    if "integration" not in item.path.parts:
+        return module  # what it calls a mesh is one of its own
     if item.get_closest_marker("first"):
         return "first"
     fixtures = getattr(item, "fixturenames", ())
     if "mesh" in fixtures and item.get_closest_marker("calls"):
         return "calls"
-    return next((name for name in ("mesh", "real_servers") if name in fixtures), item.nodeid.partition("::")[0])
+    return next((name for name in ("mesh", "real_servers") if name in fixtures), module)
 
 
 _ahead = pytest.StashKey["subprocess.Popen[bytes]"]()

@@ -3,17 +3,16 @@
 import base64
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deploy.cli import __main__ as command
 from deploy.cli.replay import lines, plan, synthetic
 from deploy.cli.replay.lines import COLUMNS
-from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
+from tests.integration import weft_command
+from tests.integration.weft_command import weft_here
 
 pytestmark = pytest.mark.calls
 
@@ -22,25 +21,13 @@ Weft = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def weft(mesh: Mesh) -> Weft:
-    def run(*arguments: str, data: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        environment = {**child_environ(), "WEFT_DATA": str(data or mesh.secrets.parent)}
-        command: Sequence[str] = [sys.executable, "-m", "deploy.cli", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-
-    return run
+    return lambda *arguments: weft_command.weft(mesh.secrets.parent, *arguments)
 
 
 @pytest.fixture
-def said(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Weft:
-    """The same without a process of its own, which takes seconds to start."""
-
-    def run(*arguments: str, data: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        monkeypatch.setenv("WEFT_DATA", str(data or mesh.secrets.parent))
-        code = command.run(list(arguments))
-        found = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, found.out, found.err)
-
-    return run
+def said(mesh: Mesh) -> Weft:
+    """The same without a process of its own."""
+    return lambda *arguments, data=None: weft_here(data or mesh.secrets.parent, *arguments)
 
 
 def claims(token: str) -> dict[str, object]:
