@@ -141,25 +141,42 @@ class Crowd:
                 self._stop.wait(0.01)
 
 
-def test_a_load_brings_instances_and_they_go_when_it_has_gone(mesh: Mesh, shop: Shop) -> None:
+@pytest.fixture
+def by_load(mesh: Mesh, shop: Shop) -> Iterator[None]:
+    """Catalog has one instance, which the load decides about, and products to list."""
     mesh.wait_ready()
     size = mesh.status().sizes["catalog"].desired
     for _ in range(20):
         shop.product(stock=None)
-
-    def instances() -> list[str]:
-        return [one.name for one in mesh.status().processes if one.service == "catalog" and one.state == "ready"]
-
     try:
         mesh.scale("catalog", 1)
         mesh.scale_by_load("catalog", Bounds(1, 2))
-        with Crowd(mesh.status().process("catalog-1").address, shop.customer()):
-            eventually(lambda: ["catalog-1", "catalog-2"] == instances())
-        eventually(lambda: ["catalog-1"] == instances(), deadline_s=180)
-        assert "1-2" == mesh.status().sizes["catalog"].auto
+        yield
     finally:
         mesh.scale("catalog", size)
         mesh.wait_ready()
+
+
+def instances(mesh: Mesh) -> list[str]:
+    return [one.name for one in mesh.status().processes if one.service == "catalog" and one.state == "ready"]
+
+
+@pytest.mark.usefixtures("by_load")
+def test_a_load_brings_instances(mesh: Mesh, shop: Shop) -> None:
+    with Crowd(mesh.status().process("catalog-1").address, shop.customer()):
+        eventually(lambda: ["catalog-1", "catalog-2"] == instances(mesh))
+
+    assert "1-2" == mesh.status().sizes["catalog"].auto
+
+
+@pytest.mark.long(short="test_a_load_brings_instances")
+@pytest.mark.usefixtures("by_load")
+def test_what_a_load_has_brought_goes_when_it_has_gone(mesh: Mesh, shop: Shop) -> None:
+    with Crowd(mesh.status().process("catalog-1").address, shop.customer()):
+        eventually(lambda: ["catalog-1", "catalog-2"] == instances(mesh))
+
+    eventually(lambda: ["catalog-1"] == instances(mesh), deadline_s=180)
+    assert "1-2" == mesh.status().sizes["catalog"].auto
 
 
 @dataclass(frozen=True)
