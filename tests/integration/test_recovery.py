@@ -16,7 +16,7 @@ from deploy.supervisor.stack import REGISTRY
 from deploy.supervisor.workspace import temporary
 from tests.waiting import eventually, listens
 
-#: One of each kind, and all that an order comes by.
+#: One of each kind that an order comes by.
 SOME = ("orders-1", "relay-1", "audit-1", "memcached-1", "control-plane-1")
 KILLABLE = (
     *SOME,
