@@ -9,7 +9,7 @@ BUF := .venv/bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up demo test check bench chaos gen gen-xds docs capture down clean
+.PHONY: help setup setup-tests up demo test test-long check bench chaos gen gen-xds docs capture down clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,6 +28,9 @@ demo: up ## Start the mesh, send it a synthetic day of orders, print the balance
 
 test: setup-tests ## Run the whole suite on a mesh of its own, beside a running one or without
 	$(PYTHON) -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+test-long: setup-tests ## Run the long forms, which `make test` leaves out: each has a short one there
+	$(PYTHON) -m pytest -m long $(or $(ARGS),tests/integration)
 
 bench: ## Measure what Weft claims of its cost; results in bench/results, one file for each claim
 	@deploy/setup.sh bench

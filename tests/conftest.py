@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Final
 
 import pytest
 from _pytest.nodeid import coerce_node_id
@@ -29,26 +30,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # `make test` runs two processes. Most tests of the mesh wait: one process has the mesh and begins with it, the
-    # other has whatever else is slow, and the rest is for whoever comes first.
+    # `make test` runs two processes, which take whole groups in this order: the next is for whoever is free.
     if "PYTEST_XDIST_WORKER" in os.environ:
         for item in items:
             # What the marker xdist_group does, which pytest-xdist 3.8 says where pytest 9.2 no longer looks.
             item._id = coerce_node_id(f"{item.nodeid}@{_group(item)}")
-    # What is marked `first` has a mesh of its own that takes the whole machine, and ends before the suite's one starts.
-    items.sort(
-        key=lambda item: (
-            item.get_closest_marker("first") is None,
-            _group(item) != "mesh",
-            "integration" not in item.path.parts,
-        )
-    )
+    items.sort(key=_rank)
+
+
+#: The order of groups. What is marked `first` has a mesh of its own that takes the whole machine; the process that had
+#: it goes on with the suite's mesh, and the other one begins with what needs servers alone. What is marked `calls` is
+#: for whoever is free first: a process starts the suite's mesh once, and in a second one, which costs half a minute,
+#: calls do not meet what tests of the first kill.
+_ORDER: Final = ("first", "real_servers", "mesh", "a module of integration", "calls")
+
+
+def _rank(item: pytest.Item) -> int:
+    """Place of a test's group; whatever is quick comes last, and fills what is left of either process's time."""
+    group = _group(item)
+    if group not in _ORDER and "integration" in item.path.parts:
+        group = "a module of integration"
+    return _ORDER.index(group) if group in _ORDER else len(_ORDER)
 
 
 def _group(item: pytest.Item) -> str:
     """Tests of one group run in one process: those who share the mesh, or servers, or a module."""
+    module = item.nodeid.partition("::")[0]
+    if "integration" not in item.path.parts:
+        return module  # what it calls a mesh is one of its own
+    if item.get_closest_marker("first"):
+        return "first"
     fixtures = getattr(item, "fixturenames", ())
-    return next((name for name in ("mesh", "real_servers") if name in fixtures), item.nodeid.partition("::")[0])
+    if "mesh" in fixtures and item.get_closest_marker("calls"):
+        return "calls"
+    return next((name for name in ("mesh", "real_servers") if name in fixtures), module)
 
 
 _ahead = pytest.StashKey["subprocess.Popen[bytes]"]()

@@ -78,11 +78,14 @@ def check(
     Example: weft contracts check --against HEAD~1
     """
     with _reporting(), sources.folder() as folder:
+        # What cannot be read is said before anything is judged.
+        notes = _notes(consumers_) if consumers_ else None
         after = sources.built(folder, descriptors)
         before = _baseline(against, folder)
         violations = [*sources.buf_breaking(after, before), *sources.policy_violations(after, before)]
-        if violations or consumers_:
-            _name_consumers(violations, consumers_, before=before.read_bytes())
+        if violations:
+            notes = notes if consumers_ else _notes("")
+            _name_consumers(violations, notes, before=before.read_bytes())
     violations.sort(key=lambda found: (found["file"], found["line"], found["message"]))
     if json_:
         print(json.dumps({"violations": violations}, indent=2))
@@ -208,9 +211,8 @@ def _watch(published: Path, folder: Path) -> None:
         print(f"weft: alerts still go by the objectives of before: {error}", file=sys.stderr)
 
 
-def _name_consumers(violations: list[dict[str, Any]], asked: str, *, before: bytes) -> None:
+def _name_consumers(violations: list[dict[str, Any]], notes: dict[Entry, int] | None, *, before: bytes) -> None:
     """Add to each violation who uses what it is about: `consumers` for programs, `used` for people."""
-    notes = _notes(asked)
     if notes is None:
         return
     contracts, now = Contracts(before), datetime.now(UTC)

@@ -42,6 +42,13 @@ class Servers:
         asyncio.run(postgres_server.ensure_databases([port], self.secret("postgres.password"), [owner]))
         return f"postgresql+psycopg://{name}:{quote(owner.password, safe='')}@{HOST}:{port}/{name}"
 
+    def copied_database(self, url: str, name: str) -> str:
+        """SQLAlchemy URL of a new database that is as one of `new_database` is now. Nobody may be connected to that."""
+        server, _, copied = url.rpartition("/")
+        port = int(self.address("postgres-1").rpartition(":")[2])
+        postgres_server.copy_database(port, self.secret("postgres.password"), of=copied, to=name)
+        return f"{server}/{name}"
+
 
 @contextmanager
 def started(folder: Path, *names: str) -> Iterator[Servers]:

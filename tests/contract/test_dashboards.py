@@ -3,7 +3,8 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,8 +49,13 @@ def panels() -> Iterator[tuple[str, str]]:
     yield from ((f"operations: {name}", expression) for name, expression in figures.QUESTIONS.items())
 
 
-def rules() -> Iterator[tuple[str, str]]:
+@cache
+def rules() -> Sequence[tuple[str, str]]:
     """Name and expression of every rule."""
+    return list(_rules())
+
+
+def _rules() -> Iterator[tuple[str, str]]:
     for group in json.loads(compiler.watch(locations.contracts().read_bytes()))["groups"]:
         for rule in group["rules"]:
             yield rule.get("alert") or rule["record"], rule["expr"]
@@ -59,7 +65,8 @@ def rules() -> Iterator[tuple[str, str]]:
             yield name, " ".join(expression.split())
 
 
-def known() -> set[str]:
+@cache
+def known() -> frozenset[str]:
     """Every series that our own parts expose or record."""
     found = set(OWN)
     for module in (chassis, control_plane, registry):
@@ -70,7 +77,7 @@ def known() -> set[str]:
     exposition = expose(Snapshot([process], {("restart", "taken"): 0})).decode()
     found |= set(re.findall(r"^# TYPE (\w+) ", exposition, re.MULTILINE))
     found |= {record for record, _ in rules()}
-    return found | {calls.CALLS, *_series(calls.DURATION, "histogram")}
+    return frozenset(found | {calls.CALLS, *_series(calls.DURATION, "histogram")})
 
 
 def _series(name: str, kind: str) -> set[str]:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,11 @@ def sources() -> list[Path]:
     return [path for path in tracked(".py") if path.relative_to(ROOT).as_posix().startswith(PACKAGES)]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
@@ -51,7 +57,7 @@ def test_a_file_fits_one_purpose_and_a_function_one_screen() -> None:
             long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
         long += [
             f"{path.relative_to(ROOT)}:{function.lineno} {function.name}"
-            for function in functions(ast.parse(text))
+            for function in functions(parsed(path))
             if (function.end_lineno or 0) - function.lineno > 70
         ]
 
@@ -69,7 +75,7 @@ def test_a_file_of_the_page_fits_one_purpose_and_says_it() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    silent = [path.relative_to(ROOT) for path in sources() if ast.get_docstring(ast.parse(path.read_text())) is None]
+    silent = [path.relative_to(ROOT) for path in sources() if ast.get_docstring(parsed(path)) is None]
 
     assert [] == [path for path in silent if path.name != "conftest.py" and path.parts[0] != "tests"]
 
@@ -104,7 +110,7 @@ def test_no_test_sleeps() -> None:
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sources()
         if path.relative_to(ROOT).parts[0] == "tests"
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if sleeps(node)
     ]
 
@@ -116,7 +122,7 @@ def test_a_broad_except_says_why() -> None:
     silent = []
     for path in sources():
         lines = path.read_text().splitlines()
-        for node in ast.walk(ast.parse("\n".join(lines))):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.ExceptHandler):
                 continue
             broad = node.type is None or (

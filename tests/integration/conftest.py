@@ -16,6 +16,7 @@ from deploy.supervisor.config import Settings
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.single import Servers
 from deploy.supervisor.workspace import temporary
+from svc.chassis import migrate
 from tests.integration.etcd_server import EtcdServer
 from worker.amqp import topology
 from worker.delivery import EXCHANGE
@@ -38,6 +39,22 @@ def real_servers() -> Iterator[Servers]:
 def postgres_url(real_servers: Servers) -> Callable[[str], str]:
     """Makes a fresh, empty database with each call; the name only helps to tell them apart in logs."""
     return lambda name: real_servers.new_database(f"{name}_{next(_numbers)}")
+
+
+@pytest.fixture(scope="session")
+def migrated_url(real_servers: Servers, postgres_url: Callable[[str], str]) -> Callable[[str, str], str]:
+    """Makes a fresh database, migrated by the directory given, with each call: a copy of the first of its kind."""
+    made: dict[str, str] = {}
+
+    def make(name: str, migrations: str) -> str:
+        if migrations not in made:
+            url = postgres_url(name)
+            for _ in range(2):  # a second run finds nothing to do
+                migrate.upgrade(url, migrations)
+            made[migrations] = url
+        return real_servers.copied_database(made[migrations], f"{name}_{next(_numbers)}")
+
+    return make
 
 
 @pytest.fixture(scope="session")

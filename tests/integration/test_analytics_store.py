@@ -12,7 +12,6 @@ import svc.analytics
 from svc.analytics import facts
 from svc.analytics.model import Cursor, DailySales, Kind, Period, Question, Report, State
 from svc.analytics.store import ReportStore, Store
-from svc.chassis import migrate
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 
@@ -26,11 +25,8 @@ INSERT = "INSERT INTO sales_daily (day, currency, orders, cancellations, pieces,
 
 
 @pytest.fixture
-def database(postgres_url: Callable[[str], str]) -> Iterator[Database]:
-    url = postgres_url("analytics")
-    migrate.upgrade(url, MIGRATIONS)
-    migrate.upgrade(url, MIGRATIONS)
-    database = Database(url, pool_size=2, name="analytics")
+def database(migrated_url: Callable[[str, str], str]) -> Iterator[Database]:
+    database = Database(migrated_url("analytics", MIGRATIONS), pool_size=2, name="analytics")
 
     def fill(tx: Transaction) -> None:
         for row in reversed(ROWS):

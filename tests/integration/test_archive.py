@@ -52,8 +52,8 @@ def crashing(point: Point, *, time: int = 1) -> Iterator[None]:
 
 
 @pytest.fixture
-def analytics(postgres_url: Callable[[str], str]) -> Iterator[Migrated]:
-    with databases(postgres_url) as make:
+def analytics(migrated_url: Callable[[str, str], str]) -> Iterator[Migrated]:
+    with databases(migrated_url) as make:
         yield make("analytics")
 
 

@@ -23,8 +23,8 @@ PAGE = 10
 
 
 @pytest.fixture
-def audit(postgres_url: Callable[[str], str]) -> Iterator[Migrated]:
-    with databases(postgres_url) as make:
+def audit(migrated_url: Callable[[str, str], str]) -> Iterator[Migrated]:
+    with databases(migrated_url) as make:
         made = make("audit")
         handler = AuditHandler(made.database)
         for start in range(0, RECORDS, 5):
@@ -129,8 +129,8 @@ def test_a_log_that_was_rewritten_whole_is_found_by_a_head_that_was_noted(audit:
     ).findings
 
 
-def test_an_empty_log_is_whole(postgres_url: Callable[[str], str]) -> None:
-    with databases(postgres_url) as make:
+def test_an_empty_log_is_whole(migrated_url: Callable[[str, str], str]) -> None:
+    with databases(migrated_url) as make:
         verdict = walk(make("audit"))
 
     assert (0, Head(0, bytes(32)), []) == (verdict.records, verdict.head, verdict.findings)

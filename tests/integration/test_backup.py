@@ -164,6 +164,7 @@ def test_no_password_is_in_an_argument_or_the_environment_of_the_dump(
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.long(short="test_what_was_backed_up_is_there_after_a_restore_into_an_empty_mesh")
 def test_a_backup_under_load_restores_to_an_even_balance(mesh: Mesh, tmp_path: Path) -> None:
     environment = {**child_environ(), "WEFT_DATA": str(mesh.secrets.parent)}
     weft = str(Path(sys.executable).parent / "weft")

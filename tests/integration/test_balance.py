@@ -19,6 +19,8 @@ from deploy.supervisor.mesh import Mesh
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 
+pytestmark = pytest.mark.calls
+
 T = TypeVar("T")
 
 INVOICES: Final = 36

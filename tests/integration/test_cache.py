@@ -11,7 +11,7 @@ from svc.catalog import rpc, usecases
 from svc.catalog.model import Price, Product
 from svc.catalog.store import ProductStore
 from svc.catalog.usecases import Ports, Update
-from svc.chassis import migrate, outbox
+from svc.chassis import outbox
 from svc.chassis.cache.store import Cache
 from svc.chassis.clock import SystemClock
 from svc.chassis.database import Database
@@ -75,10 +75,8 @@ def nodes(memcached: str) -> list[tuple[str, int]]:
 
 
 @pytest.fixture
-def url(postgres_url: Callable[[str], str]) -> str:
-    made = postgres_url("catalog")
-    migrate.upgrade(made, MIGRATIONS)
-    return made
+def url(migrated_url: Callable[[str, str], str]) -> str:
+    return migrated_url("catalog", MIGRATIONS)
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ from weft.identity.v1.events_pb2 import UserCreated
 from weft_protos.redaction import MARK
 from worker.handlers.audit import log
 
+pytestmark = pytest.mark.calls
+
 #: Data directories that hold what tells who somebody is, each with its reason.
 KEEPERS: Final[Mapping[str, str]] = {
     "postgres-1": "users in identity's database, its outbox, and the recipients of mail",

@@ -15,7 +15,7 @@ from svc.catalog import facts, usecases
 from svc.catalog.model import Order, Position, Price, Product, like_patterns
 from svc.catalog.store import ProductStore
 from svc.catalog.usecases import Ports, Products, Query, Transactions, Update
-from svc.chassis import migrate, outbox
+from svc.chassis import outbox
 from svc.chassis.clock import SystemClock
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database
@@ -50,12 +50,8 @@ class Store:
 
 
 @pytest.fixture
-def database(postgres_url: Callable[[str], str]) -> Iterator[Database]:
-    url = postgres_url("catalog")
-    # Twice: a second run finds nothing to do.
-    migrate.upgrade(url, MIGRATIONS)
-    migrate.upgrade(url, MIGRATIONS)
-    database = Database(url, pool_size=8, name="catalog")
+def database(migrated_url: Callable[[str, str], str]) -> Iterator[Database]:
+    database = Database(migrated_url("catalog", MIGRATIONS), pool_size=8, name="catalog")
     yield database
     database.close()
 

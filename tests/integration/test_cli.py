@@ -3,28 +3,31 @@
 import base64
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deploy.cli.replay import lines, plan, synthetic
 from deploy.cli.replay.lines import COLUMNS
-from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
+from tests.integration import weft_command
+from tests.integration.weft_command import weft_here
+
+pytestmark = pytest.mark.calls
 
 Weft = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def weft(mesh: Mesh) -> Weft:
-    def run(*arguments: str, data: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        environment = {**child_environ(), "WEFT_DATA": str(data or mesh.secrets.parent)}
-        command: Sequence[str] = [sys.executable, "-m", "deploy.cli", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    return lambda *arguments: weft_command.weft(mesh.secrets.parent, *arguments)
 
-    return run
+
+@pytest.fixture
+def said(mesh: Mesh) -> Weft:
+    """The same without a process of its own."""
+    return lambda *arguments, data=None: weft_here(data or mesh.secrets.parent, *arguments)
 
 
 def claims(token: str) -> dict[str, object]:
@@ -76,36 +79,28 @@ def test_a_token_for_a_user_names_the_operator_who_acts(weft: Weft) -> None:
         (["fly"], 2, "fly"),
     ],
 )
-def test_a_wrong_argument_is_one_clear_line(weft: Weft, arguments: list[str], code: int, says: str) -> None:
-    answer = weft(*arguments)
+def test_a_wrong_argument_is_one_clear_line(said: Weft, arguments: list[str], code: int, says: str) -> None:
+    answer = said(*arguments)
 
     assert (code, "", 1) == (answer.returncode, answer.stdout, answer.stderr.count("\n"))
     assert says in answer.stderr
 
 
-def test_a_file_that_is_no_order_file_is_refused_before_anything_is_sent(weft: Weft, tmp_path: Path) -> None:
+def test_a_file_that_is_no_order_file_is_refused_before_anything_is_sent(said: Weft, tmp_path: Path) -> None:
     path = tmp_path / "orders.csv"
     path.write_text("a,b\n1,2\n")
 
-    answer = weft("replay", str(path))
+    answer = said("replay", str(path))
 
     assert 2 == answer.returncode
     assert f"must name {', '.join(COLUMNS)}" in answer.stderr
 
 
-def test_without_a_mesh_it_says_how_to_start_one(weft: Weft, tmp_path: Path) -> None:
-    answer = weft("status", data=tmp_path / "none")
+def test_without_a_mesh_it_says_how_to_start_one(said: Weft, tmp_path: Path) -> None:
+    answer = said("status", data=tmp_path / "none")
 
     assert (3, "") == (answer.returncode, answer.stdout)
     assert "weft up" in answer.stderr
-
-
-def test_every_verb_teaches_with_an_example(weft: Weft) -> None:
-    for verb in ("up", "down", "status", "logs", "kill", "explain", "token", "replay", "demo"):
-        answer = weft(verb, "--help")
-        assert 0 == answer.returncode
-        assert f"weft {verb}" in answer.stdout
-        assert "Example:" in answer.stdout
 
 
 def test_a_replayed_file_ends_even_and_a_second_run_changes_nothing(weft: Weft, tmp_path: Path) -> None:

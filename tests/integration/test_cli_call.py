@@ -15,6 +15,8 @@ from tests.integration.shop import Customer, Shop
 from tests.integration.weft_command import COMMAND, environ, weft
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.calls
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 _TRACE = re.compile(r"weft explain ([0-9a-f]{32})")

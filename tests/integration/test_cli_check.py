@@ -16,6 +16,8 @@ from svc.chassis import inspection, migrate
 from tests.integration.weft_command import weft
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.calls
+
 #: Alerts and scrapes also tell of what other tests do to the mesh.
 WATCHED = "watching"
 

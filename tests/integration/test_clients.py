@@ -18,6 +18,8 @@ from tests.integration.shop import Customer, Shop
 from tests.waiting import eventually
 from weft_client import AsyncWeft, Weft, errors
 
+pytestmark = pytest.mark.calls
+
 
 @pytest.fixture
 def shop(mesh: Mesh, operator: GatewayClient) -> Shop:

@@ -14,6 +14,8 @@ from weft.catalog.v1 import catalog_pb2
 from weft.catalog.v1.catalog_pb2_grpc import CatalogServiceStub
 from weft_protos import read_token
 
+pytestmark = pytest.mark.calls
+
 
 @pytest.fixture(scope="module")
 def shop(mesh: Mesh, operator: GatewayClient) -> Shop:

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 import svc.catalog
 from deploy.cli.gateway_client import GatewayClient
 from svc.catalog.store import ProductStore
-from svc.chassis import migrate, outbox
+from svc.chassis import outbox
 from svc.chassis.database import Database
 from svc.contract_tests import records
 from svc.contract_tests.records import Record
@@ -24,6 +24,8 @@ from tests.integration.edge_calls import Edge, edge
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 
+pytestmark = pytest.mark.calls
+
 __all__ = ["edge"]
 
 MIGRATIONS = str(Path(svc.catalog.__file__).parent / "migrations")
@@ -33,10 +35,8 @@ OF_IDENTITY = records.load(CONTRACTS, provider="weft.identity.v1.IdentityService
 
 
 @pytest.fixture
-def database(postgres_url: Callable[[str], str]) -> Iterator[Database]:
-    url = postgres_url("catalog")
-    migrate.upgrade(url, MIGRATIONS)
-    database = Database(url, pool_size=2, name="catalog")
+def database(migrated_url: Callable[[str, str], str]) -> Iterator[Database]:
+    database = Database(migrated_url("catalog", MIGRATIONS), pool_size=2, name="catalog")
     yield database
     database.close()
 

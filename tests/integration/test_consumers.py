@@ -1,8 +1,6 @@
 """Who uses what, on a running mesh: named by the caller, noted by the instances, told by the command line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,16 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from deploy.cli.gateway_client import GatewayClient
-from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
 from tests.integration.edge_calls import INVALID, Edge, Json, Target, method
 from tests.integration.edge_calls import edge as edge
 from tests.integration.shop import Shop
+from tests.integration.weft_command import weft_here
 from tests.waiting import eventually
 from weft.catalog.v1 import catalog_pb2
 from weft_protos import consumer
+
+pytestmark = pytest.mark.calls
 
 GET = "weft.catalog.v1.CatalogService/GetProduct"
 
@@ -30,9 +30,7 @@ def shop(mesh: Mesh, operator: GatewayClient) -> Shop:
 
 
 def contracts(mesh: Mesh, *arguments: str, code: int = 0) -> Any:
-    environ = {**child_environ(), "WEFT_DATA": str(mesh.secrets.parent)}
-    command = [sys.executable, "-m", "deploy.cli", "contracts", *arguments, "--json"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=240, check=False)
+    done = weft_here(mesh.secrets.parent, "contracts", *arguments, "--json")
     assert code == done.returncode, done.stderr
     return json.loads(done.stdout)
 

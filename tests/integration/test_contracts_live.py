@@ -15,10 +15,10 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from deploy.cli.gateway_client import GatewayClient
-from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
 from tests.integration.shop import Shop
 from tests.integration.steady_load import SteadyLoad
+from tests.integration.weft_command import weft_here
 from tests.waiting import eventually
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from weft.options.v1 import policy_pb2
@@ -34,8 +34,7 @@ def weft(mesh: Mesh) -> Weft:
     """`weft contracts ... --json` against the mesh; checks the exit code and returns the object."""
 
     def run(*arguments: str, code: int = 0) -> dict[str, Any]:
-        environ = {**child_environ(), "WEFT_DATA": str(mesh.secrets.parent)}
-        done = _run([sys.executable, "-m", "deploy.cli", "contracts", *arguments, "--json"], environ)
+        done = weft_here(mesh.secrets.parent, "contracts", *arguments, "--json")
         assert code == done.returncode, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found

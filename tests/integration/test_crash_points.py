@@ -67,6 +67,9 @@ ROUNDS: Final[list[Mapping[str, Point]]] = [
     {process: point for process, point in zip(POINTS, points, strict=True) if point is not None}
     for points in zip_longest(*POINTS.values())
 ]
+#: Something dies in every process: what is written is not committed, what is sent is not acknowledged.
+SHORT: Final = 2
+LONG: Final = pytest.mark.long(short="test_nothing_is_lost_or_doubled_whoever_dies_between_two_steps")
 STOCK: Final = 100_000
 STRUCK_S: Final = 120.0
 SETTLED_S: Final = 120.0
@@ -188,7 +191,9 @@ def test_every_round_sets_other_points_and_together_they_are_all() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("number", range(len(ROUNDS)))
+@pytest.mark.parametrize(
+    "number", [each if each == SHORT else pytest.param(each, marks=LONG) for each in range(len(ROUNDS))]
+)
 def test_nothing_is_lost_or_doubled_whoever_dies_between_two_steps(
     forgiving: Mesh, shop: Shop, points: Points, number: int
 ) -> None:

@@ -53,10 +53,8 @@ def migrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def url(postgres_url: UrlOf, migrations: Path) -> str:
-    address = postgres_url(f"chassis_{uuid.uuid4().hex[:8]}")
-    upgrade(address, str(migrations))
-    return address
+def url(migrated_url: Callable[[str, str], str], migrations: Path) -> str:
+    return migrated_url("chassis", str(migrations))
 
 
 @pytest.fixture

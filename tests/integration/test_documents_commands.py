@@ -22,7 +22,7 @@ from tests.documents.blocks import Block
 from tests.documents.shell import Reading, run
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.calls]
 
 SCRIPTS = [
     script

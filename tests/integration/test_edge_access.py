@@ -16,6 +16,8 @@ from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import inventory_pb2, inventory_pb2_grpc, orders_pb2, orders_pb2_grpc
 
+pytestmark = pytest.mark.calls
+
 
 @dataclass(frozen=True)
 class Shop:

@@ -30,6 +30,8 @@ from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import orders_pb2
 
+pytestmark = pytest.mark.calls
+
 #: Far above the largest request that a contract allows.
 TOO_LARGE_BYTES = 300 * 1024
 #: Far above every declared burst.

@@ -19,6 +19,8 @@ from tests.integration.edge_calls import (
 from tests.integration.edge_calls import edge as edge
 from weft.catalog.v1 import catalog_pb2
 
+pytestmark = pytest.mark.calls
+
 LOCAL = ("http://localhost:3000", "https://localhost", "http://127.0.0.1:8080", "http://[::1]:5173")
 EVIL = (
     "http://evil.example",

@@ -37,6 +37,8 @@ from weft.catalog.v1 import catalog_pb2
 from weft_protos import policy
 from weft_protos.xds import message_class
 
+pytestmark = pytest.mark.calls
+
 BUF = Path(sys.executable).with_name("buf")
 LIST = Target.of(method("ListProducts"), catalog_pb2.ListProductsRequest(page_size=2))
 

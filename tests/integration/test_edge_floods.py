@@ -12,6 +12,8 @@ from tests.integration.edge_calls import OK, Edge, Native, Target, method
 from tests.integration.edge_calls import edge as edge
 from weft.catalog.v1 import catalog_pb2
 
+pytestmark = pytest.mark.calls
+
 Attack = Callable[[Attacker], Ending]
 LIST = Target.of(method("ListProducts"), catalog_pb2.ListProductsRequest(page_size=1))
 #: Between two calls of a good client: far below the limits of its subject.

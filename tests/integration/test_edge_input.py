@@ -29,6 +29,8 @@ from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
+pytestmark = pytest.mark.calls
+
 STOCK = Target.of(method("GetStock"), inventory_pb2.GetStockRequest(name="stock/!"))
 
 

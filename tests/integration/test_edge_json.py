@@ -27,6 +27,8 @@ from tests.integration.edge_calls import edge as edge
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import orders_pb2
 
+pytestmark = pytest.mark.calls
+
 #: Above the limit of a request, below what a connection buffers.
 TOO_LARGE_BYTES = 300 * 1024
 

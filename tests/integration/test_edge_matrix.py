@@ -41,6 +41,8 @@ from weft.identity.v1 import identity_pb2, identity_pb2_grpc
 from weft_protos import grounds, policy
 from weft_protos.access_token import LIFETIME_S
 
+pytestmark = pytest.mark.calls
+
 EVERY_METHOD = pytest.mark.parametrize("descriptor", METHODS, ids=lambda one: one.full_name.removeprefix("weft."))
 #: Longer ago than a token lives, and clocks may differ.
 EXPIRED_S = 900

@@ -24,6 +24,8 @@ from tests.integration.edge_calls import edge as edge
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
 
+pytestmark = pytest.mark.calls
+
 #: A key that identity does not know.
 FOREIGN_KEY = ECKey.generate_key("P-256")
 

@@ -47,8 +47,8 @@ class FailsOnce:
 
 
 @pytest.fixture
-def audit(postgres_url: Callable[[str], str]) -> Iterator[Migrated]:
-    with databases(postgres_url) as make:
+def audit(migrated_url: Callable[[str, str], str]) -> Iterator[Migrated]:
+    with databases(migrated_url) as make:
         yield make("audit")
 
 

@@ -25,6 +25,8 @@ from worker.delivery import Event
 from worker.handlers.audit import log
 from worker.handlers.email.templates import message_id
 
+pytestmark = pytest.mark.calls
+
 T = TypeVar("T")
 
 READ_S: Final = 60.0

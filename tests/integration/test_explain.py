@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,16 +12,18 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from deploy.cli.gateway_client import GatewayClient
-from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
 from tests.integration.edge_calls import EXHAUSTED, HTTP, OK, Answer, Edge, Native, Target, method
 from tests.integration.edge_calls import edge as edge
 from tests.integration.shop import Shop, refusal_of, send, traceparent
+from tests.integration.weft_command import weft_here
 from tests.waiting import eventually
 from weft.analytics.v1 import analytics_pb2
 from weft.catalog.v1 import catalog_pb2
 from weft.orders.v1 import orders_pb2
 from weft_protos import locations
+
+pytestmark = pytest.mark.calls
 
 GATEWAYS = {"gateway-1", "gateway-2"}
 CALLS_MAX = 2000
@@ -138,12 +139,7 @@ def test_a_used_up_limit_names_the_line_of_the_limit(edge: Edge) -> None:
 
 @pytest.fixture
 def weft(mesh: Mesh) -> Explain:
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        environment = {**child_environ(), "WEFT_DATA": str(mesh.secrets.parent)}
-        command = [sys.executable, "-m", "deploy.cli", "explain", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-    return run
+    return lambda *arguments: weft_here(mesh.secrets.parent, "explain", *arguments)
 
 
 @pytest.fixture(scope="module")

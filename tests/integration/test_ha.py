@@ -189,8 +189,14 @@ def test_every_server_has_one_leader(mesh: Mesh) -> None:
         assert members == sum(process.service == service for process in mesh.status().processes)
 
 
+KILLED = "test_no_acknowledged_order_is_lost_when_a_leader_is_killed"
+
+
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("service", ["postgres", "rabbitmq", "etcd"])
+@pytest.mark.parametrize(
+    "service",
+    ["postgres", *(pytest.param(name, marks=pytest.mark.long(short=KILLED)) for name in ("rabbitmq", "etcd"))],
+)
 def test_no_acknowledged_order_is_lost_when_a_leader_is_killed(mesh: Mesh, shop: Shop, service: str) -> None:
     with Trade(shop) as trade:
         name = leader(mesh, service)
@@ -209,6 +215,7 @@ def test_no_acknowledged_order_is_lost_when_a_leader_is_killed(mesh: Mesh, shop:
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.long(short=KILLED)
 def test_another_member_takes_over_from_a_database_that_stays_away(mesh: Mesh, shop: Shop) -> None:
     with Trade(shop) as trade:
         name, began = leader(mesh, "postgres"), time.monotonic()

@@ -15,6 +15,8 @@ from tests.hostile_tokens import ACCEPTED, HOSTILE, Mint
 from tests.integration import signing_keys
 from weft_protos import grounds
 
+pytestmark = pytest.mark.calls
+
 METHOD = "/weft.catalog.v1.CatalogService/ListProducts"
 CALL_S = 20.0
 #: Reason and hop of a refusal; of an answer that is none, nothing.

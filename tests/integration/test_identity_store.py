@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 import svc.identity
-from svc.chassis import migrate, outbox
+from svc.chassis import outbox
 from svc.chassis.clock import SystemClock
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database
@@ -77,12 +77,8 @@ class Stores:
 
 
 @pytest.fixture
-def database(postgres_url: Callable[[str], str]) -> Iterator[Database]:
-    url = postgres_url("identity")
-    # Twice: a second run finds nothing to do.
-    migrate.upgrade(url, MIGRATIONS)
-    migrate.upgrade(url, MIGRATIONS)
-    database = Database(url, pool_size=8, name="identity")
+def database(migrated_url: Callable[[str, str], str]) -> Iterator[Database]:
+    database = Database(migrated_url("identity", MIGRATIONS), pool_size=8, name="identity")
     yield database
     database.close()
 

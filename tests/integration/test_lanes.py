@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +11,7 @@ import pytest
 
 from deploy.cli.gateway_client import GatewayClient
 from deploy.cli.load.run import UnderLoad, Wanted
-from deploy.supervisor.config import PROJECT, child_environ
+from deploy.supervisor.config import PROJECT
 from deploy.supervisor.lane import LaneSpec
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.workspace import temporary
@@ -23,6 +21,7 @@ from svc.chassis.database import Database, Transaction
 from tests.integration.shop import CALL_S, Customer, Shop, metadata, place_request, traceparent
 from tests.integration.test_event_path import BY_SUBJECT, READ_S
 from tests.integration.test_telemetry import find_trace, walk
+from tests.integration.weft_command import weft_here
 from tests.waiting import eventually
 from weft.events.v1.envelope_pb2 import Envelope
 from weft.orders.v1 import orders_pb2
@@ -180,10 +179,16 @@ def test_a_lane_starts_runs_and_ends_under_load_and_no_call_and_no_stream_fails(
     assert [] == [process.name for process in mesh.status().processes if "canary" in process.name]
 
 
-def test_the_only_instance_of_a_lane_is_killed_and_no_call_fails(mesh: Mesh, shop: Shop, customer: Customer) -> None:
+@pytest.mark.parametrize(
+    "times",
+    [1, pytest.param(3, marks=pytest.mark.long(short="test_the_only_instance_of_a_lane_is_killed_and_no_call_fails"))],
+)
+def test_the_only_instance_of_a_lane_is_killed_and_no_call_fails(
+    mesh: Mesh, shop: Shop, customer: Customer, times: int
+) -> None:
     product = shop.product(stock=1000)
     mesh.start_lane("canary", CANARY)
-    for _ in range(3):
+    for _ in range(times):
         assert ["OK"] * 5 == [place(shop, customer, product, lane="canary") for _ in range(5)]
         mesh.kill("orders-canary-1")
         assert ["OK"] * 20 == [place(shop, customer, product, lane="canary") for _ in range(20)]
@@ -231,13 +236,8 @@ def test_a_lane_that_fails_is_rolled_back_by_itself_and_other_callers_see_nothin
 
 
 def test_the_command_starts_lists_watches_shifts_and_ends_a_lane(mesh: Mesh) -> None:
-    environ = {**child_environ(), "WEFT_DATA": str(mesh.secrets.parent)}
-
     def weft(*arguments: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "deploy.cli", "lane", *arguments]
-        done = subprocess.run(
-            command, env=environ, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False
-        )
+        done = weft_here(mesh.secrets.parent, "lane", *arguments)
         assert code == done.returncode, done.stderr
         return done.stdout if code == 0 else done.stderr
 

@@ -32,8 +32,8 @@ BOB = Recipient("users/bob", "Bob", "bob@example.org")
 
 
 @pytest.fixture
-def migrated(postgres_url: Callable[[str], str]) -> Iterator[Callable[[str], Migrated]]:
-    with databases(postgres_url) as make:
+def migrated(migrated_url: Callable[[str, str], str]) -> Iterator[Callable[[str], Migrated]]:
+    with databases(migrated_url) as make:
         yield make
 
 

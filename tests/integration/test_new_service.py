@@ -236,6 +236,7 @@ def test_saved_code_is_what_answers_and_broken_code_is_not(
     eventually(lambda: {"Shown"} == shown())
 
 
+@pytest.mark.long(short="test_saved_code_is_what_answers_and_broken_code_is_not")
 def test_code_that_compiles_and_cannot_run_takes_one_instance_and_no_caller(
     parcels: Parcels, dev: Dev, shown: Callable[[], set[str]]
 ) -> None:

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy.exc import IntegrityError
 
 import svc.orders
-from svc.chassis import idempotency, migrate, outbox
+from svc.chassis import idempotency, outbox
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import Aborted, AppError, FailedPrecondition
@@ -34,12 +34,8 @@ THREADS = 8
 
 
 @pytest.fixture
-def database(postgres_url: Callable[[str], str]) -> Iterator[Database]:
-    url = postgres_url("orders")
-    migrate.upgrade(url, MIGRATIONS)
-    # A second run finds nothing to do.
-    migrate.upgrade(url, MIGRATIONS)
-    database = Database(url, pool_size=THREADS, name="orders")
+def database(migrated_url: Callable[[str, str], str]) -> Iterator[Database]:
+    database = Database(migrated_url("orders", MIGRATIONS), pool_size=THREADS, name="orders")
     yield database
     database.close()
 

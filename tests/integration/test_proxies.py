@@ -1,19 +1,20 @@
 """What `weft proxies` tells of the running mesh: who is connected, and that everybody has what there is."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
-from deploy.supervisor.config import child_environ
+import pytest
+
 from deploy.supervisor.mesh import Mesh
+from tests.integration.weft_command import weft_here
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.calls
 
 
 def asked(mesh: Mesh, *flags: str) -> str:
-    environment = {**child_environ(), "WEFT_DATA": str(mesh.secrets.parent)}
-    command = [sys.executable, "-m", "deploy.cli", "proxies", *flags]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    answer = weft_here(mesh.secrets.parent, "proxies", *flags)
+    assert 0 == answer.returncode, answer.stderr
     return answer.stdout
 
 

@@ -60,7 +60,7 @@ def settings(cluster: EtcdCluster) -> EtcdSettings:
     return settings_of(*cluster.addresses)
 
 
-class Mesh:
+class SmallMesh:
     """Two instances that are registered, and who follows them and the documents."""
 
     def __init__(self, settings: EtcdSettings, start: Agents, follow: Follow) -> None:
@@ -94,8 +94,8 @@ class Mesh:
 
 
 @pytest.fixture
-def mesh(settings: EtcdSettings, agents: Agents, following: Follow) -> Mesh:  # noqa: F811 - fixtures
-    started = Mesh(settings, agents, following)
+def small_mesh(settings: EtcdSettings, agents: Agents, following: Follow) -> SmallMesh:  # noqa: F811 - fixtures
+    started = SmallMesh(settings, agents, following)
     started.works()
     return started
 
@@ -106,36 +106,36 @@ def members_by_role(cluster: EtcdCluster) -> list[EtcdMember]:
     return [leader, *(member for member in cluster.members if member is not leader)]
 
 
-def test_each_member_may_be_killed(cluster: EtcdCluster, mesh: Mesh) -> None:
+def test_each_member_may_be_killed(cluster: EtcdCluster, small_mesh: SmallMesh) -> None:
     for member in members_by_role(cluster):
         member.kill()
-        mesh.works()
+        small_mesh.works()
         member.restart()
 
-    assert mesh.undisturbed()
+    assert small_mesh.undisturbed()
 
 
-def test_each_member_may_hang(cluster: EtcdCluster, mesh: Mesh) -> None:
+def test_each_member_may_hang(cluster: EtcdCluster, small_mesh: SmallMesh) -> None:
     for member in members_by_role(cluster):
         member.freeze()
-        mesh.works()
+        small_mesh.works()
         member.thaw()
         eventually(member.healthy)
 
-    mesh.works()
-    assert mesh.undisturbed()
+    small_mesh.works()
+    assert small_mesh.undisturbed()
 
 
-def test_without_a_quorum_everything_stays_as_it_was(cluster: EtcdCluster, mesh: Mesh) -> None:
+def test_without_a_quorum_everything_stays_as_it_was(cluster: EtcdCluster, small_mesh: SmallMesh) -> None:
     gone = members_by_role(cluster)[:2]
     for member in gone:
         member.kill()
-    eventually(lambda: not any(agent.registered() for agent in mesh.instances))
+    eventually(lambda: not any(agent.registered() for agent in small_mesh.instances))
     for member in gone:
         member.start()
 
-    mesh.works()
-    assert mesh.undisturbed()
+    small_mesh.works()
+    assert small_mesh.undisturbed()
 
 
 def test_a_member_that_lost_the_others_ends_its_watches(cluster: EtcdCluster) -> None:
@@ -153,27 +153,29 @@ def test_a_member_that_lost_the_others_ends_its_watches(cluster: EtcdCluster) ->
         asyncio.run(asyncio.wait_for(watch(), 60))
 
 
-def test_all_members_may_be_killed_at_once_and_come_back(cluster: EtcdCluster, mesh: Mesh) -> None:
+def test_all_members_may_be_killed_at_once_and_come_back(cluster: EtcdCluster, small_mesh: SmallMesh) -> None:
     cluster.kill()
-    eventually(lambda: not any(agent.registered() for agent in mesh.instances))
+    eventually(lambda: not any(agent.registered() for agent in small_mesh.instances))
     cluster.restart()
 
-    mesh.works()
-    assert mesh.undisturbed()
+    small_mesh.works()
+    assert small_mesh.undisturbed()
 
 
-def test_members_that_lost_all_data_are_filled_again(cluster: EtcdCluster, settings: EtcdSettings, mesh: Mesh) -> None:
+def test_members_that_lost_all_data_are_filled_again(
+    cluster: EtcdCluster, settings: EtcdSettings, small_mesh: SmallMesh
+) -> None:
     for number in range(30):  # so that the new history is still behind the old one when it is met
         ask(cluster.addresses[0], lambda client, n=number: client.put(Put(document_key("other"), b"x%d" % n)))
     cluster.wipe()
 
-    mesh.works()
+    small_mesh.works()
     eventually(lambda: len(ask(cluster.addresses[0], registered)) == 2)
-    assert mesh.undisturbed()
+    assert small_mesh.undisturbed()
 
 
 def test_what_is_followed_is_what_is_there_while_history_is_compacted_all_the_time(
-    cluster: EtcdCluster, mesh: Mesh
+    cluster: EtcdCluster, small_mesh: SmallMesh
 ) -> None:
     done = threading.Event()
 
@@ -186,15 +188,15 @@ def test_what_is_followed_is_what_is_there_while_history_is_compacted_all_the_ti
     compacting.start()
     try:
         for member in cluster.members:
-            mesh.works()
+            small_mesh.works()
             member.kill()
-            mesh.works()
+            small_mesh.works()
             member.restart()
     finally:
         done.set()
         compacting.join()
 
-    assert mesh.undisturbed()
+    assert small_mesh.undisturbed()
 
 
 def compact_all(address: str) -> None:
@@ -213,15 +215,15 @@ def post(address: str, method: str, body: dict[str, object]) -> bytes:
 
 
 def test_an_instance_that_lost_its_lease_to_a_long_pause_is_back_at_once(
-    cluster: EtcdCluster, settings: EtcdSettings, mesh: Mesh
+    cluster: EtcdCluster, settings: EtcdSettings, small_mesh: SmallMesh
 ) -> None:
     leases = json.loads(post(cluster.addresses[0], "lease/leases", {}))["leases"]
     for lease in leases:
         post(cluster.addresses[0], "lease/revoke", {"ID": lease["ID"]})
 
-    mesh.works()
+    small_mesh.works()
     eventually(lambda: len(ask(cluster.addresses[0], registered)) == 2)
-    assert mesh.undisturbed()
+    assert small_mesh.undisturbed()
 
 
 def test_a_cluster_of_one_becomes_one_of_three_and_moves_to_other_ports_with_all_it_knows(tmp_path: Path) -> None:

@@ -36,7 +36,16 @@ def restarts(mesh: Mesh, name: str) -> int:
     return int(mesh.status().process(name).restarts)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(
+            signal.SIGSTOP,
+            marks=pytest.mark.long(short="test_no_call_fails_when_a_member_of_etcd_is_killed_or_hangs"),
+        ),
+    ],
+)
 def test_no_call_fails_when_a_member_of_etcd_is_killed_or_hangs(mesh: Mesh, shop: Shop, number: signal.Signals) -> None:
     with SteadyLoad(shop) as load:
         for name in REGISTRY:
@@ -70,6 +79,7 @@ def test_no_call_fails_while_all_of_etcd_is_away_and_instances_are_back_in_it_af
     assert {0} == set(load.miscounted)
 
 
+@pytest.mark.long(short="test_no_call_fails_while_all_of_etcd_is_away_and_instances_are_back_in_it_afterwards")
 def test_control_planes_that_start_while_etcd_is_away_serve_and_no_call_fails(mesh: Mesh, shop: Shop) -> None:
     with SteadyLoad(shop) as load:
         with away(mesh, *REGISTRY):

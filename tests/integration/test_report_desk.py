@@ -131,10 +131,10 @@ class Stuck:
 
 
 @pytest.fixture
-def bench(postgres_url: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(migrated_url: Callable[[str, str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     # Small parts, so that a few hundred events make several.
     monkeypatch.setattr(stages, "EVENTS_MAX", 100)
-    with databases(postgres_url) as make:
+    with databases(migrated_url) as make:
         yield Bench(make("analytics"), tmp_path)
 
 

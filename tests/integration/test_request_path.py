@@ -27,6 +27,8 @@ from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 from weft.orders.v1.orders_pb2 import Order
 
+pytestmark = pytest.mark.calls
+
 Code = grpc.StatusCode
 OUT = "11111111-1111-4111-8111-111111111111"
 

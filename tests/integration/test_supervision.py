@@ -5,6 +5,8 @@ import resource
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -25,6 +27,8 @@ from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 
 #: Twenty instances start on two cores, four at a time.
 SCALED_S = 300.0
+LONG_STILL = pytest.mark.long(short="test_a_process_that_is_held_still_is_replaced")
+LONG_SCALE = pytest.mark.long(short="test_instances_come_and_go_without_a_call_noticing")
 #: More than one instance serves at once, so that some wait.
 CALLERS = 40
 
@@ -34,7 +38,10 @@ def shop(mesh: Mesh, operator: GatewayClient) -> Shop:
     return Shop(mesh, operator)
 
 
-@pytest.mark.parametrize("name", ["catalog-2", "email-1", "control-plane-2", "memcached-2"])
+@pytest.mark.parametrize(
+    "name",
+    ["catalog-2", "memcached-2", *(pytest.param(name, marks=LONG_STILL) for name in ("email-1", "control-plane-2"))],
+)
 def test_a_process_that_is_held_still_is_replaced(mesh: Mesh, name: str) -> None:
     mesh.wait_ready()
     before = mesh.status().process(name)
@@ -79,12 +86,13 @@ def test_an_instance_without_descriptors_lives_and_serves_when_it_has_some_again
     assert before.pid == mesh.status().process("catalog-2").pid
 
 
-def test_twenty_instances_come_and_go_without_a_call_noticing(mesh: Mesh, shop: Shop) -> None:
+@pytest.mark.parametrize("many", [5, pytest.param(20, marks=LONG_SCALE)])
+def test_instances_come_and_go_without_a_call_noticing(mesh: Mesh, shop: Shop, many: int) -> None:
     mesh.wait_ready()
     size = mesh.status().sizes["orders"].desired
     try:
         with SteadyLoad(shop) as load:
-            scale(mesh, "orders", 20)
+            scale(mesh, "orders", many)
             load.advance()
             scale(mesh, "orders", size)
 
@@ -133,34 +141,69 @@ class Crowd:
                 self._stop.wait(0.01)
 
 
-def test_a_load_brings_instances_and_they_go_when_it_has_gone(mesh: Mesh, shop: Shop) -> None:
+@pytest.fixture
+def by_load(mesh: Mesh, shop: Shop) -> Iterator[None]:
+    """Catalog has one instance, which the load decides about, and products to list."""
     mesh.wait_ready()
     size = mesh.status().sizes["catalog"].desired
     for _ in range(20):
         shop.product(stock=None)
-
-    def instances() -> list[str]:
-        return [one.name for one in mesh.status().processes if one.service == "catalog" and one.state == "ready"]
-
     try:
         mesh.scale("catalog", 1)
         mesh.scale_by_load("catalog", Bounds(1, 2))
-        with Crowd(mesh.status().process("catalog-1").address, shop.customer()):
-            eventually(lambda: ["catalog-1", "catalog-2"] == instances())
-        eventually(lambda: ["catalog-1"] == instances(), deadline_s=180)
-        assert "1-2" == mesh.status().sizes["catalog"].auto
+        yield
     finally:
         mesh.scale("catalog", size)
         mesh.wait_ready()
 
 
-@pytest.fixture
-def own() -> Iterator[tuple[Mesh, Path]]:
+def instances(mesh: Mesh) -> list[str]:
+    return [one.name for one in mesh.status().processes if one.service == "catalog" and one.state == "ready"]
+
+
+@pytest.mark.usefixtures("by_load")
+def test_a_load_brings_instances(mesh: Mesh, shop: Shop) -> None:
+    with Crowd(mesh.status().process("catalog-1").address, shop.customer()):
+        eventually(lambda: ["catalog-1", "catalog-2"] == instances(mesh))
+
+    assert "1-2" == mesh.status().sizes["catalog"].auto
+
+
+@pytest.mark.long(short="test_a_load_brings_instances")
+@pytest.mark.usefixtures("by_load")
+def test_what_a_load_has_brought_goes_when_it_has_gone(mesh: Mesh, shop: Shop) -> None:
+    with Crowd(mesh.status().process("catalog-1").address, shop.customer()):
+        eventually(lambda: ["catalog-1", "catalog-2"] == instances(mesh))
+
+    eventually(lambda: ["catalog-1"] == instances(mesh), deadline_s=180)
+    assert "1-2" == mesh.status().sizes["catalog"].auto
+
+
+@dataclass(frozen=True)
+class Own:
+    """A mesh of this module's own."""
+
+    mesh: Mesh
+    folder: Path
+    stopping: ExitStack
+    """What stops it, whoever has started it last."""
+
+
+@pytest.fixture(scope="module")
+def outliving() -> Iterator[Own]:
     """A part of a mesh whose processes outlive their supervisor: every kind of server, one service, one worker."""
     names = ("identity-1", "email-1", "memcached-1", "prometheus", "traces")
-    with temporary() as folder, Mesh(folder, ports="free", only=names) as started:
+    with temporary() as folder, ExitStack() as stopping:
+        started = stopping.enter_context(Mesh(folder, ports="free", only=names))
         started.start()
-        yield started, folder
+        yield Own(started, folder, stopping)
+
+
+@pytest.fixture
+def own(outliving: Own) -> Own:
+    """The same, and all of it is ready: whoever comes next finds what the one before has put right."""
+    outliving.mesh.wait_ready()
+    return outliving
 
 
 def after(mesh: Mesh, killed: int) -> Status:
@@ -181,8 +224,8 @@ def pids(status: Status) -> dict[str, int | None]:
     return {process.name: process.pid for process in status.processes}
 
 
-def test_a_killed_supervisor_is_replaced_and_nothing_else_is(own: tuple[Mesh, Path]) -> None:
-    mesh, folder = own
+def test_a_killed_supervisor_is_replaced_and_nothing_else_is(own: Own) -> None:
+    mesh, folder = own.mesh, own.folder
     before = mesh.status()
 
     for _ in range(2):
@@ -192,24 +235,24 @@ def test_a_killed_supervisor_is_replaced_and_nothing_else_is(own: tuple[Mesh, Pa
         assert pids(before) == pids(after(mesh, killed))
 
     # It keeps what it has taken over: a server that it did not start itself is missed when it goes.
+    restarts = mesh.status().process("identity-1").restarts
     mesh.kill("identity-1")
-    eventually(lambda: mesh.status().process("identity-1").restarts == 1)
+    eventually(lambda: mesh.status().process("identity-1").restarts == restarts + 1)
     mesh.wait_ready()
 
 
-def test_a_machine_that_went_down_comes_back_with_everything(own: tuple[Mesh, Path]) -> None:
-    mesh, folder = own
+def test_a_machine_that_went_down_comes_back_with_everything(own: Own) -> None:
+    mesh, folder = own.mesh, own.folder
     before = mesh.status()
     eventually(lambda: STANDBY in Layout(folder).processes.read_text())
     kill_all(folder)
 
     names = tuple(process.name for process in before.processes)
-    with Mesh(folder, ports="free", only=names) as again:
-        status = again.start()
+    status = own.stopping.enter_context(Mesh(folder, ports="free", only=names)).start()
 
-        assert status.ready
-        assert set(pids(before)) == set(pids(status))
-        assert [one.address for one in before.processes] == [one.address for one in status.processes]
+    assert status.ready
+    assert set(pids(before)) == set(pids(status))
+    assert [one.address for one in before.processes] == [one.address for one in status.processes]
 
 
 def kill_all(folder: Path) -> None:
@@ -237,8 +280,8 @@ def kill_all(folder: Path) -> None:
     eventually(gone)
 
 
-def test_a_crash_loop_is_given_up_for_now_with_its_reason(own: tuple[Mesh, Path]) -> None:
-    mesh, _ = own
+def test_a_crash_loop_is_given_up_for_now_with_its_reason(own: Own) -> None:
+    mesh = own.mesh
     url = mesh.secrets / "database-identity.url"
     url.chmod(0o644)  # what it refuses to start with
 

@@ -22,6 +22,8 @@ from weft.orders.v1 import orders_pb2
 from weft_protos import mesh_parts
 from worker.amqp import topology
 
+pytestmark = pytest.mark.calls
+
 PLACE: Final = "weft.orders.v1.OrderService/PlaceOrder"
 BATCH_GET: Final = "weft.catalog.v1.CatalogService/BatchGetProducts"
 GET: Final = "weft.catalog.v1.CatalogService/GetProduct"

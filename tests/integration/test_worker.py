@@ -56,8 +56,8 @@ QUEUES = tuple(queue.name for queue in topology.work_queues())
 
 
 @pytest.fixture
-def migrated(postgres_url: Callable[[str], str]) -> Iterator[Callable[[str], Migrated]]:
-    with databases(postgres_url) as make:
+def migrated(migrated_url: Callable[[str, str], str]) -> Iterator[Callable[[str], Migrated]]:
+    with databases(migrated_url) as make:
         yield make
 
 

@@ -1,11 +1,16 @@
-"""The command `weft` as a process of its own, on a mesh of the suite."""
+"""The command `weft` on a mesh of the suite: as a process of its own, or here, where that proves as much."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from deploy.cli import __main__ as command
 from deploy.supervisor.config import PROJECT, child_environ
 
 COMMAND: Final = (sys.executable, "-m", "deploy.cli")
@@ -32,3 +37,12 @@ def weft(
         timeout=TIMEOUT_S,
         check=False,
     )
+
+
+def weft_here(data: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end in this process: nothing has to be imported, which takes longer than most verbs do."""
+    said, refused = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(refused):
+        patch.setenv("WEFT_DATA", str(data))
+        code = command.run(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, said.getvalue(), refused.getvalue())

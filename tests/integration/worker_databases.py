@@ -8,7 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from svc.chassis import migrate
 from svc.chassis.bounded import parse_url
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
@@ -26,8 +25,6 @@ class Migrated:
 
     def __init__(self, url: str, name: str) -> None:
         self.url = url
-        migrate.upgrade(url, str(MIGRATIONS[name]))
-        migrate.upgrade(url, str(MIGRATIONS[name]))
         self.database = Database(url, pool_size=4, name=name)
         self.engine = sa.create_engine(parse_url(url))
 
@@ -40,12 +37,12 @@ class Migrated:
 
 
 @contextmanager
-def databases(postgres_url: Callable[[str], str]) -> Iterator[Callable[[str], Migrated]]:
+def databases(migrated_url: Callable[[str, str], str]) -> Iterator[Callable[[str], Migrated]]:
     """Make migrated databases until the end of the block."""
     opened: list[Migrated] = []
 
     def make(name: str) -> Migrated:
-        opened.append(Migrated(postgres_url(name), name))
+        opened.append(Migrated(migrated_url(name, str(MIGRATIONS[name])), name))
         return opened[-1]
 
     yield make

@@ -168,6 +168,14 @@ async def ensure_databases(ports: Sequence[int], password: str, owners: Sequence
     await asyncio.to_thread(_ensure_databases, ports, password, owners)
 
 
+def copy_database(port: int, password: str, *, of: str, to: str) -> None:
+    """Make a database as another one is, to which nobody is connected, of the same owner. Raises psycopg.Error."""
+    copied, copy = sql.Identifier(of), sql.Identifier(to)
+    with _leader([port], password) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(copy, copied, copied))
+        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(copy))
+
+
 async def ensure_monitor(ports: Sequence[int], password: str, monitor: Owner) -> None:
     """Make the role that reads statistics, and set its password to what it should be."""
     await asyncio.to_thread(_ensure_monitor, ports, password, monitor)

@@ -111,10 +111,14 @@ export function connectWeft(inner: Transport, options: Options = {}): Transport 
   };
 }
 
-/** The messages; whoever leaves the loop over them ends the call, which fetch would keep open. */
+/**
+ * The messages; whoever leaves the loop over them ends the call, which fetch would keep open. It is ended before the
+ * iterator is returned, because that takes the signal from it.
+ */
 async function* untilLeft<Message>(messages: AsyncIterable<Message>, left: AbortController): AsyncGenerator<Message> {
+  const each = messages[Symbol.asyncIterator]();
   try {
-    yield* messages;
+    for (let next = await each.next(); !next.done; next = await each.next()) yield next.value;
   } finally {
     left.abort();
   }
