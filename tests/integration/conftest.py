@@ -100,10 +100,11 @@ def mesh() -> Iterator[Mesh]:
         yield Mesh(Path(running))
         return
     with temporary() as folder:
-        settings = Settings(data=folder, crash_points=folder / CRASH_POINTS)
-        (folder / CRASH_POINTS).mkdir(mode=0o700)
+        armed = folder / CRASH_POINTS
+        settings = Settings(data=folder, crash_points=armed)
         with Mesh(folder, ports="free", ephemeral=True, settings=settings) as started:
             started.start()
+            armed.mkdir(mode=0o700)
             yield started
 
 
