@@ -334,7 +334,7 @@ def _bootstrap(options: argparse.Namespace) -> int:
         raise SettingsError(str(error)) from error
     identity: Path | None = options.identity
     if identity is not None:
-        Credentials(identity)  # refuses a directory that holds none
+        Credentials(identity, named="--identity")  # refuses a directory that holds none
         identity = identity.absolute()
     text = bootstrap.document(control_planes, bootstrap.Client(instance, service, zone, identity))
     path: Path | None = options.out

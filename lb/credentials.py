@@ -40,15 +40,15 @@ class _Pem:
 class Credentials:
     """The certificate of this process. Thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises SettingsError where there is no whole certificate."""
+    def __init__(self, folder: Path, *, named: str = "WEFT_IDENTITY") -> None:
+        """Raises SettingsError where there is no whole certificate. `named`: by what the directory was given."""
         self.folder = folder
         self._lock = threading.Lock()
         try:
             self._mark = self._seen()
             self._pem = self._read()
         except (OSError, ValueError) as error:
-            raise SettingsError(f"WEFT_IDENTITY: {_said(error)}; {folder} must hold {', '.join(FILES)}") from error
+            raise SettingsError(f"{named}: {_said(error)}; {folder} must hold {', '.join(FILES)}") from error
 
     def server(self) -> grpc.ServerCredentials:
         """For a server that takes calls of the mesh's own parts alone, and shows each the newest certificate."""

@@ -218,7 +218,7 @@ def test_every_pod_reads_only_the_secrets_it_uses(objects: list[Object]) -> None
         if name != "identity":
             assert not {"seal.key", "operator.password"} & read(name), name
     assert {"database-orders.url"} == {key for key in read("orders") if key.startswith("database-")}
-    assert {"tls.crt", "tls.key"} == read("gateway")
+    assert {"tls.crt", "tls.key", "ca.crt"} == read("gateway")
 
 
 def test_no_secret_is_in_what_is_committed(files: Mapping[str, str]) -> None:
