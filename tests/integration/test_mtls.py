@@ -79,7 +79,7 @@ def code(channel: grpc.Channel, path: str) -> grpc.StatusCode:
 
 
 def test_calls_are_answered_on_every_wire(encrypted: Mesh, shop: Shop) -> None:
-    token = shop.operator.sign_in("catalog.read").access_token
+    token = shop.customer().session.access_token
     for wire in (Native(encrypted.gateway), Web(encrypted.gateway), Json(encrypted.gateway)):
         answers = wire.call(LIST, token), wire.call(LIST)
         wire.close()

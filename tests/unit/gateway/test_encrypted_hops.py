@@ -48,6 +48,8 @@ OWNER = identity.service("identity")
 CATALOG, WORKER = identity.service("catalog"), identity.Identity("worker", "email")
 PARTS = (OWNER, CATALOG, WORKER, identity.GATEWAY, identity.CONTROL_PLANE)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+#: Far below what the contract lets one address do.
+PACE_S = 0.1
 Golden = Callable[[str, str], None]
 
 
@@ -175,7 +177,7 @@ def test_a_gateway_reaches_control_plane_and_services_by_its_certificate_and_no_
     enough = threading.Event()
 
     def call() -> None:
-        while not enough.is_set():
+        while not enough.wait(PACE_S):
             codes.append(outcome(channel))
 
     calling = threading.Thread(target=call)
@@ -241,6 +243,27 @@ def test_a_service_that_starts_without_a_control_plane_shows_its_certificate_to_
     assert {"answer": CATALOG.name} == answers[0]
     assert "UNAVAILABLE" == answers[1]["code"]
     assert ({mesh.serial(OWNER)}, set()) == (backend.callers, other.callers)
+
+
+def test_a_service_never_speaks_in_clear_whatever_contracts_were_published(mesh: Mesh, stack: ExitStack) -> None:
+    heard = threading.Event()
+
+    def answer(_: bytes, __: grpc.ServicerContext) -> bytes:
+        heard.set()
+        return b"in clear"
+
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[_Any(answer)], options=[("grpc.so_reuseport", 0)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    stack.callback(lambda: server.stop(0).wait(DEADLINE_S))
+    mesh.control_plane.feeding(lambda feed: feed.set_bundle(sample.bundle(*sample.rows(CATALOG.name))))
+    endpoint = sample.endpoint("catalog-1", port, CATALOG.name)
+    mesh.control_plane.feeding(lambda feed: feed.set_endpoints([endpoint]))
+    client = Client(mesh.control_plane.address, CATALOG.name, identity=mesh.identities.of(OWNER))
+    stack.callback(client.close)
+
+    assert "UNAVAILABLE" == client.ask("call", DEADLINE_S)["code"]
+    assert not heard.is_set()
 
 
 def test_nobody_asks_a_control_plane_in_clear(mesh: Mesh, stack: ExitStack) -> None:
