@@ -56,6 +56,7 @@ def test_a_part_that_calls_no_service_is_refused_whatever_token_it_has(
     info = refusal.detail(error_details_pb2.ErrorInfo)
 
     assert ("PERMISSION_DENIED", "CALLER_UNKNOWN", part.uri) == (refusal.code, info.reason, info.metadata["caller"])
+    assert ("service: CALLER_UNKNOWN", "orders") == (info.metadata["rule"], info.metadata["hop"])
     assert [] == instance.behaviour.calls
 
 
