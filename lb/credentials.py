@@ -15,9 +15,15 @@ import grpc
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from prometheus_client import Gauge
 
 from lb.errors import SettingsError
 from weft_protos.identity import AUTHORITY, CERTIFICATE, FILES, KEY, Identity
+
+#: Labelled, so that a process without an identity says nothing of one.
+EXPIRES: Final = Gauge(
+    "weft_identity_expires_seconds", "When the certificate of this process ends, in Unix time.", ["part"]
+)
 
 log = structlog.get_logger(__name__)
 
@@ -108,10 +114,17 @@ class Credentials:
         place = self._place()
         pem = _Pem(*((place / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITY)))
         encoding, shape = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        shown = x509.load_pem_x509_certificate(pem.certificate).public_key()
+        certificate = x509.load_pem_x509_certificate(pem.certificate)
+        shown = certificate.public_key()
         own = serialization.load_pem_private_key(pem.key, password=None).public_key()
         if shown.public_bytes(encoding, shape) != own.public_bytes(encoding, shape):
             raise ValueError(f"{CERTIFICATE} does not belong to {KEY}")
+        try:
+            alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound as error:
+            raise ValueError(f"{CERTIFICATE} names no part of the mesh") from error
+        for part in alternatives.get_values_for_type(x509.UniformResourceIdentifier):
+            EXPIRES.labels(part=part).set(certificate.not_valid_after_utc.timestamp())
         return pem
 
 

@@ -8,6 +8,7 @@ import json
 import subprocess
 import tempfile
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -89,6 +90,7 @@ class Mesh:
     def __init__(self, folder: Path, descriptors: bytes) -> None:
         self.folder = folder
         self.identities = Identities(folder / "mesh", *PARTS)
+        self.metrics_port = free_port()
         self.control_plane = ControlPlane()
         self.control_plane.start(Credentials(self.identities.of(identity.CONTROL_PLANE)).server())
         self.edge = Edge(port=free_port(), tls_port=free_port(), tls_secret=folder / "edge.json", hop_secrets=folder)
@@ -119,7 +121,7 @@ class Mesh:
             "gateway-1",
             [Address("127.0.0.1", self.control_plane.port)],
             None,
-            free_port(),
+            self.metrics_port,
             self.folder / "admin",
             hop_secrets=self.folder,
         )
@@ -172,6 +174,16 @@ def test_a_gateway_reaches_control_plane_and_services_by_its_certificate_and_no_
     log = mesh.folder / "log"
     eventually(lambda: outcome(channel) is grpc.StatusCode.OK, lambda: log.read_text()[-2000:])
     assert {mesh.serial(identity.GATEWAY)} == backend.callers
+
+    # What the alert goes by.
+    with urllib.request.urlopen(f"http://127.0.0.1:{mesh.metrics_port}/stats/prometheus", timeout=10) as answer:
+        figures = answer.read().decode()
+    ends = min(
+        float(line.rpartition(" ")[2])
+        for line in figures.splitlines()
+        if line.startswith("envoy_cluster_ssl_certificate_expiration_unix_time_seconds{")
+    )
+    assert mesh.identities.kept.expires().timestamp() == pytest.approx(ends, abs=DEADLINE_S)
 
     codes: list[grpc.StatusCode] = []
     enough = threading.Event()

@@ -8,7 +8,9 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography import x509
+from prometheus_client import REGISTRY
 
+from deploy.supervisor.certificate import make_authority
 from lb.credentials import Credentials, asks_for
 from lb.errors import SettingsError
 from tests.identities import Identities
@@ -164,6 +166,30 @@ def test_a_process_without_a_whole_certificate_is_told_what_is_missing(mesh: Ide
 
     with pytest.raises(SettingsError, match=r"WEFT_IDENTITY: .*No such file.* must hold tls.crt, tls.key, ca.crt"):
         Credentials(mesh.of(ORDERS))
+
+
+def test_a_certificate_that_names_nobody_is_none(mesh: Identities, tmp_path: Path) -> None:
+    nameless = make_authority().issue((), ())
+    contents = {identity.CERTIFICATE: nameless.certificate, identity.KEY: nameless.key, identity.AUTHORITY: ""}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+
+    with pytest.raises(SettingsError, match=r"tls\.crt names no part of the mesh"):
+        Credentials(tmp_path)
+
+
+def test_when_it_ends_is_known_to_who_watches_and_nothing_is_said_of_other_parts(tmp_path: Path) -> None:
+    billing, shipping = identity.service("billing"), identity.service("shipping")
+    mesh = Identities(tmp_path, billing, shipping)
+    kept = Credentials(mesh.of(billing))
+
+    def told(part: Identity) -> float | None:
+        return REGISTRY.get_sample_value("weft_identity_expires_seconds", {"part": part.uri})
+
+    assert (mesh.kept.expires().timestamp(), None) == (told(billing), told(shipping))
+    mesh.renew()
+    kept.mark()
+    assert mesh.kept.expires().timestamp() == told(billing)
 
 
 def test_no_key_shows_in_what_is_printed(mesh: Identities) -> None:
