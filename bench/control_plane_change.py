@@ -61,8 +61,7 @@ def measure(options: argparse.Namespace) -> list[Claim]:
         bootstrap.install(
             os.environ,  # noqa: TID251 - gRPC reads its bootstrap there, and nowhere else
             [address],
-            instance="bench-1",
-            service="bench",
+            bootstrap.Client("bench-1", "bench"),
         )
         took = asyncio.run(_timed(registry, ports, options))
     endpoints = options.services * PER_SERVICE

@@ -226,7 +226,7 @@ class Mesh:
         config, ready = ours.bootstrap_of(folder, control_planes=[plane.port], collector=None)
         stand.envoy(folder.name, config, ready=ready, environ={names.INSTANCE_VARIABLE: "gateway-1"})
         self._environ: dict[str, str] = {}
-        bootstrap.install(self._environ, [f"{HOST}:{plane.port}"], instance="bench", service="bench")
+        bootstrap.install(self._environ, [f"{HOST}:{plane.port}"], bootstrap.Client("bench", "bench"))
         self._caller = caller
         self.targets = {"grpc": "xds:///catalog", "gateway": f"{HOST}:{port}"}
 

@@ -20,11 +20,11 @@ from google.protobuf.message import Message
 
 from gateway import compiler, contract, policy
 from gateway.docs import refusals, site
-from gateway.envoy import bootstrap, tls
+from gateway.envoy import bootstrap, hop, tls
 from gateway.envoy.bootstrap import Address
 from gateway.envoy.edge import Edge, Profile
 from gateway.errors import CompileError, ContractUnreadableError, UnknownMethodError, UnknownScopeError, Violation
-from weft_protos import locations
+from weft_protos import identity, locations
 from weft_protos.xds import XdsDescriptorsMissingError, to_dict
 
 PORT_MAX: Final = 65_535
@@ -82,6 +82,7 @@ def _edge(arguments: argparse.Namespace) -> Edge:
         "trace_percent": arguments.trace_percent,
         "tls_secret": arguments.tls_secret and arguments.tls_secret.absolute(),
         "tls_names": arguments.tls_name and tuple(arguments.tls_name),
+        "hop_secrets": arguments.hop_secrets and arguments.hop_secrets.absolute(),
     }
     return replace(default, **{name: value for name, value in given.items() if value is not None})
 
@@ -169,6 +170,9 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _bootstrap(arguments: argparse.Namespace) -> int:
+    if (arguments.identity is None) != (arguments.hop_secrets is None):
+        print("gateway: --identity and --hop-secrets go together; give both or neither", file=sys.stderr)
+        return 2
     settings = bootstrap.Settings(
         node=arguments.node,
         control_planes=arguments.xds,
@@ -178,12 +182,24 @@ def _bootstrap(arguments: argparse.Namespace) -> int:
         pages=arguments.pages or (),
         zone=arguments.zone,
         metrics_address=arguments.metrics_address,
+        hop_secrets=_put_hop_secrets(arguments.identity, arguments.hop_secrets),
     )
     secret = tls.secret(_existing(arguments.tls_cert), _existing(arguments.tls_key))
     _put(arguments.tls_secret, secret)
     size = _put(arguments.out, bootstrap.build(settings))
     print(f"{arguments.node}: {size} bytes -> {arguments.out}")
     return 0
+
+
+def _put_hop_secrets(own: Path | None, folder: Path | None) -> Path | None:
+    """Write what `compile` is told of the gateways' own certificate. Raises OSError where it is not whole."""
+    if own is None or folder is None:
+        return None
+    for name in identity.FILES:
+        _existing(own / name)
+    for name, message in hop.secret_files(own.absolute()):
+        _put(folder / name, message)
+    return folder.absolute()
 
 
 def _put(path: Path, message: Message) -> int:
@@ -278,6 +294,9 @@ def _add_compile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     command.add_argument("--tls-name", action="append", help="a name of the certificate; repeat for more (localhost)")
     command.add_argument(
+        "--hop-secrets", type=Path, metavar="DIR", help="where `bootstrap` wrote what encrypts hops inside (in clear)"
+    )
+    command.add_argument(
         "--trace-percent",
         type=_percent,
         help=f"share of requests that are traced ({local.trace_percent:g}; production: {production.trace_percent:g})",
@@ -316,6 +335,12 @@ def _add_bootstrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--tls-key", type=Path, required=True, help="private key, PEM")
     command.add_argument(
         "--tls-secret", type=Path, required=True, metavar="FILE", help="where to write what `compile` is told of both"
+    )
+    command.add_argument(
+        "--identity", type=Path, metavar="DIR", help="tls.crt, tls.key and ca.crt of hops inside; with --hop-secrets"
+    )
+    command.add_argument(
+        "--hop-secrets", type=Path, metavar="DIR", help="where to write what `compile` is told of them as such"
     )
     command.add_argument("--admin-socket", type=_socket, required=True, help="path of Envoy's admin socket")
     command.add_argument("--out", type=Path, required=True, help="FILE.pb (binary) or FILE.json")

@@ -16,6 +16,7 @@ import structlog
 from lb import bootstrap, config
 from lb.config import ControlPlaneSettings, EtcdSettings, log_level_from_environ
 from lb.control_plane import control_plane
+from lb.credentials import Credentials
 from lb.endpoint import service_name, zone_name
 from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, LbError, SettingsError
 from lb.registry.backoff import Backoff
@@ -159,6 +160,12 @@ def _add_bootstrap(commands: Any) -> None:
         "--xds", action="append", default=[], metavar="HOST:PORT", help="a control plane; else those of WEFT_XDS"
     )
     joining.add_argument("--zone", default="", help="where it runs; instances whose WEFT_ZONE is the same come first")
+    joining.add_argument(
+        "--identity",
+        type=Path,
+        metavar="DIR",
+        help="tls.crt, tls.key and ca.crt of the program, where hops are encrypted",
+    )
     joining.add_argument("--out", type=Path, metavar="FILE", help="write it there, not to standard output")
     joining.set_defaults(run=_bootstrap)
 
@@ -325,7 +332,11 @@ def _bootstrap(options: argparse.Namespace) -> int:
         zone = zone_name(options.zone)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    text = bootstrap.document(control_planes, instance=instance, service=service, zone=zone)
+    identity: Path | None = options.identity
+    if identity is not None:
+        Credentials(identity, named="--identity")  # refuses a directory that holds none
+        identity = identity.absolute()
+    text = bootstrap.document(control_planes, bootstrap.Client(instance, service, zone, identity))
     path: Path | None = options.out
     if path is None:
         print(text)

@@ -14,9 +14,11 @@ from typing import Final
 
 import grpc
 
+from lb.credentials import Credentials, asks_for
 from lb.endpoint import Endpoint, service_name
 from lb.fallback import FallbackChannel
 from lb.lastgood import ENDPOINTS, LastGood, endpoints_from_bytes
+from weft_protos import identity
 
 #: A peer that stops answering is noticed within about two seconds. `keepalive_timeout_ms` alone never closes the
 #: connection (its pings share the transport's own timeout of 60 s); `http2.ping_timeout_ms` is what does.
@@ -35,13 +37,20 @@ _NEVER_IDLE: Final = ("grpc.client_idle_timeout_ms", 2**31 - 1)
 _ROUND_ROBIN: Final = ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}))
 
 
-def open(service: str, *, state: Path | None = None) -> grpc.Channel:  # noqa: A001 - reads `channel.open("orders")`
+def open(  # noqa: A001 - reads `channel.open("orders")`
+    service: str, *, state: Path | None = None, credentials: Credentials | None = None
+) -> grpc.Channel:
     """Open a channel to a service. It connects lazily; `bootstrap.install` must have run. Raises ValueError.
 
-    `state`: the directory of what was good last; None: without a control plane nobody is found.
+    `state`: the directory of what was good last; None: without a control plane nobody is found. `credentials`: what
+    the process shows of itself, as its bootstrap says too; None: the mesh talks in clear.
     """
     name = service_name(service)
-    first = grpc.insecure_channel(f"xds:///{name}", options=(*OPTIONS, _NEVER_IDLE))
+    options = (*OPTIONS, _NEVER_IDLE)
+    if credentials is None:
+        first = grpc.insecure_channel(f"xds:///{name}", options=options)
+    else:
+        first = grpc.secure_channel(f"xds:///{name}", credentials.xds(), options=options)
     if state is None:
         return first
     place = LastGood(state)
@@ -49,9 +58,14 @@ def open(service: str, *, state: Path | None = None) -> grpc.Channel:  # noqa: A
     def spare() -> grpc.Channel | None:
         known = endpoints_from_bytes(place.read(ENDPOINTS))
         address = target(endpoint for endpoint in known if endpoint.cluster == name)
-        return None if address is None else grpc.insecure_channel(address, options=(*OPTIONS, _ROUND_ROBIN))
+        if address is None:
+            return None
+        if credentials is None:
+            return grpc.insecure_channel(address, options=(*OPTIONS, _ROUND_ROBIN))
+        whom = asks_for(identity.service(name))
+        return grpc.secure_channel(address, credentials.client(), options=(*OPTIONS, _ROUND_ROBIN, whom))
 
-    return FallbackChannel(first, spare)
+    return FallbackChannel(first, spare, mark=(lambda: None) if credentials is None else credentials.mark)
 
 
 def target(endpoints: Iterable[Endpoint]) -> str | None:

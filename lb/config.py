@@ -32,6 +32,7 @@ class _Environ(BaseSettings):
     secrets: Path | None = None
     state: Path | None = None
     networks: str = ""
+    identity: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class ControlPlaneSettings:
     """Directory of what was good last; None: a start waits for etcd."""
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     """Where endpoints may be; empty: loopback and private networks."""
+    identity: Path | None = None
+    """Directory of its certificate; None: it is called in clear."""
 
     @classmethod
     def from_environ(cls) -> Self:
@@ -114,6 +117,7 @@ class ControlPlaneSettings:
             etcd=EtcdSettings.from_environ(),
             state=environ.state,
             networks=_networks(environ.networks),
+            identity=environ.identity,
         )
 
 

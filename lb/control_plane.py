@@ -10,9 +10,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
-from prometheus_client import start_http_server
 
+from lb import exposition
 from lb.config import ControlPlaneSettings, host_port
+from lb.credentials import Credentials
 from lb.endpoint import Endpoint
 from lb.errors import BundleRefusedError, SettingsError
 from lb.lastgood import LastGood
@@ -57,6 +58,7 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
     )
     departures = _departures(feed, registrar, settings.instance)
     server = Server(feed, gateways, clients, departures)
+    credentials = None if settings.identity is None else Credentials(settings.identity).server()
 
     followers = (*_following(settings, feed, clients, departures), registrar.run())
     stop = asyncio.Event()
@@ -66,11 +68,13 @@ async def control_plane(settings: ControlPlaneSettings) -> int:
 
     if settings.metrics_port:
         try:
-            start_http_server(settings.metrics_port, addr=host_port(settings.listen, "WEFT_LISTEN")[0].strip("[]"))
+            host = host_port(settings.listen, "WEFT_LISTEN")[0].strip("[]")
+            answers = {exposition.READY: lambda: server.ready, exposition.ALIVE: lambda: True}
+            exposition.start(settings.metrics_port, host, answers)
         except OSError as error:
             raise SettingsError(f"WEFT_METRICS_PORT: {settings.metrics_port}: {error.strerror}") from error
     try:
-        port = await server.start(settings.listen)
+        port = await server.start(settings.listen, credentials)
     except RuntimeError as error:
         raise SettingsError(f"WEFT_LISTEN: {settings.listen} cannot be listened on: {error}") from error
     log.info("control_plane_listening", port=port)

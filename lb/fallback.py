@@ -60,12 +60,22 @@ class FallbackChannel(grpc.Channel):
     """Thread-safe, like every channel."""
 
     def __init__(
-        self, first: grpc.Channel, spare: Callable[[], grpc.Channel | None], *, patience_s: float = PATIENCE_S
+        self,
+        first: grpc.Channel,
+        spare: Callable[[], grpc.Channel | None],
+        *,
+        patience_s: float = PATIENCE_S,
+        mark: Callable[[], object] = lambda: None,
     ) -> None:
-        """`spare` opens the other channel; None: there is nothing to fall back to. It is asked until it has one."""
+        """`spare` opens the other channel; None: there is nothing to fall back to. It is asked until it has one.
+
+        `mark`: while it is what it was, a spare that was opened is good; else the next call opens another one.
+        """
         self.first = first
         self._open_spare = spare
         self._patience_s = patience_s
+        self._mark = mark
+        self._marked: object = None
         self._changed = threading.Condition()
         self._settled = False
         self._failed = False
@@ -93,11 +103,15 @@ class FallbackChannel(grpc.Channel):
             self._changed.wait_for(lambda: self._settled or self._failed, max(0.0, until - now))
             if self._settled:
                 return None
+            mark = self._mark()
+            if self._spare is not None and mark != self._marked:
+                self._spare.retire()
+                self._spare = None
             if self._spare is None:
                 channel = self._open_spare()
                 if channel is None:
                     return None
-                self._spare = Spare(channel)
+                self._spare, self._marked = Spare(channel), mark
                 log.warning("channel_falls_back", failed=self._failed)
             return self._spare if self._spare.begin() else None
 

@@ -131,7 +131,7 @@ VERBS: Final = (
         "Show and renew what the gateways show over TLS.",
         (
             Verb("show", "Show the certificate, and what to trust it by.", "certificates:show"),
-            Verb("renew", "Show a new one from now on.", "certificates:renew"),
+            Verb("renew", "Show a new one from now on, the parts among each other too.", "certificates:renew"),
         ),
     ),
     Verbs(

@@ -6,7 +6,8 @@ Secrets and keys are files of one directory (`weft export secrets`), mounted one
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from deploy.ship.workload import IP, NAME, SECRETS, USER, Stage, Volume, Workload
+from deploy.ship.workload import IP, NAME, SECRETS, USER, Certificate, Stage, Volume, Workload
+from weft_protos import identity
 
 TAG: Final = "${TAG:-dev}"
 FOLDER: Final = "${SECRETS:-./secrets}"
@@ -100,7 +101,7 @@ def _mounts(one: Workload, name: str, number: int) -> Mapping[str, Any]:
     secrets = [{"source": secret, "target": f"{SECRETS}/{secret}"} for secret in one.secrets]
     for pair in one.certificates:
         secrets += [
-            {"source": _file(pair.name, file), "target": f"{pair.path}/{place}"} for file, place in pair.files.items()
+            {"source": _file(pair, file), "target": f"{pair.path}/{place}"} for file, place in pair.files.items()
         ]
     if secrets:
         said["secrets"] = secrets
@@ -170,12 +171,12 @@ def _secret_names(workloads: Sequence[Workload]) -> Iterator[str]:
     for one in workloads:
         yield from one.secrets
         for pair in one.certificates:
-            yield from (_file(pair.name, file) for file in pair.files)
+            yield from (_file(pair, file) for file in pair.files)
 
 
-def _file(pair: str, file: str) -> str:
-    """What a file of a pair is called in the directory of secrets; one authority signs them all."""
-    return "authority.crt" if file == "ca.crt" else file.replace("tls", pair)
+def _file(pair: Certificate, file: str) -> str:
+    """What a file of a pair is called in the directory of secrets."""
+    return f"{pair.authority}.crt" if file == identity.AUTHORITY else file.replace("tls", pair.name)
 
 
 def _config(one: Workload, path: str) -> str:

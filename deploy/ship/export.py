@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,9 @@ from deploy.ship.servers import Servers
 from deploy.ship.workload import Workload
 from deploy.supervisor.config import PROJECT, Settings, child_environ
 from deploy.supervisor.desired import Desired
+from deploy.supervisor.stack import IDENTITIES
+from weft_protos import identity
+from weft_protos.identity import Identity
 
 COMPOSE: Final = PROJECT / "deploy" / "compose"
 KUBERNETES: Final = PROJECT / "deploy" / "k8s" / "base"
@@ -31,6 +34,15 @@ def desired() -> Desired:
     """The state that is written: that of `weft up` in the profiles production and ha, and nobody's own settings."""
     settings = Settings.from_environ({"WEFT_PROFILE": "production,ha", "WEFT_DATA": "/var/lib/weft"})
     return Desired.of(settings)
+
+
+def identities(addresses: Addresses) -> Mapping[Identity, Sequence[str]]:
+    """Whoever has an identity in containers, with the hosts that others call it by and check it for."""
+    state = desired()
+    called = {identity.CONTROL_PLANE: addresses.members("control-plane", state.sizes["control-plane"])}
+    # Nobody supervises there.
+    parts = [part for part in IDENTITIES if part != identity.SUPERVISOR] if state.mtls else []
+    return {part: called.get(part, ()) for part in parts}
 
 
 def workloads(form: str) -> list[Workload]:
@@ -52,7 +64,7 @@ def build(form: str) -> Mapping[str, str]:
     if form == "compose":
         return {"compose.yaml": files.dumped(form, compose.build(every)), **compose.files(every)}
     nodes = Kubernetes().members("cockroach", DATABASE_NODES)
-    return bundle.build(every, rules=rules(), nodes=nodes)
+    return bundle.build(every, rules=rules(), nodes=nodes, parts=identities(Kubernetes()))
 
 
 def rules() -> Mapping[str, str]:

@@ -20,7 +20,8 @@ from deploy.supervisor.secrets import DATABASES
 from deploy.supervisor.servers import etcd
 from deploy.supervisor.servers.python import Surroundings
 from deploy.supervisor.stack import MIGRATED_BY_WORKER, OPERATIONS, REGISTRY, SERVICES
-from weft_protos import mesh_parts
+from weft_protos import identity, mesh_parts
+from weft_protos.identity import Identity
 from weft_protos.manifests import Worker
 
 HOME: Final = "/opt/weft"
@@ -28,6 +29,9 @@ HOME: Final = "/opt/weft"
 STATE: Final = "/var/lib/weft/state"
 ARCHIVE: Final = "/var/lib/weft/archive"
 EDGE_TLS: Final = "/etc/weft/edge"
+IDENTITY: Final = "/etc/weft/identity"
+"""Where a container finds by what others of the mesh know it."""
+IDENTITY_AUTHORITY: Final = "workload-authority"
 DATABASE_TLS: Final = "/etc/weft/database"
 ARCHIVING: Final = ("archive", "reports")
 """The workers that share the archive."""
@@ -35,6 +39,7 @@ EDGE_NAME: Final = "weft.example"
 """What clients ask the gateways for, until somebody says otherwise."""
 ADMIN: Final = "/run/weft/admin.sock"
 TLS_SECRET: Final = "/run/weft/edge-tls.json"
+HOP_SECRETS: Final = "/run/weft"
 CONTRACTS: Final = "/tmp/contracts"
 DATABASE_NODES: Final = 3
 
@@ -45,6 +50,11 @@ DATABASE_ROOT: Final = Certificate(
     DATABASE_TLS,
     {"ca.crt": "ca.crt", "tls.crt": "client.root.crt", "tls.key": "client.root.key"},
 )
+
+
+def identity_of(part: Identity) -> Certificate:
+    """The pair that others know a part by."""
+    return Certificate(f"identity-{part}", IDENTITY, {name: name for name in identity.FILES}, IDENTITY_AUTHORITY)
 
 
 class Ours:
@@ -104,7 +114,7 @@ class Ours:
 
     def _server(self, name: str, kind: Kind, *arguments: str, environ: Mapping[str, str] | None = None) -> Workload:
         """What all that the chassis or the balancer runs has in common."""
-        return Workload(
+        plain = Workload(
             name=name,
             kind=kind,
             image=Image.WEFT,
@@ -118,6 +128,17 @@ class Ours:
             check=("python", "-m", "deploy.ship", "healthy", f"{IP}:{ports.GRPC}"),
             metrics="metrics",
             volumes=(Volume("state", STATE),),
+        )
+        if not self._desired.mtls:
+            return plain
+        # Whoever asks has no certificate, so it asks where metrics are.
+        return replace(
+            plain,
+            environ={**plain.environ, "WEFT_IDENTITY": IDENTITY},
+            certificates=(identity_of(Identity(kind.value, name)),),
+            ready=Probe("metrics", path="/ready"),
+            alive=Probe("metrics", path="/alive"),
+            check=("python", "-m", "deploy.ship", "ready", f"{IP}:{ports.METRICS}/ready"),
         )
 
     def _control_plane(self) -> Workload:
@@ -147,7 +168,7 @@ class Ours:
             server = replace(
                 server,
                 secrets=(f"database-{name}.url", *server.secrets),
-                certificates=(_AUTHORITY,),
+                certificates=(*server.certificates, _AUTHORITY),
                 calls={**calls, "cockroach": ("sql",)},
                 after=(f"migrate-{name}", *server.after),
             )
@@ -179,7 +200,7 @@ class Ours:
             ports={**server.ports, "letters": ports.LETTERS},
             backlog=Backlog(f"max(sum by (instance) ({load.PENDING}))", load.BACKLOG_EACH["relay"]),
             secrets=("amqp.url", "cache.key", *stores, "etcd.password", "letters.password"),
-            certificates=(_AUTHORITY,),
+            certificates=(*server.certificates, _AUTHORITY),
             calls={**_WORKER_CALLS, "memcached": ("memcached",)},
             after=("rabbitmq", *(f"migrate-{name}" for name in mesh_parts.STORING)),
         )
@@ -196,7 +217,7 @@ class Ours:
         return replace(
             server,
             secrets=("amqp.url", f"database-{one.database}.url", "etcd.password"),
-            certificates=(_AUTHORITY,),
+            certificates=(*server.certificates, _AUTHORITY),
             calls={**_WORKER_CALLS, **dict.fromkeys(one.needs, ("smtp",))},
             after=("rabbitmq", f"migrate-{one.database}", *one.needs),
         )
@@ -212,7 +233,9 @@ class Ours:
             *("--tls-cert", f"{EDGE_TLS}/tls.crt", "--tls-key", f"{EDGE_TLS}/tls.key"),
             *("--tls-secret", TLS_SECRET, "--admin-socket", ADMIN),
             *("--out", "/run/weft/bootstrap.pb"),
+            *(("--identity", IDENTITY, "--hop-secrets", HOP_SECRETS) if self._desired.mtls else ()),
         )
+        shown = Certificate("edge", EDGE_TLS, {"tls.crt": "tls.crt", "tls.key": "tls.key"})
         return Workload(
             name="gateway",
             kind=Kind.GATEWAY,
@@ -227,7 +250,7 @@ class Ours:
             check=("python", "-m", "deploy.ship", "ready", f"127.0.0.1:{ports.METRICS}/ready"),
             metrics="metrics",
             metrics_path="/stats/prometheus",
-            certificates=(Certificate("edge", EDGE_TLS, {"tls.crt": "tls.crt", "tls.key": "tls.key"}),),
+            certificates=(shown, *((identity_of(identity.GATEWAY),) if self._desired.mtls else ())),
             volumes=(Volume("run", "/run/weft"),),
             calls={
                 "control-plane": ("grpc",),
@@ -311,6 +334,7 @@ class Ours:
             *("--profile", self._desired.profile, "--address", "0.0.0.0"),
             *("--tls-port", str(ports.EDGE), "--tls-secret", TLS_SECRET, "--tls-name", '"$EDGE_NAME"'),
             *("--trace-percent", f"{self._desired.trace_ratio * 100:g}"),
+            *(("--hop-secrets", HOP_SECRETS) if self._desired.mtls else ()),
         )
         compiled = f"python -m gateway compile --out {CONTRACTS} {' '.join(edge)}"
         task = self._task("publish", Stage.PUBLISH, "sh", "-ec", f"{compiled}\nexec python -m lb publish {CONTRACTS}")

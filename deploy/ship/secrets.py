@@ -4,7 +4,7 @@ The same names as under the supervisor, with hosts instead of loopback. For comp
 are among them; in Kubernetes cert-manager makes those.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from deploy.ship import export, files, ports
 from deploy.ship.addresses import Addresses, Compose, Kubernetes, at
 from deploy.ship.errors import ShipError
 from deploy.ship.kubernetes.names import NAMESPACE, SECRET
-from deploy.ship.ours import DATABASE_NODES, DATABASE_TLS
+from deploy.ship.ours import DATABASE_NODES, DATABASE_TLS, IDENTITY_AUTHORITY, identity_of
 from deploy.ship.servers import BROKERS
 from deploy.supervisor import certificate
 from deploy.supervisor.certificate import Pair, Role
@@ -24,6 +24,9 @@ from deploy.supervisor.servers import rabbitmq
 VALID: Final = timedelta(days=365)
 """Nobody renews them by himself; making the secrets again does, from so long before their end:"""
 RENEW_BEFORE: Final = timedelta(days=60)
+
+_Wanted = tuple[Sequence[str], Sequence[str], Role]
+"""The names, the addresses and the purpose of a certificate."""
 
 
 def make(form: str, folder: Path, *, edge_name: str, now: datetime) -> list[str]:
@@ -66,20 +69,30 @@ def _write_places(secrets: Secrets, addresses: Addresses) -> None:
 
 def _sign(secrets: Secrets, addresses: Addresses, edge_name: str, now: datetime) -> None:
     nodes = addresses.members("cockroach", DATABASE_NODES)
-    wanted = {
+    wanted: dict[str, _Wanted] = {
         "database-node": (("localhost", *nodes), ("127.0.0.1",), Role("node", calls=True, valid=VALID)),
         "database-root": ((), (), Role("root", serves=False, calls=True, valid=VALID)),
         "edge": ((edge_name, "localhost"), ("127.0.0.1", "::1"), Role("Weft gateway", valid=VALID)),
     }
-    authority = _kept(secrets, "authority")
+    _sign_all(secrets, "authority", wanted, now)
+    parts = {
+        identity_of(part).name: ((part.dns, *hosts), (), Role(str(part), calls=True, valid=VALID, uri=part.uri))
+        for part, hosts in export.identities(addresses).items()
+    }
+    _sign_all(secrets, IDENTITY_AUTHORITY, parts, now)
+
+
+def _sign_all(secrets: Secrets, signer: str, wanted: Mapping[str, _Wanted], now: datetime) -> None:
+    """Have every pair that is wanted, and the authority that signs them, for long enough."""
+    authority = _kept(secrets, signer)
     if not certificate.lasts(authority, RENEW_BEFORE, now=now):
         authority = certificate.make_authority(now=now, names=())
-        _keep(secrets, "authority", authority)
-    for name, (hosts, addresses_, role) in wanted.items():
+        _keep(secrets, signer, authority)
+    for name, (hosts, addresses, role) in wanted.items():
         pair = _kept(secrets, name)
         named = set(certificate.names(pair)) == set(hosts) if pair.certificate else False
         if not (named and certificate.lasts(pair, RENEW_BEFORE, now=now) and certificate.signed_by(pair, authority)):
-            _keep(secrets, name, authority.issue(hosts, addresses_, now=now, role=role))
+            _keep(secrets, name, authority.issue(hosts, addresses, now=now, role=role))
 
 
 def _kept(secrets: Secrets, name: str) -> Pair:

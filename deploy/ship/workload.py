@@ -84,6 +84,8 @@ class Certificate:
     path: str
     files: Mapping[str, str]
     """tls.crt, tls.key or ca.crt to what it is called in the directory."""
+    authority: str = "authority"
+    """Whose ca.crt it is, among the files of compose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Role:
     serves: bool = True
     calls: bool = False
     valid: timedelta = VALID
+    uri: str = ""
+    """What it is known by inside of the mesh; empty: by nothing."""
 
     def usages(self) -> list[x509.ObjectIdentifier]:
         """Of RFC 5280, section 4.2.1.12."""
@@ -65,7 +67,9 @@ class Pair:
         signer = serialization.load_pem_private_key(self.key.encode(), password=None)
         assert isinstance(signer, ec.EllipticCurvePrivateKey)
         key = ec.generate_private_key(ec.SECP256R1())
-        alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+        # The URI first: it is what others are told.
+        alternatives: list[x509.GeneralName] = [x509.UniformResourceIdentifier(role.uri)] if role.uri else []
+        alternatives.extend(x509.DNSName(name) for name in names)
         alternatives.extend(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)
         builder = (
             _builder(_name(role.common), issuer.subject, key, (now or datetime.now(UTC), role.valid))
@@ -142,11 +146,21 @@ def serial(pair: Pair) -> int:
 
 def names(pair: Pair) -> tuple[str, ...]:
     """The DNS names of its certificate, in lower case."""
+    alternatives = _alternatives(pair)
+    return tuple(name.lower() for name in alternatives.get_values_for_type(x509.DNSName)) if alternatives else ()
+
+
+def uris(pair: Pair) -> tuple[str, ...]:
+    """The URIs of its certificate."""
+    alternatives = _alternatives(pair)
+    return tuple(alternatives.get_values_for_type(x509.UniformResourceIdentifier)) if alternatives else ()
+
+
+def _alternatives(pair: Pair) -> x509.SubjectAlternativeName | None:
     try:
-        alternatives = _leaf(pair).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return _leaf(pair).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return ()
-    return tuple(name.lower() for name in alternatives.get_values_for_type(x509.DNSName))
+        return None
 
 
 def _leaf(pair: Pair) -> x509.Certificate:

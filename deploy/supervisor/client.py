@@ -39,9 +39,10 @@ class Client:
         """How contracts are compiled and published for this mesh. Raises RefusedError."""
         return messages.publishing_of(self._ask({"op": "publishing"})["publishing"])
 
-    def renew_certificate(self) -> Certificate:
-        """Have the gateways show a new certificate now. Raises RefusedError."""
-        return messages.certificate_of(self._ask({"op": "renew-certificate"})["certificate"])
+    def renew_certificate(self, *, workloads: bool = False) -> Certificate:
+        """Have the gateways show a new certificate now; `workloads`: all parts, each other. Raises RefusedError."""
+        request = {"op": "renew-certificate", "workloads": workloads}
+        return messages.certificate_of(self._ask(request)["certificate"])
 
     def kill(self, name: str, number: int) -> Killed:
         """Send a signal to a process. Raises RefusedError."""

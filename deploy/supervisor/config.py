@@ -24,6 +24,7 @@ KNOWN = (
     "WEFT_GATEWAY_PORT",
     "WEFT_GATEWAY_TLS_PORT",
     "WEFT_LOG_LEVEL",
+    "WEFT_MTLS",
     "WEFT_OTLP_ENDPOINT",
     "WEFT_PORT_BASE",
     "WEFT_PROFILE",
@@ -42,6 +43,7 @@ PER_PROCESS = (
     "WEFT_DOCS",
     "WEFT_ETCD",
     "WEFT_ETCD_USER",
+    "WEFT_IDENTITY",
     "WEFT_INSTANCE",
     "WEFT_LANE",
     "WEFT_LETTERS",
@@ -108,6 +110,8 @@ class Settings:
     """The user's own certificate chain, PEM; None: signed by an authority of the mesh's own."""
     tls_key: Path | None = None
     """The key of that certificate."""
+    mtls: bool = False
+    """Whether the mesh's own parts encrypt what they say to each other, and know each other by certificates."""
     port_base: int = 21000
     """First port of the block that everything else is given ports from; below Linux's ephemeral range (32768)."""
     log_level: str = "info"
@@ -159,6 +163,7 @@ class Settings:
             tls_key=key,
             gateway_port=gateway,
             gateway_tls_port=tls,
+            mtls=_switch(env, "WEFT_MTLS", default="on" if production else "off"),
             port_base=_port(env, "WEFT_PORT_BASE", 21000),
             log_level=level,
             trace_ratio=_ratio(env, "WEFT_TRACE_RATIO", PRODUCTION_TRACE_RATIO if production else 1.0),
@@ -230,8 +235,8 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _switch(environ: Mapping[str, str], name: str) -> bool:
-    text = environ.get(name) or "on"
+def _switch(environ: Mapping[str, str], name: str, *, default: str = "on") -> bool:
+    text = environ.get(name) or default
     if text not in ("on", "off"):
         raise ConfigError(f"{name}={text} is neither on nor off")
     return text == "on"

@@ -27,7 +27,6 @@ from deploy.supervisor.backoff import delay_s
 from deploy.supervisor.chores import Chores
 from deploy.supervisor.desired import SCALABLE, Desired
 from deploy.supervisor.door import Door
-from deploy.supervisor.edge_certificate import EdgeCertificate
 from deploy.supervisor.errors import ConfigError, RefusedError, StartError
 from deploy.supervisor.exposition import Snapshot
 from deploy.supervisor.lanes import Lanes, Surroundings
@@ -45,6 +44,7 @@ from deploy.supervisor.stack import Stack
 from deploy.supervisor.standby import StandBy
 from deploy.supervisor.starvation import Lag
 from deploy.supervisor.supervisor import Supervisor, cancel
+from deploy.supervisor.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -52,8 +52,6 @@ HEAVY_STARTS_MAX = 4
 """Python starts at once; more of them on two cores only make each one time out."""
 EVENTS_MAX = 2000
 """Events kept for whoever asks later; restarts of a long-lived mesh push out the oldest."""
-CERTIFICATE_EVERY_S = 5.0
-"""How often the gateways' certificate is looked at."""
 EXIT_FAULT = 70
 """EX_SOFTWARE of sysexits(3)."""
 FAREWELL_S = 3.0
@@ -148,7 +146,7 @@ class Daemon:
             assert self._supervisor is not None
             assert self._stack is not None
             keeping = [
-                asyncio.create_task(self._keep_certificate(self._stack.certificate), name="certificate"),
+                asyncio.create_task(self._upkeep.run(), name="certificates"),
                 asyncio.create_task(self._autoscaler.run(), name="autoscaler"),
                 asyncio.create_task(self._lanes.run(), name="lanes"),
                 asyncio.create_task(self._stack.leadership.keep(partial(self._pids, "rabbitmq")), name="broker-leader"),
@@ -197,7 +195,7 @@ class Daemon:
         if strays := await stop_strays(self._layout, self._record):
             log.warning("strays_stopped", names=strays)
         self._stack = self._make_stack(user)
-        self._stack.certificate.ensure(now=self._now())
+        self._upkeep.begin()
         parts = self._stack.parts()
         self._stack.write_secrets()
         wanted = frozenset(part.name for part in parts)
@@ -328,30 +326,6 @@ class Daemon:
             for name in SCALABLE
         }
 
-    async def _keep_certificate(self, kept: EdgeCertificate) -> None:
-        """Renew the gateways' certificate before it ends, and take over what the user put in the place of theirs."""
-        told = ""
-        while True:
-            await asyncio.sleep(CERTIFICATE_EVERY_S)
-            try:
-                names = kept.names()
-                if kept.ensure(now=self._now()):
-                    log.info("certificate_changed", expires=kept.expires().isoformat())
-                    if kept.names() != names:
-                        log.warning("certificate_names_changed", names=kept.names(), fix="weft down, then weft up")
-                told = ""
-            except (ConfigError, OSError, ValueError) as error:
-                if told != str(error):
-                    log.error("certificate_refused", reason=str(error))  # the one in place stays
-                told = str(error)
-
-    def _renew_certificate(self, kept: EdgeCertificate) -> Mapping[str, object]:
-        try:
-            changed = kept.ensure(now=self._now(), anew=True)
-        except (ConfigError, OSError) as error:
-            raise RefusedError(str(error)) from error
-        return {"changed": changed, "names": kept.names(), "expires": kept.expires().isoformat()}
-
     async def _fail(self, event: Event) -> None:
         log.error("start_failed", part=event.part, reason=event.detail)
         self._emit(event)
@@ -431,7 +405,8 @@ class Daemon:
             case "publishing":
                 return {"publishing": asdict(stack.publishing())}
             case "renew-certificate":
-                return {"certificate": self._renew_certificate(stack.certificate)}
+                renew = self._upkeep.renew_workloads if request.get("workloads") else self._upkeep.renew
+                return {"certificate": renew()}
             case "watch":
                 await self._watch(supervisor, str(request["rules"]))
                 return {}
@@ -460,6 +435,10 @@ class Daemon:
             case other:
                 raise RefusedError(f"no operation is called {other}")
         return {"name": killed.name, "pid": killed.pid}
+
+    @property
+    def _upkeep(self) -> Upkeep:
+        return Upkeep(self._running_stack.certificate, self._running_stack.workloads, self._now)
 
     @property
     def _running_stack(self) -> Stack:

@@ -61,6 +61,7 @@ class Desired:
     gateway_tls_port: int = 8443
     tls_certificate: str = ""
     tls_key: str = ""
+    mtls: bool = False
     port_base: int = 21000
     free_ports: bool = False
     """Every port, the gateways' too, is any free one: for a mesh beside another one."""
@@ -102,6 +103,7 @@ class Desired:
             gateway_tls_port=settings.gateway_tls_port,
             tls_certificate=str(settings.tls_certificate or ""),
             tls_key=str(settings.tls_key or ""),
+            mtls=settings.mtls,
             port_base=settings.port_base,
             free_ports=ports == "free",
             sizes=complete_sizes(sizes or {}, usual=HA_SIZES if settings.ha else DEFAULT_SIZES),

@@ -3,13 +3,12 @@
 ca.crt                     what clients trust; readable by everybody. Its key is secrets/ca.key
 secrets/edge-tls/tls.crt   -> current/tls.crt, what Envoy is told of
 secrets/edge-tls/tls.key   -> current/tls.key
-secrets/edge-tls/current   -> the directory of one pair; turned by one rename, which Envoy watches for
+secrets/edge-tls/current   -> the directory of one pair; turned by one rename, which Envoy watches for (`turning.py`)
 
-So a reader sees the old pair or the new one, and a pair that does not fit never gets there.
+A pair that does not fit never gets there.
 """
 
 import os
-import shutil
 import stat
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from deploy.supervisor.certificate import Pair
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.probe import HOST
+from deploy.supervisor.turning import turn
 
 NAMES = ("localhost",)
 ADDRESSES = (HOST, "::1")
@@ -108,29 +108,10 @@ class EdgeCertificate:
         return made
 
     def _install(self, pair: Pair) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        place = self._folder / f"pair-{certificate.serial(pair):x}"
-        place.mkdir(mode=0o700, exist_ok=True)
-        self._layout.write(place / "tls.key", pair.key, None)
-        self._layout.write(place / "tls.crt", pair.certificate, None)
-        for path in (self.certificate, self.key):
-            if not path.is_symlink():
-                path.symlink_to(f"current/{path.name}")
-        before = self._place()
-        turned = self._folder / ".current.new"
-        turned.unlink(missing_ok=True)
-        turned.symlink_to(place.name)
-        turned.replace(self._folder / "current")
-        for other in self._folder.glob("pair-*"):
-            # The one before may be being read.
-            if other not in (place, before):
-                shutil.rmtree(other)
+        contents = {"tls.key": pair.key, "tls.crt": pair.certificate}
+        turn(self._layout, self._folder, f"{certificate.serial(pair):x}", contents)
         for name in OLD:
             (self._layout.secrets / name).unlink(missing_ok=True)
-
-    def _place(self) -> Path | None:
-        current = self._folder / "current"
-        return self._folder / os.readlink(current) if current.is_symlink() else None
 
 
 def _text(path: Path, variable: str, *, private: bool = False) -> str:

@@ -59,6 +59,16 @@ class Layout:
         return self.run / "edge-tls.json"
 
     @property
+    def identities(self) -> Path:
+        """By what the mesh's parts know each other, a directory for each, see `workload_certificates.py`."""
+        return self.root / "identities"
+
+    @property
+    def hop_secrets(self) -> Path:
+        """What tells Envoy where its own identity lies."""
+        return self.run
+
+    @property
     def contracts(self) -> Path:
         """The compiled contracts that are published."""
         return self.root / "contracts"

@@ -172,6 +172,13 @@ class Mesh:
         """
         return self._client.renew_certificate()
 
+    def renew_workload_certificates(self) -> Certificate:
+        """Have all parts of the mesh show each other new certificates from now on.
+
+        Raises NotRunningError, or RefusedError where hops are in clear.
+        """
+        return self._client.renew_certificate(workloads=True)
+
     def kill(self, name: str, number: int = signal.SIGKILL) -> Killed:
         """Send a signal to a process by name. Raises RefusedError."""
         return self._client.kill(name, number)

@@ -126,11 +126,12 @@ class Publishing:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The certificate that the gateways show."""
+    """The certificate that the gateways show, or those that the parts show each other."""
 
     changed: bool
     """Whether it is another one than before."""
     names: tuple[str, ...]
+    """The names that clients may ask for; of parts, by which URIs they know each other."""
     expires: str
     """RFC 3339."""
 

@@ -8,11 +8,13 @@ import asyncio
 import http.client
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.supervisor.probe import HOST, TIMEOUT_S, Answer, ClosedError, NoAnswerError
+from weft_protos import identity
 
 LIVENESS = "liveness"
 """The name under which a process of ours says whether its work goes on."""
@@ -136,11 +138,33 @@ class Postgres:
         """Nothing is kept open."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a server is asked that takes encrypted hops alone."""
+
+    folder: Path
+    """Of the certificate of whoever asks."""
+    server: str
+    """The name in the server's own."""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """As they are now. Raises NoAnswerError where there are none."""
+        try:
+            authority, key, certificate = (
+                (self.folder / name).read_bytes() for name in (identity.AUTHORITY, identity.KEY, identity.CERTIFICATE)
+            )
+        except OSError as error:
+            raise NoAnswerError(f"{error.filename}: {error.strerror}") from error
+        return grpc.ssl_channel_credentials(authority, key, certificate)
+
+
 @dataclass(slots=True)
 class GrpcHealth:
     """grpc.health.v1 over a connection that is kept, since it is asked every second for as long as the mesh runs."""
 
     address: str
+    shown: Shown | None = None
+    """None: hops are in clear."""
     _channel: grpc.aio.Channel | None = field(default=None, init=False, repr=False)
 
     async def check(self) -> Answer:
@@ -149,14 +173,19 @@ class GrpcHealth:
         A process that says itself that it does no work any more is as good as silent.
         """
         if self._channel is None:
-            # A pool of its own: a shared subchannel would still be backing off from the process that died here.
-            self._channel = grpc.aio.insecure_channel(
-                self.address, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-            )
+            self._channel = self._opened()
         stub = health_pb2_grpc.HealthStub(self._channel)
         if not await self._serving(stub, LIVENESS):
             raise NoAnswerError(f"{self.address}: answers, but does no work any more")
         return Answer.READY if await self._serving(stub, "") else Answer.REFUSING
+
+    def _opened(self) -> grpc.aio.Channel:
+        # A pool of its own: a shared subchannel would still be backing off from the process that died here.
+        options: list[tuple[str, object]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        if self.shown is None:
+            return grpc.aio.insecure_channel(self.address, options=options)
+        options.append(("grpc.ssl_target_name_override", self.shown.server))
+        return grpc.aio.secure_channel(self.address, self.shown.credentials(), options=options)
 
     async def _serving(self, stub: health_pb2_grpc.HealthStub, service: str) -> bool:
         try:

@@ -42,7 +42,9 @@ from deploy.supervisor.servers import (
     rabbitmq,
 )
 from deploy.supervisor.servers.rabbitmq_leader import Leadership
-from weft_protos import lanes, mesh_parts
+from deploy.supervisor.workload_certificates import WorkloadCertificates
+from weft_protos import identity, lanes, mesh_parts
+from weft_protos.identity import Identity
 
 SERVICES = tuple(sorted((one.name for one in mesh_parts.SERVICES), key=lambda name: (name != "identity", name)))
 """Identity first: the others and the gateways wait for its public keys."""
@@ -54,6 +56,12 @@ is told once, whatever becomes of the sizes."""
 MIGRATED_BY_WORKER = tuple(one.name for one in mesh_parts.WORKERS if one.migrates)
 REGISTRY = ("etcd-1", "etcd-2", "etcd-3")
 """Three members go on when one is gone; five would only make every write dearer."""
+IDENTITIES = (
+    *(identity.CONTROL_PLANE, identity.GATEWAY, identity.SUPERVISOR),
+    *map(identity.service, SERVICES),
+    *(Identity(Kind.WORKER.value, name) for name in ("relay", *(one.process for one in mesh_parts.WORKERS))),
+)
+"""Who has a certificate where hops are encrypted."""
 _BROKERS = {
     False: (("rabbitmq-1", "weft@localhost"),),
     True: tuple((f"rabbitmq-{number}", f"weft-{number}@localhost") for number in (1, 2, 3)),
@@ -73,6 +81,7 @@ class Stack:
         self._secrets = secrets
         self._account = account
         self.certificate = EdgeCertificate(layout, desired.given())
+        self.workloads = WorkloadCertificates(layout, IDENTITIES) if desired.mtls else None
         self.gateway_port = None
         if desired.gateway_port is not None:
             self.gateway_port = self._edge_port("gateway", desired.gateway_port, "WEFT_GATEWAY_PORT")
@@ -191,6 +200,7 @@ class Stack:
             archive_days=desired.archive_days,
             report_memory_mb=desired.report_memory_mb,
             crash_points=desired.crash_points,
+            identities=self._layout.identities if desired.mtls else None,
         )
 
     def _broker(self) -> list[Part]:
@@ -283,7 +293,11 @@ class Stack:
             *("--tls-secret", str(self._layout.tls_secret)),
             *(argument for name in self.certificate.names() for argument in ("--tls-name", name)),
             *("--trace-percent", f"{self._desired.trace_ratio * 100:g}"),
+            *self._hop_secrets(),
         )
+
+    def _hop_secrets(self) -> tuple[str, ...]:
+        return ("--hop-secrets", str(self._layout.hop_secrets)) if self._desired.mtls else ()
 
     def _control_planes(self) -> list[Part]:
         return [
@@ -348,6 +362,7 @@ class Stack:
             self._instance(name, lanes.cluster(service, lane), Kind.SERVICE),
             environ={**spec.env, "WEFT_LANE": lane},
             checkout=Path(spec.checkout) if spec.checkout else None,
+            identity=identity.service(service),
         )
         after = (*_migrations(service), "etcd-auth")
         return python.server(instance, self._surroundings, arguments=(f"svc.{service}", "serve"), after=after)
@@ -380,6 +395,8 @@ class Stack:
                 *("--metrics-port", str(metrics_port), "--otlp", otlp),
                 *("--tls-cert", str(self.certificate.certificate), "--tls-key", str(self.certificate.key)),
                 *("--tls-secret", str(self._layout.tls_secret)),
+                *(() if self.workloads is None else ("--identity", str(self.workloads.folder(identity.GATEWAY)))),
+                *self._hop_secrets(),
                 *("--admin-socket", str(envoy.admin_socket(name, self._layout))),
                 *("--out", str(envoy.bootstrap_file(name, self._layout))),
             )

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.envoy import names
+from gateway.envoy import hop, names
 from gateway.envoy.cluster import http2
 from gateway.envoy.sources import ads
+from weft_protos import identity
 from weft_protos.xds import envoy
 
 #: A control plane that hangs is left after interval and timeout together.
@@ -71,6 +72,8 @@ class Settings:
     """Where it runs: it calls instances of the same zone first. Empty: not said."""
     metrics_address: str = "127.0.0.1"
     """Where metrics and readiness are shown."""
+    hop_secrets: Path | None = None
+    """Directory of `hop.secret_files`; None: control planes are called in clear."""
 
 
 def build(settings: Settings) -> Any:
@@ -98,7 +101,7 @@ def build(settings: Settings) -> Any:
         },
         static_resources={
             "clusters": [
-                _upstream(names.XDS, settings.control_planes),
+                _upstream(names.XDS, settings.control_planes, **_to_control_planes(settings.hop_secrets)),
                 _upstream(names.OTLP, [settings.collector] if settings.collector else []),
                 _edge(),
                 _admin(settings.admin_socket),
@@ -111,8 +114,14 @@ def build(settings: Settings) -> Any:
     )
 
 
-def _upstream(name: str, addresses: Sequence[Address]) -> Any:
-    return _static(name, addresses, typed_extension_protocol_options={_H2: http2(XDS_KEEPALIVE)})
+def _upstream(name: str, addresses: Sequence[Address], **words: Any) -> Any:
+    return _static(name, addresses, typed_extension_protocol_options={_H2: http2(XDS_KEEPALIVE)}, **words)
+
+
+def _to_control_planes(hop_secrets: Path | None) -> dict[str, Any]:
+    if hop_secrets is None:
+        return {}
+    return {"transport_socket": hop.from_gateway(hop_secrets, identity.CONTROL_PLANE)}
 
 
 def _pages(addresses: Sequence[Address]) -> Any:

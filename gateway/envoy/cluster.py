@@ -1,4 +1,4 @@
-"""Clusters of the mesh services, one resource for both kinds of client.
+"""Clusters of the mesh services, one resource for both kinds of client while hops are in clear.
 
 Both weigh instances by the load that these report (`svc/chassis/load.py`). Of the rest each takes what it knows: Envoy
 circuit breakers, keepalive, slow start and all of the outlier detection; gRPC the part by failed calls. Nothing here
@@ -6,6 +6,7 @@ may be what gRPC refuses (`lb_policy: LEAST_REQUEST`, a type other than EDS).
 The type of a cluster must never change under one name: a live gRPC client would crash.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.envoy.sources import ads
@@ -46,18 +47,30 @@ _H2: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _POLICIES: Final = "extensions.load_balancing_policies"
 
 
-def build(service: str) -> Any:
-    """The cluster of one mesh service's unary calls; its endpoints come by EDS under the same name."""
+def build(service: str, socket: Mapping[str, Any] | None = None) -> Any:
+    """The cluster of one mesh service's unary calls; its endpoints come by EDS under the same name.
+
+    `socket`: how its connections are encrypted (`hop`); None: they are not.
+    """
     of_instance = [{"priority": each, "max_connections": CONNECTIONS_PER_INSTANCE} for each in ("DEFAULT", "HIGH")]
-    return _cluster(service, service, per_host_thresholds=of_instance, calls=CALLS_PER_CONNECTION)
+    return _cluster(
+        service, service, per_host_thresholds=of_instance, calls=CALLS_PER_CONNECTION, transport_socket=socket
+    )
 
 
-def of_streams(service: str) -> Any:
+def of_streams(service: str, socket: Mapping[str, Any] | None = None) -> Any:
     """The cluster of its streams, for gateways: of the same endpoints. How many there are, instances decide."""
-    return _cluster(lanes.streams(service), service)
+    return _cluster(lanes.streams(service), service, transport_socket=socket)
 
 
-def _cluster(name: str, service: str, *, calls: int | None = None, **per_instance: Any) -> Any:
+def _cluster(
+    name: str,
+    service: str,
+    *,
+    calls: int | None = None,
+    transport_socket: Mapping[str, Any] | None = None,
+    **per_instance: Any,
+) -> Any:
     return envoy(
         "config.cluster.v3.Cluster",
         name=name,
@@ -72,6 +85,7 @@ def _cluster(name: str, service: str, *, calls: int | None = None, **per_instanc
         },
         typed_extension_protocol_options={_H2: http2(KEEPALIVE, calls=calls)},
         outlier_detection=_outliers(),
+        transport_socket=transport_socket,
     )
 
 

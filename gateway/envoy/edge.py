@@ -33,6 +33,8 @@ class Edge:
     """The file that tells Envoy where certificate and key lie (`tls.secret`); the same for every gateway."""
     tls_names: tuple[str, ...] = ("localhost",)
     """The names of the certificate, `*.example.com` among them; a client that asks for another one is not served."""
+    hop_secrets: Path | None = None
+    """Directory of the files by which gateways find their certificate for hops inside; None: these are in clear."""
 
     @classmethod
     def of(cls, profile: Profile) -> "Edge":

@@ -6,10 +6,10 @@ from typing import Literal
 
 from google.protobuf.message import Message
 
-from gateway.envoy import cluster, listener, proxyless, route
+from gateway.envoy import cluster, hop, listener, proxyless, route
 from gateway.envoy.edge import Edge
 from gateway.policy import PolicySet
-from weft_protos import lanes
+from weft_protos import identity, lanes
 
 Audience = Literal["envoy", "grpc", "all"]
 
@@ -30,8 +30,15 @@ def build(policies: PolicySet, edge: Edge) -> Iterator[Resource]:
     for extension in listener.extensions(policies):
         yield Resource("envoy", extension.name, extension)
     for service in policies.owners:
-        yield Resource("all", service, cluster.build(service))
+        socket = None
+        if edge.hop_secrets is None:
+            yield Resource("all", service, cluster.build(service))
+        else:
+            server = identity.service(service)
+            socket = hop.from_gateway(edge.hop_secrets, server)
+            yield Resource("envoy", service, cluster.build(service, socket))
+            yield Resource("grpc", service, cluster.build(service, hop.from_service(server)))
         if any(rpc.method.streaming for rpc in policies.rpcs if rpc.owner == service):
-            yield Resource("envoy", lanes.streams(service), cluster.of_streams(service))
+            yield Resource("envoy", lanes.streams(service), cluster.of_streams(service, socket))
         yield Resource("grpc", service, proxyless.listener(service))
         yield Resource("grpc", proxyless.route_name(service), proxyless.routes(service))

@@ -49,6 +49,8 @@ class Server:
         self._departures = departures
         self._health = health.aio.HealthServicer()
         self._stopping = False
+        self.ready = False
+        """What health says, for whoever asks another way."""
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_STREAMS_MAX)
         self._server.add_generic_rpc_handlers(
             (
@@ -64,20 +66,27 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
-    async def start(self, listen: str) -> int:
-        """Listen on `host:port`; returns the port. Not SERVING until `set_serving`. Raises RuntimeError if taken."""
+    async def start(self, listen: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen on `host:port`; returns the port. Not SERVING until `set_serving`. Raises RuntimeError if taken.
+
+        Without `credentials`, in clear.
+        """
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-        port = self._server.add_insecure_port(listen)
+        if credentials is None:
+            port = self._server.add_insecure_port(listen)
+        else:
+            port = self._server.add_secure_port(listen, credentials)
         await self._server.start()
         return int(port)
 
     async def set_serving(self) -> None:
         """Report SERVING: a snapshot is loaded and etcd has answered."""
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.ready = True
 
     async def stop(self, grace_s: float) -> None:
         """Report NOT_SERVING, end the streams (clients turn to another control plane), stop."""
-        self._stopping = True
+        self._stopping, self.ready = True, False
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 

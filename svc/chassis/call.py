@@ -18,6 +18,7 @@ from svc.chassis.context import Deadline, Principal
 from svc.chassis.criticality import Criticality
 from svc.chassis.grounds import Grounds, Progress
 from weft_protos import lanes, policy
+from weft_protos.identity import Identity
 
 # Time limit of a call whose contract states none: of unary calls, and of streams that may stay open. Finite, so
 # that whatever is computed from a deadline is finite too.
@@ -97,7 +98,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Call:
-    """One call. Fields below `shed` are filled in by the interceptors, in their order."""
+    """One call. Fields below `shown` are filled in by the interceptors, in their order."""
 
     method: Method
     metadata: Mapping[str, tuple[str, ...]] = field(repr=False)
@@ -112,10 +113,14 @@ class Call:
     """How much it matters: as the method says, or the call that led to it."""
     shed: bool = False
     """There is too much to do, and this call is not to be served."""
+    shown: str | None = None
+    """URI of the certificate that whoever made the hop has shown; empty: one without. None: hops are in clear."""
     refusal: Refusal | None = None
     """Filled in by `status`."""
     deadline: Deadline | None = None
     """Filled in by `deadline`."""
+    peer: Identity | None = None
+    """Filled in by `peer`."""
     principal: Principal | None = None
     """Filled in by `principal`."""
     message: Message | None = field(default=None, repr=False)

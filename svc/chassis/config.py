@@ -101,6 +101,8 @@ class Process(_Concern):
     """Where it runs: peers and gateways of the same zone prefer it, and it prefers them. Empty: not said."""
     lane: Annotated[str, AfterValidator(_lane)] = ""
     """The lane it is in: only calls that go by that lane come here. Empty: it is a stable one."""
+    identity: Path | None = None
+    """Directory of the certificate by which others know this part (`lb.credentials`); None: hops are in clear."""
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
     """Least severe level that is logged."""
     crash_points: Path | None = None
@@ -255,4 +257,5 @@ def install_control_planes(settings: Settings, *, service: str) -> None:
     control_planes = [str(address) for address in settings.xds.xds]
     environ = os.environ  # noqa: TID251 - gRPC takes its bootstrap from the environment and from nowhere else
     process = settings.process
-    bootstrap.install(environ, control_planes, instance=process.instance, service=service, zone=process.zone)
+    client = bootstrap.Client(process.instance, service, process.zone, process.identity)
+    bootstrap.install(environ, control_planes, client)

@@ -11,6 +11,7 @@ from typing import Self
 from svc.chassis.consistency import Session
 from svc.chassis.criticality import Criticality
 from svc.chassis.errors import Unauthenticated
+from weft_protos.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class CallContext:
     """What its reads are promised, and how far it has written."""
     cache_key: str = ""
     """Under which key the answer is kept, as the contract says; empty where it is not kept."""
+    peer: Identity | None = None
+    """Which part of the mesh made the hop, as its certificate says; None: hops are in clear."""
 
     @property
     def caller(self) -> Principal:

@@ -17,6 +17,8 @@ from weft_protos import grounds, locations, policy
 _SUBSCRIPT: Final = re.compile(r"\[[^\]]*\]")
 #: Reason of a request above its method's `max_request_bytes`, the same as the gateway's.
 TOO_LARGE: Final = "REQUEST_TOO_LARGE"
+#: What `interceptors/peer.py` calls a part of the mesh that calls no service. No contract says that one does not.
+CALLER_UNKNOWN: Final = "CALLER_UNKNOWN"
 _CALLERS_DEADLINE: Final = "deadline: the caller's own"
 
 
@@ -74,6 +76,8 @@ class Grounds:
             if progress.own_deadline:
                 return _CALLERS_DEADLINE, locations.method(method)
             return grounds.timeout(self.timeout_s), locations.method(method, "timeout")
+        if error.reason == CALLER_UNKNOWN:
+            return grounds.service(error.reason), locations.method(method)
         if not progress.admitted:
             return grounds.TOKEN, locations.method(method, "access")
         if not progress.parsed and isinstance(error, PermissionDenied):

@@ -25,8 +25,8 @@ from types import FrameType
 from typing import Final, Protocol, runtime_checkable
 
 import structlog
-from prometheus_client import start_http_server
 
+from lb import exposition
 from lb.endpoint import Endpoint, service_name
 from lb.xds import collector
 from svc.chassis import consumers, crash, metrics, revocations, telemetry
@@ -129,6 +129,7 @@ class _Life:
         if stop is None:
             self.stop.on_signals()
         self._steps = ExitStack()
+        self._answers: dict[str, Callable[[], bool]] = {}
 
     def at_end(self, step: str, end: Callable[[], object]) -> None:
         """Do this at the end, before everything that was registered earlier."""
@@ -167,11 +168,11 @@ class _Life:
 
     def _begin(self, work: Callable[["_Life"], int]) -> int:
         process = self.settings.process
-        exposition, thread = start_http_server(process.metrics_port, addr=process.listen.host)
+        shown, thread = exposition.start(process.metrics_port, process.listen.host, self._answers)
 
         def close_exposition() -> None:
-            exposition.shutdown()
-            exposition.server_close()
+            shown.shutdown()
+            shown.server_close()
             thread.join()
 
         self.at_end("metrics", close_exposition)
@@ -189,6 +190,7 @@ class _Life:
     def listen(self, server: Server) -> int:
         """Start a server; returns its port."""
         port = server.bind(self.settings.process.listen)
+        self._answers |= {exposition.READY: lambda: server.ready, exposition.ALIVE: server.liveness.goes_on}
 
         def stop() -> None:
             self.threads_left = not server.stop(GRACE_S)
@@ -238,6 +240,7 @@ def serve(
             observe=recorder.saw,
             tokens=resources.read_tokens,
             forget=_forget(resources, services),
+            credentials=resources.credentials,
         )
         flushing = consumers.Flushing(recorder, partial(resources.agent.publish, notes))
         life.at_end("consumers", flushing.stop)
@@ -309,7 +312,8 @@ def run_worker(
     """Be a worker until SIGTERM, or until one of its backgrounds dies. `stop` takes the place of the signals."""
 
     def work(life: _Life) -> int:
-        server = Server((), verifier=TokenVerifier(SystemClock()), limits=WORKER_LIMITS)
+        verifier, credentials = TokenVerifier(SystemClock()), life.resources.credentials
+        server = Server((), verifier=verifier, limits=WORKER_LIMITS, credentials=credentials)
         life.listen(server)
         backgrounds = tuple(build(life.resources))
         for task in life.resources.tasks:

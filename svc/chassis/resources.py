@@ -16,11 +16,13 @@ from opentelemetry.trace import Tracer
 
 from lb import channel as channels
 from lb.config import EtcdSettings
+from lb.credentials import Credentials
+from lb.errors import SettingsError
 from lb.lastgood import LastGood
 from lb.registry.agent import Agent
 from svc.chassis import metrics, replicas, telemetry
 from svc.chassis.cache.store import Cache
-from svc.chassis.config import Settings
+from svc.chassis.config import ConfigError, Settings
 from svc.chassis.consistency import ReadTokens
 from svc.chassis.criticality import Courier
 from svc.chassis.database import Database
@@ -54,6 +56,15 @@ class Resources:
         self._checks: dict[str, Callable[[], object]] = {}
         self._channels: dict[str, grpc.Channel] = {}
         self._lock = threading.Lock()
+
+    @cached_property
+    def credentials(self) -> Credentials | None:
+        """What the process shows of itself to others of the mesh; None where hops are in clear. Raises ConfigError."""
+        identity = self.settings.process.identity
+        try:
+            return None if identity is None else Credentials(identity)
+        except SettingsError as error:
+            raise ConfigError(str(error)) from error
 
     @cached_property
     def database(self) -> Database | None:
@@ -124,7 +135,9 @@ class Resources:
         """The process's one channel to another service of the mesh; it connects with the first call."""
         with self._lock:
             if service not in self._channels:
-                self._channels[service] = channels.open(service, state=self.settings.xds.state)
+                self._channels[service] = channels.open(
+                    service, state=self.settings.xds.state, credentials=self.credentials
+                )
             return self._channels[service]
 
     def add_background(self, name: str, start: Callable[[], None], stop: Callable[[], None]) -> None:

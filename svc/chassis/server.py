@@ -21,7 +21,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2
 
-from svc.chassis import crash, metrics
+from lb.credentials import Credentials
+from svc.chassis import crash, hop, metrics
 from svc.chassis.call import Call, Interceptor, Method, Verifier
 from svc.chassis.config import Address
 from svc.chassis.consistency import ReadTokens
@@ -164,12 +165,14 @@ class _Route:
         observe: Callable[[Call], None],
         sessions: Sessions,
         forget: Forget,
+        encrypted: bool,
     ) -> None:
         if descriptor.client_streaming:
             raise ValueError(f"{descriptor.full_name}: client streams are not served")
         self._cached = caching.cached(descriptor)
         self._outdates = tuple(caching.forgets(descriptor))
         self._forget = forget
+        self._encrypted = encrypted
         self.method = method
         self._handler = handler
         self._verifier = verifier
@@ -188,6 +191,7 @@ class _Route:
             is_active=context.is_active,
             criticality=level,
             shed=shed,
+            shown=hop.shown(context) if self._encrypted else None,
         )
 
     def enter(self, stack: ExitStack, call: Call) -> None:
@@ -211,6 +215,7 @@ class _Route:
             lane=call.lane,
             session=call.session,
             cache_key=self._cached.key.key(call.message) if self._cached is not None else "",
+            peer=call.peer,
         )
         crash.passed(Point.CALL_ENTERED)
         try:
@@ -350,6 +355,7 @@ class Server:
         observe: Callable[[Call], None] = lambda call: None,
         tokens: ReadTokens | None = None,
         forget: Forget = lambda methods, keys: None,
+        credentials: Credentials | None = None,
     ) -> None:
         """Refuses a handler that lacks a method of its service, and a contract that cannot be obeyed.
 
@@ -357,12 +363,14 @@ class Server:
         that its call matters; without one, nobody is believed who says that it matters more than its method. `observe`
         is told of every call that the interceptors let through, before its handler is; it must be quick and must not
         raise. `tokens` makes read tokens; without it, none are made or read. `forget` is told, when a handler has
-        ended, what its contract says is out of date in the cache; it must not raise.
+        ended, what its contract says is out of date in the cache; it must not raise. `credentials`: whom it takes calls
+        of, and what it shows them; without them it is called in clear.
         """
         self._instance = instance
         self._observe = observe
         self._sessions = Sessions(tokens, [descriptor for descriptor, _ in services])
         self._forget = forget
+        self._credentials = credentials
         self._draining = threading.Event()
         # Part of the threads' names, so that the server can tell its own from those of another.
         self._mark = f"server-{id(self):x}"
@@ -375,7 +383,11 @@ class Server:
         self._workers = Workers(limits.threads, places=places, name=self._mark, meter=self._meter)
         self._server = grpc.server(
             self._workers.lane(Criticality.DEFAULT),
-            options=(*OPTIONS, ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION + limits.streams)),
+            options=(
+                *OPTIONS,
+                *hop.options(credentials),
+                ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION + limits.streams),
+            ),
             maximum_concurrent_rpcs=limits.threads + places + limits.streams + REFUSALS,
         )
         self._budget = _Budget(limits.streams)
@@ -402,6 +414,7 @@ class Server:
                 observe=self._observe,
                 sessions=self._sessions,
                 forget=self._forget,
+                encrypted=self._credentials is not None,
             )
             if route.method.streaming:
                 stream = _stream(route, self._budget, self._draining)
@@ -444,7 +457,7 @@ class Server:
 
     def bind(self, address: Address) -> int:
         """Take the port (0: any) and return it. Raises RuntimeError where another process has it."""
-        return self._server.add_insecure_port(str(address))
+        return hop.listen(self._server, address, self._credentials)
 
     def start(self) -> None:
         """Answer calls. Health says NOT_SERVING until `serving(True)`."""
@@ -454,6 +467,7 @@ class Server:
 
     def serving(self, ready: bool) -> None:
         """What health answers, for the process and for each of its services."""
+        self.ready = ready
         for name in self._names:
             self._health.set(name, _answer(ready))
 

@@ -53,6 +53,8 @@ FLUSH_MS: Final = 2000
 
 #: The attribute that names the lane of a call, or of the call that caused an event.
 LANE: Final = "weft.lane"
+#: The attribute that says which part of the mesh made the hop, as its certificate says.
+PEER: Final = "weft.peer"
 
 _log: Final = structlog.get_logger(__name__)
 

@@ -136,7 +136,7 @@ def test_a_dead_letter_appears_and_goes_back_to_its_worker(page: Page, url: str)
     expect(page.get_by_text("1 event sent back to email.")).to_be_visible()
     expect(put).to_have_count(0)
     # Nobody can read it, so it comes back with the worker's own reason.
-    expect(letters.get_by_role("checkbox", name=re.compile("^Pick queues/email/")).first).to_be_visible()
+    expect(letters.get_by_role("checkbox", name="Pick queues/email/").first).to_be_visible()
 
 
 def test_an_order_s_mail_is_in_the_mailbox(page: Page, mesh: Mesh, operator: GatewayClient, url: str) -> None:

@@ -11,6 +11,8 @@ WATCHING: Final = Group("watching")
 #: It is renewed ten days before its end.
 RENEWED: Final = timedelta(days=9)
 ENDING: Final = timedelta(days=2)
+#: These are renewed twelve hours before theirs.
+IDENTITIES_RENEWED: Final = timedelta(hours=11)
 _SHOWN_MAX: Final = 5
 
 
@@ -24,6 +26,15 @@ def certificate(expires: datetime, *, now: datetime, own: bool) -> Finding:
     if left < ENDING:
         return EDGE.fail("certificate", f"{told}, which is in {left.total_seconds() / 3600:.0f} h", hint)
     return EDGE.warn("certificate", told, hint) if left < RENEWED else EDGE.ok("certificate", told)
+
+
+def identities(expires: datetime, *, now: datetime) -> Finding:
+    """Of the mesh's own parts, where hops are encrypted: when the first of their certificates ends."""
+    left, hint = expires - now, "`weft certificates renew --workloads`; `weft logs supervisor` says why it did not"
+    told = f"until {expires:%Y-%m-%d %H:%M} UTC"
+    if left <= timedelta():
+        return EDGE.fail("identities", f"ended {expires:%Y-%m-%d %H:%M} UTC", hint)
+    return EDGE.fail("identities", told, hint) if left < IDENTITIES_RENEWED else EDGE.ok("identities", told)
 
 
 def keys(signing: Sequence[bool]) -> Finding:

@@ -32,6 +32,8 @@ from deploy.supervisor.part import Kind
 from deploy.supervisor.probe import HOST
 from deploy.supervisor.secrets import DATABASES
 from deploy.supervisor.servers import postgres, postgres_exporter
+from deploy.supervisor.stack import IDENTITIES
+from deploy.supervisor.workload_certificates import WorkloadCertificates
 
 Look = Callable[[], Iterable[Finding]]
 
@@ -167,6 +169,9 @@ class _Asked:
         given = Desired.read(self._layout.desired).given()
         kept = EdgeCertificate(self._layout, given)
         yield edge.certificate(kept.expires(), now=datetime.now(UTC), own=given is not None)
+        if Desired.read(self._layout.desired).mtls:
+            parts = WorkloadCertificates(self._layout, IDENTITIES)
+            yield edge.identities(parts.expires(), now=datetime.now(UTC))
 
     def sign_in(self) -> Iterator[Finding]:
         client = GatewayClient.for_operator(self._mesh.gateway, self._mesh.secrets, patience_s=PATIENCE_S)

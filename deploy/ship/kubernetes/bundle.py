@@ -8,14 +8,24 @@ from deploy.ship.kubernetes import certificates, network, objects
 from deploy.ship.kubernetes.names import NAMESPACE
 from deploy.ship.workload import Stage, Volume, Workload
 from deploy.supervisor.part import Kind
+from weft_protos.identity import Identity
 
 FORM: Final = "kubernetes"
 RULES: Final = "servers/rules"
 OURS: Final = (Kind.SERVICE, Kind.WORKER, Kind.GATEWAY, Kind.CONTROL_PLANE)
 
 
-def build(workloads: Sequence[Workload], *, rules: Mapping[str, str], nodes: Sequence[str]) -> Mapping[str, str]:
-    """Files by their path below the base. `rules`: Prometheus' by name; `nodes`: hosts of the database's servers."""
+def build(
+    workloads: Sequence[Workload],
+    *,
+    rules: Mapping[str, str],
+    nodes: Sequence[str],
+    parts: Mapping[Identity, Sequence[str]],
+) -> Mapping[str, str]:
+    """Files by their path below the base.
+
+    `rules`: Prometheus' by name; `nodes`: hosts of the database's servers; `parts`: as `certificates.all_of` has it.
+    """
     every = network.edges(workloads)
     of = {one.name: list(objects.of(one, every)) for one in workloads}
     stages = {stage: [one for one in workloads if one.stage is stage] for stage in Stage}
@@ -27,7 +37,9 @@ def build(workloads: Sequence[Workload], *, rules: Mapping[str, str], nodes: Seq
         {
             "namespace": [_namespace()],
             "network": [network.refusal()],
-            "certificates": certificates.all_of(_names_of(nodes)),
+            "certificates": certificates.all_of(
+                _names_of(nodes), {part: _names_of(hosts) for part, hosts in parts.items()}
+            ),
             **{one.name: of[one.name] for one in servers},
         },
         {"configMapGenerator": [{"name": "prometheus-rules", "files": [f"rules/{name}" for name in sorted(rules)]}]},
@@ -64,7 +76,7 @@ def _namespace() -> Mapping[str, Any]:
 
 
 def _names_of(nodes: Sequence[str]) -> Sequence[str]:
-    """All that a server of the database may be called: within the namespace, and whole."""
+    """All that a server may be called: within the namespace, and whole."""
     return [*nodes, *(f"{node}.{NAMESPACE}.svc.cluster.local" for node in nodes)]
 
 

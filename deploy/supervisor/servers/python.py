@@ -11,7 +11,9 @@ from pathlib import Path
 from deploy.supervisor.config import PROJECT, child_environ
 from deploy.supervisor.part import Command, Kind, Server, Task
 from deploy.supervisor.probe import HOST
-from deploy.supervisor.readiness import GrpcHealth, Http
+from deploy.supervisor.readiness import GrpcHealth, Http, Shown
+from weft_protos import identity
+from weft_protos.identity import Identity
 
 NETWORKS = "127.0.0.0/8"
 """Where instances may be: everything that the supervisor starts listens on loopback."""
@@ -37,6 +39,8 @@ class Surroundings:
     report_memory_mb: int
     crash_points: str = ""
     networks: str = NETWORKS
+    identities: Path | None = None
+    """Where the certificates of all parts lie, by the identity of each; None: hops are in clear."""
 
     def environ(self) -> Mapping[str, str]:
         """As environment variables."""
@@ -76,6 +80,13 @@ class Instance:
     """What it listens on beside its own and that of its metrics."""
     checkout: Path | None = None
     """The clone whose code it runs; None: this one."""
+    identity: Identity | None = None
+    """As whom others know it; None: as its service and kind say. The instances of a lane are no other than the rest."""
+
+    @property
+    def known_as(self) -> Identity:
+        """As whom others know it."""
+        return self.identity or Identity(self.kind.value, self.service)
 
 
 def argv(*arguments: str) -> tuple[str, ...]:
@@ -100,6 +111,10 @@ def server(
         "WEFT_LISTEN": address,
         "WEFT_METRICS_PORT": str(instance.metrics_port),
     }
+    shown: Shown | None = None
+    if (identities := surroundings.identities) is not None:
+        environ["WEFT_IDENTITY"] = str(identities / str(instance.known_as))
+        shown = Shown(identities / str(identity.SUPERVISOR), instance.known_as.dns)
     return Server(
         name=instance.name,
         kind=instance.kind,
@@ -107,7 +122,7 @@ def server(
         command=command(arguments, environ)
         if instance.checkout is None
         else _of(instance.checkout, arguments, environ),
-        probe=GrpcHealth(address),
+        probe=GrpcHealth(address, shown),
         ports=(instance.port, instance.metrics_port, *instance.ports),
         after=after,
         watched=True,

@@ -72,6 +72,8 @@ def build(method: Method, _verifier: Verifier) -> Interceptor:
                         current.set_attribute("rpc.response.status_code", code)
                         if call.lane:
                             current.set_attribute(telemetry.LANE, call.lane)
+                        if call.shown is not None:
+                            current.set_attribute(telemetry.PEER, call.shown)
                         if call.principal is not None:
                             current.set_attribute("enduser.id", call.principal.subject)
                         if call.refusal is not None:

@@ -106,6 +106,7 @@ class CertificateSpec(Strict):
     secretName: Name  # noqa: N815
     commonName: Annotated[str, Field(max_length=64)] | None = None  # noqa: N815
     dnsNames: list[Name] = []  # noqa: N815
+    uris: list[Annotated[str, Field(pattern=r"^spiffe://weft/[a-z-]+/[a-z0-9-]+$")]] = []
     isCA: bool = False  # noqa: N815
     usages: list[Literal["cert sign", "crl sign", "server auth", "client auth"]]
     duration: GoDuration

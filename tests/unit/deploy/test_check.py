@@ -324,6 +324,13 @@ def test_a_cache_that_is_away_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("left", "state"), [(timedelta(hours=12), State.OK), (timedelta(hours=10), State.FAIL), (timedelta(), State.FAIL)]
+)
+def test_certificates_of_parts_are_watched_before_the_first_ends(left: timedelta, state: State) -> None:
+    assert state is edge.identities(NOW + left, now=NOW).state
+
+
+@pytest.mark.parametrize(
     ("left", "state"),
     [
         (timedelta(days=20), State.OK),

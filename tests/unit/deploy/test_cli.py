@@ -79,6 +79,7 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["certificates", "bogus"], 2, "No such command"),
         (["certificates", "show"], 3, "no mesh was started in"),
         (["certificates", "renew", "--json"], 3, "no mesh runs here"),
+        (["certificates", "renew", "--workloads"], 3, "no mesh runs here"),
         (["contracts", "bogus"], 2, "No such command"),
         (["contracts", "publish"], 3, "no mesh runs here"),
         (["contracts", "publish", "--timeout", "0"], 2, "--timeout"),

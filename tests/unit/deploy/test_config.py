@@ -42,6 +42,7 @@ def test_an_empty_environment_is_the_documented_defaults() -> None:
         ("WEFT_CONSUMER_SAMPLE", "-1", "WEFT_CONSUMER_SAMPLE=-1 is not a sample"),
         ("WEFT_CONSUMER_SAMPLE", "1000001", "WEFT_CONSUMER_SAMPLE=1000001 is not a sample"),
         ("WEFT_TRACE_RATIO", "nan", "WEFT_TRACE_RATIO=nan is not a share"),
+        ("WEFT_MTLS", "1", "WEFT_MTLS=1 is neither on nor off"),
         ("WEFT_TRACE_RATIO", "2", "WEFT_TRACE_RATIO=2 is not a share"),
     ],
 )
@@ -56,6 +57,15 @@ def test_a_wrong_setting_is_named_with_what_to_do(variable: str, value: str, mes
 def test_a_certificate_is_named_by_an_absolute_path() -> None:
     with pytest.raises(ConfigError, match=r"WEFT_TLS_KEY=b\.key is not an absolute path"):
         Settings.from_environ({"WEFT_TLS_CERT": "/a.crt", "WEFT_TLS_KEY": "b.key"})
+
+
+def test_hops_are_encrypted_in_production_and_in_clear_elsewhere_unless_somebody_says_otherwise() -> None:
+    said = [{}, {"WEFT_PROFILE": "production"}, {"WEFT_PROFILE": "ha"}, {"WEFT_PROFILE": "production,ha"}]
+    said += [{"WEFT_MTLS": "on"}, {"WEFT_PROFILE": "production", "WEFT_MTLS": "off"}]
+
+    assert [False, True, False, True, True, False] == [
+        Settings.from_environ({"WEFT_DATA": "/data", **each}).mtls for each in said
+    ]
 
 
 def test_production_traces_little_and_has_no_port_in_clear_unless_it_is_named() -> None:

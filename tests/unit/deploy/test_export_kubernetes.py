@@ -16,7 +16,6 @@ from deploy.ship.kubernetes.names import PART
 from deploy.supervisor import autoscale, load
 from deploy.supervisor.desired import AUTOSCALED, HA_SIZES
 from deploy.supervisor.part import Kind
-from deploy.supervisor.readiness import LIVENESS
 from tests.unit.deploy import custom_resources
 from weft_protos import mesh_parts
 
@@ -171,8 +170,34 @@ def test_our_processes_are_asked_by_the_health_of_the_chassis(objects: list[Obje
         [container] = pod["spec"]["containers"]
         if pod["metadata"]["labels"]["weft.dev/kind"] not in (Kind.SERVICE.value, Kind.WORKER.value):
             continue
-        assert "" == container["readinessProbe"]["grpc"]["service"], name
-        assert LIVENESS == container["livenessProbe"]["grpc"]["service"], name
+        # A kubelet has no certificate: it asks beside the metrics, in clear.
+        [metrics] = [port["containerPort"] for port in container["ports"] if port["name"] == "metrics"]
+        assert {"port": metrics, "path": "/ready"} == container["readinessProbe"]["httpGet"], name
+        assert {"port": metrics, "path": "/alive"} == container["livenessProbe"]["httpGet"], name
+
+
+def test_every_part_that_speaks_grpc_has_an_identity_that_cert_manager_renews_every_twelve_hours(
+    objects: list[Object],
+) -> None:
+    signed = of(objects, "Certificate")
+    held = {}
+    for name, pod in pods(objects).items():
+        for volume in pod["spec"]["volumes"]:
+            if volume["name"].startswith("identity-"):
+                held[name] = signed[volume["secret"]["secretName"]]["spec"]
+    kinds = (Kind.SERVICE.value, Kind.WORKER.value, Kind.GATEWAY.value, Kind.CONTROL_PLANE.value)
+    expected = {
+        name: [f"spiffe://weft/{pod['metadata']['labels']['weft.dev/kind']}/{name}"]
+        for name, pod in pods(objects).items()
+        if pod["metadata"]["labels"]["weft.dev/kind"] in kinds
+    }
+
+    assert expected == {name: spec["uris"] for name, spec in held.items()}
+    assert {("24h", "12h", "weft-workload-authority")} == {
+        (spec["duration"], spec["renewBefore"], spec["issuerRef"]["name"]) for spec in held.values()
+    }
+    # gRPC's clients check control planes by the host they call.
+    assert {"control-plane-1.control-plane", "control-plane-2.control-plane"} < set(held["control-plane"]["dnsNames"])
 
 
 def test_at_most_one_instance_of_a_part_is_taken_away_at_a_time(objects: list[Object]) -> None:
@@ -193,7 +218,7 @@ def test_every_pod_reads_only_the_secrets_it_uses(objects: list[Object]) -> None
         if name != "identity":
             assert not {"seal.key", "operator.password"} & read(name), name
     assert {"database-orders.url"} == {key for key in read("orders") if key.startswith("database-")}
-    assert {"tls.crt", "tls.key"} == read("gateway")
+    assert {"tls.crt", "tls.key", "ca.crt"} == read("gateway")
 
 
 def test_no_secret_is_in_what_is_committed(files: Mapping[str, str]) -> None:

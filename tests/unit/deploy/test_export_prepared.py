@@ -87,6 +87,21 @@ def test_the_authority_signs_what_openssl_believes(made: Path) -> None:
         assert 0 == done.returncode, done.stdout + done.stderr
 
 
+def test_parts_are_known_by_an_authority_of_their_own(made: Path) -> None:
+    signer, orders = pair(made, "workload-authority"), pair(made, "identity-service-orders")
+    planes = certificate.names(pair(made, "identity-control-plane-control-plane"))
+
+    assert ("spiffe://weft/service/orders",) == certificate.uris(orders)
+    assert certificate.signed_by(orders, signer)
+    assert not certificate.signed_by(orders, pair(made, "authority"))
+    assert {"control-plane-1", "control-plane-2"} < set(planes)
+    said = yaml.safe_load(export.build("compose")["compose.yaml"])["services"]["orders-1"]
+    mounted = {each["target"]: each["source"] for each in said["secrets"]}
+    assert "identity-service-orders.key" == mounted["/etc/weft/identity/tls.key"]
+    assert "workload-authority.crt" == mounted["/etc/weft/identity/ca.crt"]
+    assert "/etc/weft/identity" == said["environment"]["WEFT_IDENTITY"]
+
+
 def test_a_database_is_asked_for_at_every_node_and_has_to_prove_who_it_is(made: Path) -> None:
     url = make_url((made / "database-orders.url").read_text())
     engine = create_engine(url.set(drivername="cockroachdb+psycopg"))

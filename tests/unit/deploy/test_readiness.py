@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from deploy.supervisor.probe import Answer, NoAnswerError
-from deploy.supervisor.readiness import LIVENESS, GrpcHealth
+from deploy.supervisor.readiness import LIVENESS, GrpcHealth, Shown
+from lb.credentials import Credentials
+from tests.identities import Identities
+from weft_protos import identity
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -22,6 +26,7 @@ def serving(
     *,
     liveness: health_pb2.HealthCheckResponse.ServingStatus | None = None,
     calls_max: int | None = None,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(1), maximum_concurrent_rpcs=calls_max)
     servicer = health.HealthServicer()
@@ -29,7 +34,10 @@ def serving(
     if liveness is not None:
         servicer.set(LIVENESS, liveness)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    if credentials is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -37,9 +45,9 @@ def serving(
         server.stop(None).wait()
 
 
-def ask(address: str) -> Answer:
+def ask(address: str, shown: Shown | None = None) -> Answer:
     async def check() -> Answer:
-        probe = GrpcHealth(address)
+        probe = GrpcHealth(address, shown)
         try:
             return await probe.check()
         finally:
@@ -77,3 +85,16 @@ def test_a_server_that_is_not_there_gives_no_answer() -> None:
 
     with pytest.raises(NoAnswerError, match="UNAVAILABLE"):
         ask(address)
+
+
+def test_a_server_of_encrypted_hops_is_asked_with_a_certificate_and_taken_for_nobody_else(tmp_path: Path) -> None:
+    orders = identity.service("orders")
+    parts = Identities(tmp_path, orders, identity.SUPERVISOR)
+    own = parts.of(identity.SUPERVISOR)
+    with serving(SERVING, credentials=Credentials(parts.of(orders)).server()) as address:
+        assert Answer.READY == ask(address, Shown(own, orders.dns))
+        parts.renew()
+        assert Answer.READY == ask(address, Shown(own, orders.dns))
+        for shown in (None, Shown(own, identity.service("catalog").dns), Shown(tmp_path / "nowhere", orders.dns)):
+            with pytest.raises(NoAnswerError):
+                ask(address, shown)

@@ -18,9 +18,10 @@ from deploy.supervisor.lane import LaneSpec
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.part import Command, Kind, Part, Server, Task
 from deploy.supervisor.ports import Ports
+from deploy.supervisor.readiness import GrpcHealth, Shown
 from deploy.supervisor.secrets import Secrets
-from deploy.supervisor.stack import Stack
-from weft_protos import mesh_parts
+from deploy.supervisor.stack import IDENTITIES, Stack
+from weft_protos import identity, mesh_parts
 
 
 def build(
@@ -364,3 +365,55 @@ def test_a_lane_runs_the_code_of_its_clone_by_the_interpreter_of_that(folder: Pa
     interpreter.parent.mkdir(parents=True)
     interpreter.touch()
     assert str(interpreter) == command(tmp_path).argv[0]
+
+
+def test_while_hops_are_in_clear_nobody_is_told_of_certificates(parts: tuple[Part, ...]) -> None:
+    commands = [part.command if isinstance(part, Server) else part.run for part in parts]
+    told = [command for command in commands if isinstance(command, Command)]
+    probes = [part.probe for part in parts if isinstance(part, Server)]
+
+    assert not any("WEFT_IDENTITY" in command.env or "--hop-secrets" in command.argv for command in told)
+    assert {None} == {probe.shown for probe in probes if isinstance(probe, GrpcHealth)}
+
+
+def test_where_hops_are_encrypted_every_process_of_ours_has_the_identity_of_its_part(folder: Path) -> None:
+    stack = build(folder, settings=Settings(data=folder, mtls=True))
+    parts = stack.parts()
+    assert stack.workloads is not None
+    servers = {part.name: part for part in parts if isinstance(part, Server)}
+    held = {name: one.command.env.get("WEFT_IDENTITY", "") for name, one in servers.items()}
+    asked = {name: one.probe.shown for name, one in servers.items() if isinstance(one.probe, GrpcHealth)}
+
+    assert {name for name, place in held.items() if place} == asked.keys()
+    assert {str(stack.workloads.folder(one)) for one in IDENTITIES} > {held[name] for name in asked}
+    own = stack.workloads.folder(identity.SUPERVISOR)
+    expected = {"orders-1": "orders.service.weft", "email-1": "email.worker.weft"}
+    assert {name: Shown(own, dns) for name, dns in expected.items()}.items() <= asked.items()
+    assert {str(stack.workloads.folder(identity.service("orders")))} == {held["orders-1"], held["orders-2"]}
+
+
+def test_gateways_are_told_where_their_identity_lies_and_so_is_whoever_publishes(folder: Path) -> None:
+    stack = build(folder, settings=Settings(data=folder, mtls=True))
+    told: list[str] = []
+    for name in ("bootstrap-gateway-1", "compile"):
+        part = named(stack.parts(), name)
+        assert isinstance(part, Task)
+        assert isinstance(part.run, Command)
+        told += [
+            " ".join(pair) for pair in itertools.pairwise(part.run.argv) if pair[0] in ("--identity", "--hop-secrets")
+        ]
+
+    run, identities = Layout(folder).hop_secrets, Layout(folder).identities
+    assert [f"--identity {identities}/gateway-gateway", f"--hop-secrets {run}", f"--hop-secrets {run}"] == told
+    assert ("--hop-secrets", str(run)) == stack.publishing().edge[-2:]
+
+
+def test_instances_of_a_lane_are_known_as_the_service(folder: Path) -> None:
+    spec = LaneSpec(services=("orders",))
+    desired = Desired.of(Settings(data=folder, mtls=True)).with_lane("canary", spec)
+    stack = build(folder, settings=Settings(data=folder, mtls=True)).resized(desired)
+
+    assert (
+        str(Layout(folder).identities / "service-orders")
+        == environ(named(stack.parts(), "orders-canary-1"))["WEFT_IDENTITY"]
+    )

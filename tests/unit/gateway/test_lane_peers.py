@@ -27,7 +27,7 @@ class Caller:
 
     def __init__(self, plane: ControlPlane) -> None:
         environ: dict[str, str] = {}
-        bootstrap.install(environ, [f"127.0.0.1:{plane.port}"], instance="orders-1", service="orders")
+        bootstrap.install(environ, [f"127.0.0.1:{plane.port}"], bootstrap.Client("orders-1", "orders"))
         command = ["env", *(f"{name}={value}" for name, value in environ.items()), sys.executable]
         caller = str(Path(__file__).with_name("lane_caller.py"))
         self._process = subprocess.Popen(

@@ -77,7 +77,7 @@ def calling(plane: ControlPlane, zone: str = "") -> Iterator[Sequence[str]]:
     """How each call has ended so far; after the block, how all of them have."""
     ended: list[str] = []
     environ: dict[str, str] = {}
-    bootstrap.install(environ, [f"127.0.0.1:{plane.port}"], instance="orders-1", service="orders", zone=zone)
+    bootstrap.install(environ, [f"127.0.0.1:{plane.port}"], bootstrap.Client("orders-1", "orders", zone))
     command = [*(f"{name}={value}" for name, value in environ.items()), sys.executable]
     caller = str(Path(__file__).with_name("peer_caller.py"))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

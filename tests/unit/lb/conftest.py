@@ -41,7 +41,7 @@ class ControlPlane:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def start(self, credentials: grpc.ServerCredentials | None = None) -> None:
         """Listen on a free port; after `stop`, on the same one again."""
 
         async def work() -> int:
@@ -54,7 +54,7 @@ class ControlPlane:
                 self.clients,
                 self.departures,
             )
-            return await self._server.start(self.address)
+            return await self._server.start(self.address, credentials)
 
         self.port = self.run(work())
 
@@ -88,10 +88,17 @@ class ControlPlane:
 class Client:
     """The process of xds_client.py."""
 
-    def __init__(self, control_planes: str, service: str = "orders", state: Path | None = None) -> None:
+    def __init__(
+        self,
+        control_planes: str,
+        service: str = "orders",
+        state: Path | None = None,
+        *,
+        identity: Path | None = None,
+    ) -> None:
         script = Path(__file__).with_name("xds_client.py")
         self._process = subprocess.Popen(
-            [sys.executable, str(script), control_planes, service, *([str(state)] if state else [])],
+            [sys.executable, str(script), control_planes, service, str(state or ""), str(identity or "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -139,6 +139,30 @@ def test_a_stream_on_the_spare_goes_on_while_new_calls_take_the_first_choice(
         eventually(lambda: closed(opened))
 
 
+def test_a_spare_whose_certificate_was_renewed_makes_place_for_another_and_keeps_the_calls_it_has(
+    backends: Callable[..., Backend],
+) -> None:
+    spare, opened, mark = backends("spare"), list[grpc.Channel](), ["one"]
+
+    def open_spare() -> grpc.Channel:
+        opened.append(grpc.insecure_channel(f"127.0.0.1:{spare.port}"))
+        return opened[-1]
+
+    first = grpc.insecure_channel(f"127.0.0.1:{free_port()}")
+    with FallbackChannel(first, open_spare, mark=lambda: mark[0]) as either:
+        stream = either.unary_stream(FEED)(b"", timeout=DEADLINE_S)
+        assert b"spare" == next(stream)
+        assert b"spare" == either.unary_unary(WHO)(b"", timeout=DEADLINE_S)
+        assert 1 == len(opened)
+        mark[0] = "two"
+        assert [b"spare"] * 2 == [either.unary_unary(WHO)(b"", timeout=DEADLINE_S) for _ in range(2)]
+        assert 2 == len(opened)
+        spare.enough.set()
+        assert [b"end"] == list(stream)
+
+        eventually(lambda: closed(opened[0]))
+
+
 def closed(one: grpc.Channel) -> bool:
     try:
         one.unary_unary(WHO)(b"", timeout=DEADLINE_S)

@@ -1,6 +1,7 @@
 """`python -m lb` as an operator meets it, over the fake etcd."""
 
 import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -16,16 +17,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lb.__main__ import main
 from lb.config import EtcdSettings, host_port
+from lb.credentials import Credentials
 from lb.errors import SettingsError
 from lb.registry.agent import Agent
 from lb.registry.etcd import Client
 from lb.registry.keys import endpoint_key
 from lb.xds.types import EDS
+from tests.identities import Identities
 from tests.unit.lb import sample
 from tests.unit.lb.ads import Ads, answer_of, request
 from tests.unit.lb.conftest import DEADLINE_S, eventually
 from tests.unit.lb.fake_etcd import FakeEtcd
 from tests.unit.lb.registry_suite import ask, settings_of
+from weft_protos import identity
 from weft_protos.xds import message_class
 
 Run = Callable[..., tuple[int, str, str]]
@@ -161,6 +165,22 @@ def test_a_bootstrap_names_the_control_planes_that_are_given_or_those_of_the_env
     assert node | {"locality": {"zone": "north"}} == json.loads(path.read_text())["node"]
 
 
+def test_a_bootstrap_of_encrypted_hops_names_the_files_of_the_program(lb: Run, tmp_path: Path) -> None:
+    folder = Identities(tmp_path, identity.service("shop")).of(identity.service("shop"))
+    own = ("--service", "shop", "--instance", "shop-1", "--xds", "127.0.0.1:1", "--identity", str(folder))
+    code, out, _ = lb("bootstrap", *own)
+
+    files = {
+        "certificate_file": f"{folder}/tls.crt",
+        "private_key_file": f"{folder}/tls.key",
+        "ca_certificate_file": f"{folder}/ca.crt",
+        "refresh_interval": "5s",
+    }
+    said = json.loads(out)
+    assert (0, {"workload": {"plugin_name": "file_watcher", "config": files}}) == (code, said["certificate_providers"])
+    assert [[{"type": "tls", "config": files}]] == [server["channel_creds"] for server in said["xds_servers"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -172,6 +192,10 @@ def test_a_bootstrap_names_the_control_planes_that_are_given_or_those_of_the_env
         (
             ("--service", "shop", "--instance", "s", "--xds", "h:1", "--out", "/nonexistent/x"),
             "/nonexistent/x: No such",
+        ),
+        (
+            ("--service", "shop", "--instance", "s", "--xds", "h:1", "--identity", "/nonexistent"),
+            "--identity: /nonexistent: No such file or directory; /nonexistent must hold tls.crt, tls.key, ca.crt",
         ),
     ],
 )
@@ -271,6 +295,45 @@ def test_the_control_plane_process_serves_what_is_published_and_stops_on_sigterm
     records = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert {"control_plane_listening", "bundle_taken", "key_registered"} <= {record["event"] for record in records}
     assert {("control-plane", "control-plane-1")} == {(record["service"], record["instance"]) for record in records}
+
+
+def test_a_control_plane_with_an_identity_is_asked_with_one_and_tells_kubelets_without(
+    etcd: FakeEtcd, tmp_path: Path
+) -> None:
+    parts = Identities(tmp_path, identity.CONTROL_PLANE, identity.SUPERVISOR)
+    port, metrics = _free_port(), _free_port()
+    environ = {
+        "WEFT_ETCD": etcd.address,
+        "WEFT_LISTEN": f"127.0.0.1:{port}",
+        "WEFT_METRICS_PORT": str(metrics),
+        "WEFT_IDENTITY": str(parts.of(identity.CONTROL_PLANE)),
+    }
+    command = [sys.executable, "-m", "lb", "control-plane"]
+
+    def shown(path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", metrics, timeout=DEADLINE_S)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+    try:
+        own = Credentials(parts.of(identity.SUPERVISOR)).client()
+        # Control planes are called by address, and have it in their certificate.
+        with grpc.secure_channel(f"127.0.0.1:{port}", own) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            answer = check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S, wait_for_ready=True)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as caught:
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+
+        assert health_pb2.HealthCheckResponse.NOT_SERVING == answer.status
+        assert grpc.StatusCode.UNAVAILABLE is caught.value.code()
+        assert (503, 200, 200) == (shown("/ready"), shown("/alive"), shown("/metrics"))
+    finally:
+        process.kill()
+        process.wait(DEADLINE_S)
 
 
 def test_a_control_plane_that_starts_without_etcd_serves_what_was_good_last(

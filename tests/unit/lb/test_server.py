@@ -245,7 +245,7 @@ def test_reflection_lists_and_describes_every_contract_in_both_versions(control_
 
 def test_the_bootstrap_names_every_control_plane() -> None:
     environ = {"GRPC_XDS_BOOTSTRAP": "/elsewhere", "OTHER": "kept"}
-    bootstrap.install(environ, ["127.0.0.1:1", "127.0.0.1:2"], instance="orders-1", service="orders")
+    bootstrap.install(environ, ["127.0.0.1:1", "127.0.0.1:2"], bootstrap.Client("orders-1", "orders"))
     document = json.loads(environ.pop("GRPC_XDS_BOOTSTRAP_CONFIG"))
 
     assert {"OTHER": "kept"} == environ

@@ -81,7 +81,7 @@ def test_a_zone_hears_of_every_change() -> None:
 
 
 def test_a_client_says_its_zone_as_the_control_plane_reads_it() -> None:
-    told = json.loads(bootstrap.document(["127.0.0.1:1"], instance="orders-1", service="orders", zone="a"))
+    told = json.loads(bootstrap.document(["127.0.0.1:1"], bootstrap.Client("orders-1", "orders", "a")))
     request = envoy("service.discovery.v3.DiscoveryRequest", type_url="x", node=told["node"])
 
     _, node = wire.decode(request.SerializeToString())

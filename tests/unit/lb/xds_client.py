@@ -2,7 +2,7 @@
 
 Reads commands from standard input and answers each with one line of JSON.
 `call SECONDS` makes one call to the service; `wait SECONDS` waits until the channel is ready. A third argument is the
-directory of what was good last.
+directory of what was good last; empty: there is none. A fourth is the directory of its certificate.
 """
 
 import json
@@ -14,13 +14,16 @@ import grpc
 import structlog
 
 from lb import bootstrap, channel
+from lb.credentials import Credentials
 
 
 def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     control_planes, service = sys.argv[1].split(","), sys.argv[2]
-    bootstrap.install(os.environ, control_planes, instance="client-1", service="client")  # noqa: TID251
-    connection = channel.open(service, state=Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    state, identity = (Path(each) if each else None for each in (*sys.argv[3:], "", "")[:2])
+    client = bootstrap.Client("client-1", "client", identity=identity)
+    bootstrap.install(os.environ, control_planes, client)  # noqa: TID251
+    connection = channel.open(service, state=state, credentials=Credentials(identity) if identity else None)
     ask = connection.unary_unary("/weft.test.Who/Ask")
     for line in sys.stdin:
         verb, seconds = line.split()

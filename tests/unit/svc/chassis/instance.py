@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from lb.credentials import Credentials
 from svc.chassis.call import Call
 from svc.chassis.config import Address
 from svc.chassis.consistency import ReadTokens
@@ -175,6 +176,7 @@ class Instance:
         observe: Callable[[Call], None] = lambda call: None,
         tokens: ReadTokens | None = None,
         forget: Callable[[Sequence[str], Sequence[str]], object] = lambda methods, keys: None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.issuer = Issuer()
         self.clock = StandingClock()
@@ -195,6 +197,7 @@ class Instance:
             observe=observe,
             tokens=tokens,
             forget=forget,
+            credentials=credentials,
         )
         self.port = self.server.bind(Address("127.0.0.1", 0))
         self.server.start()

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ import pytest
 import structlog
 from grpc_health.v1 import health_pb2
 
+from lb.credentials import Credentials, asks_for
 from lb.endpoint import Endpoint
 from lb.registry.departure import Departure
 from svc.chassis import lifecycle, resources
@@ -23,9 +25,10 @@ from svc.chassis.clock import SystemClock
 from svc.chassis.config import Address, Settings, install_control_planes
 from svc.chassis.lifecycle import Background, Resources, Stop, run_worker, serve
 from svc.chassis.server import Server, Service
+from tests.identities import Identities
 from tests.unit.svc.chassis.instance import INVENTORY, Behaviour, Issuer, eventually
 from tests.waiting import free_port
-from weft_protos import usage
+from weft_protos import identity, usage
 
 
 class Registry:
@@ -130,6 +133,46 @@ def service(settings: Settings, **more: Callable[[Resources], None]) -> Callable
         return ((INVENTORY, Behaviour()),)
 
     return lambda stop: serve(settings, service="orders", build=build, stop=stop)
+
+
+def test_an_instance_with_an_identity_is_asked_with_one_and_tells_kubelets_without(
+    environ: pytest.MonkeyPatch, tmp_path: Path, ports: list[int]
+) -> None:
+    orders, metrics_port = identity.service("orders"), free_port()
+    parts = Identities(tmp_path, orders, identity.SUPERVISOR)
+    environ.setenv("WEFT_IDENTITY", str(parts.of(orders)))
+    environ.setenv("WEFT_METRICS_PORT", str(metrics_port))
+    own = Credentials(parts.of(identity.SUPERVISOR)).client()
+
+    def asked() -> int:
+        with grpc.secure_channel(f"127.0.0.1:{ports[0]}", own, options=[asks_for(orders)]) as channel:
+            check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+            return int(health_pb2.HealthCheckResponse.FromString(check(b"", timeout=5, wait_for_ready=True)).status)
+
+    def shown(path: str) -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}{path}", timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    running = Running(service(Settings.read()))
+    assert eventually(lambda: len(ports) == 1)
+    assert (NOT_SERVING, 503, 200) == (asked(), shown("/ready"), shown("/alive"))
+    Registry.current.watched["jwks"](Issuer().jwks())
+
+    assert eventually(lambda: shown("/ready") == 200)
+    assert SERVING == asked()
+    assert 0 == running.end()
+
+
+def test_an_instance_whose_identity_is_not_whole_says_what_is_missing(
+    environ: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ.setenv("WEFT_IDENTITY", str(tmp_path))
+
+    assert lifecycle.EXIT_CONFIG == Running(service(Settings.read())).wait()
+    assert f"WEFT_IDENTITY: {tmp_path}/tls.crt: No such file" in "".join(capsys.readouterr())
 
 
 def test_an_instance_is_found_once_it_can_check_tokens(settings: Settings, ports: list[int]) -> None:

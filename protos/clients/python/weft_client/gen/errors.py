@@ -211,6 +211,10 @@ class UserNotFound(NotFound):
     """NOT_FOUND USER_NOT_FOUND: there is no such user; there is no such user, or not for the caller."""
 
 
+class CallerUnknown(PermissionDenied):
+    """PERMISSION_DENIED CALLER_UNKNOWN."""
+
+
 class DelegationChain(PermissionDenied):
     """PERMISSION_DENIED DELEGATION_CHAIN: the caller acts for another itself."""
 
@@ -360,6 +364,7 @@ BY_REASON: Final[Mapping[tuple[str, str], type[WeftError]]] = {
     ("NOT_FOUND", "STOCK_NOT_FOUND"): StockNotFound,
     ("NOT_FOUND", "TRACE_NOT_FOUND"): TraceNotFound,
     ("NOT_FOUND", "USER_NOT_FOUND"): UserNotFound,
+    ("PERMISSION_DENIED", "CALLER_UNKNOWN"): CallerUnknown,
     ("PERMISSION_DENIED", "DELEGATION_CHAIN"): DelegationChain,
     ("PERMISSION_DENIED", "SCOPE_INSUFFICIENT"): ScopeInsufficient,
     ("PERMISSION_DENIED", "SCOPE_MISSING"): ScopeMissing,

@@ -13,7 +13,7 @@ from tests.unit.svc.chassis.instance import INVENTORY, Instance
 def test_the_order_is_the_one_of_the_request_path() -> None:
     names = [build.__module__.rpartition(".")[2] for build, _ in ORDER]
 
-    assert ["telemetry", "status", "overload", "deadline", "principal", "validation"] == names
+    assert ["telemetry", "status", "overload", "deadline", "peer", "principal", "validation"] == names
 
 
 def test_every_place_in_the_order_has_a_reason() -> None:
