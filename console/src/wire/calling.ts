@@ -49,7 +49,8 @@ export async function byGrpcWeb(
     for await (const next of answer.message) tell({ answers: [...state.answers, json(next as Message)].slice(-MOST) });
     tell({ open: false });
   } catch (error) {
-    tell(signal.aborted ? { open: false } : { failure: fromError(error), open: false });
+    const failure = signal.aborted ? undefined : fromError(error);
+    tell({ failure, trace: failure?.trace || state.trace, open: false });
   }
 }
 
