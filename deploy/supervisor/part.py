@@ -89,7 +89,7 @@ class Server:
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 15.0
     """From the stop signal to SIGKILL."""
-    start_timeout_s: float = 60.0
+    start_timeout_s: float = 120.0
     stops_last: bool = False
     """Stops behind everything else: epmd, which the broker still talks to while it stops."""
 
