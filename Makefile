@@ -21,7 +21,9 @@ setup-tests:
 	@deploy/setup.sh tests
 
 up: setup ## Start the whole mesh in the background and print where everything is; PROFILE=ha: all servers threefold
+	@$(PYTHON) -m docs.site.beside start
 	@$(if $(PROFILE),WEFT_PROFILE=$(PROFILE)) $(WEFT) up
+	@$(PYTHON) -m docs.site.beside tell
 
 demo: up ## Start the mesh, send it a synthetic day of orders, print the balance
 	@$(WEFT) demo

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { count, length, plural } from "./model/format";
+import { DOCS, ofError } from "./model/guide";
 import { headline, id } from "./model/mesh";
 import { href } from "./model/route";
 import { AlertsPage } from "./pages/alerts";
@@ -18,7 +19,8 @@ import { TracesPage } from "./pages/traces";
 import { Asking } from "./parts/ask";
 import { Icon, Mark, Weave } from "./parts/marks";
 import { route } from "./parts/place";
-import { Empty } from "./parts/states";
+import { Empty, InDocs } from "./parts/states";
+import { guide, look } from "./wire/guide";
 import { again, follow, forget, heard, link, mesh, now, stale } from "./wire/live";
 import { operator, session, signOut } from "./wire/session";
 
@@ -35,6 +37,9 @@ const PAGES = [
 
 export function App() {
   const user = session.value?.user;
+  const { page, item } = route.value;
+  // At each page, as long as there are none.
+  useEffect(() => void look(), [page, item, user]);
   useEffect(() => {
     if (!user) return;
     forget();
@@ -128,6 +133,14 @@ function Rail({ user }: { user: string }) {
               </a>
             </li>
           ))}
+          {guide.value && (
+            <li>
+              <a href={DOCS}>
+                <Icon name="docs" />
+                Docs
+              </a>
+            </li>
+          )}
         </ul>
       </nav>
       <div class="foot">
@@ -192,7 +205,8 @@ function Banner() {
         <span>
           {state.failure.name === "UNIMPLEMENTED"
             ? "No part of it serves the operations contract."
-            : "An operator can grant you the scope mesh.read; sign in again then."}
+            : "An operator can grant you the scope mesh.read; sign in again then."}{" "}
+          <InDocs at={ofError(guide.value, state.failure.name, state.failure.reason)}>What to do about it</InDocs>
         </span>
       </div>
     );

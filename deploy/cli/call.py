@@ -23,7 +23,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from deploy.cli import exits, failure, methods, names, request_json, sources
+from deploy.cli import exits, failure, methods, names, request_json, sources, troubleshooting
 from deploy.cli.durations import seconds
 from deploy.cli.exits import fail
 from deploy.cli.failure import Failure
@@ -161,14 +161,14 @@ def _show(sent: Sent, channel: grpc.Channel, *, as_json: bool, traces: str) -> i
 def _explain(found: Failure, method: MethodDescriptor, *, as_json: bool, traces: str) -> None:
     """Say what a failure is, on standard error."""
     if _unreached(found):
-        explanation, fix = "", "`weft check` says what is wrong with it"
+        explanation, fix, docs = "", "`weft check` says what is wrong with it", ""
     else:
         explanation = methods.explanation(method, found.reason) or _by_policy(method, found)
-        fix = failure.fix_of(found, methods.scopes(method))
+        fix, docs = failure.fix_of(found, methods.scopes(method)), troubleshooting.place(found.code, found.reason)
     if as_json:
-        print(json.dumps(failure.as_object(found, explanation=explanation, fix=fix)), file=sys.stderr)
+        print(json.dumps(failure.as_object(found, explanation=explanation, fix=fix, docs=docs)), file=sys.stderr)
         return
-    first, *more = failure.lines(found, explanation=explanation, fix=fix)
+    first, *more = failure.lines(found, explanation=explanation, fix=fix, docs=docs)
     for line in (f"weft: {first}", *more, *_trace_lines(found.trace_id, traces)):
         print(line, file=sys.stderr)
 

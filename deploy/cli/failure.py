@@ -94,13 +94,16 @@ def decoded(status: Status, *, code: str, trace_id: str = "") -> Failure:
     return Failure(code=code, message=printable(status.message), trace_id=trace_id, **found)
 
 
-def as_object(failure: Failure, *, explanation: str, fix: str) -> dict[str, Any]:
+def as_object(failure: Failure, *, explanation: str, fix: str, docs: str = "") -> dict[str, Any]:
     """What `--json` prints."""
-    return {"error": asdict(failure) | {"explanation": explanation, "fix": fix}}
+    return {"error": asdict(failure) | {"explanation": explanation, "fix": fix, "docs": docs}}
 
 
-def lines(failure: Failure, *, explanation: str, fix: str) -> Iterator[str]:
-    """What people are shown: the code and the message, and a line for everything else that was said."""
+def lines(failure: Failure, *, explanation: str, fix: str, docs: str = "") -> Iterator[str]:
+    """What people are shown: the code and the message, and a line for everything else that was said.
+
+    `docs`: where more is written about it.
+    """
     yield f"{failure.code}: {failure.message}" if failure.message else failure.code
     if failure.reason:
         yield _row("reason", f"{failure.reason}: {explanation}" if explanation else failure.reason)
@@ -127,6 +130,8 @@ def lines(failure: Failure, *, explanation: str, fix: str) -> Iterator[str]:
     for name in failure.others:
         yield _row("detail", name)
     yield _row("fix", fix)
+    if docs:
+        yield _row("docs", docs)
 
 
 def fix_of(failure: Failure, scopes: tuple[str, ...]) -> str:

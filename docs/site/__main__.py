@@ -35,7 +35,7 @@ def _has(path: Path, text: str) -> bool:
 
 def _build(arguments: argparse.Namespace) -> int:
     try:
-        building.build(ROOT, arguments.out)
+        building.build(ROOT, arguments.out, unless_fresh=arguments.unless_fresh)
     except building.BuildFailedError as error:
         print(f"docs: {error}", file=sys.stderr)
         return 1
@@ -52,6 +52,7 @@ def main() -> int:
     pages.set_defaults(run=_pages)
     build = commands.add_parser("build", help="build the site", description="Example: python -m docs.site build")
     build.add_argument("--out", type=Path, default=Path("build/docs"), metavar="DIR", help="directory (%(default)s)")
+    build.add_argument("--unless-fresh", action="store_true", help="not where it is of the same sources already")
     build.set_defaults(run=_build)
     arguments = parser.parse_args()
     code: int = arguments.run(arguments)

@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
 from typing import Final
 
+from docs.site import links, stamp
+
 HERE: Final = Path(__file__).resolve().parent
 #: Generous: a machine that is busy builds slowly.
 TOOL_S: Final = 600.0
@@ -35,10 +37,19 @@ class BuildFailedError(Exception):
     """The site could not be built; the message says why."""
 
 
-def build(root: Path, out: Path) -> None:
-    """Build the site of the clone `root` into `out`, replacing what was there. Raises BuildFailedError."""
+def build(root: Path, out: Path, *, unless_fresh: bool = False) -> None:
+    """Build the site of the clone `root` into `out`, replacing what was there. Raises BuildFailedError.
+
+    `unless_fresh`: leave one alone that is of the same sources.
+    """
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with stamp.alone(out):
+        if not (unless_fresh and stamp.fresh(root, out)):
+            _build(root, out)
+
+
+def _build(root: Path, out: Path) -> None:
+    of = stamp.digest(root)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".docs.") as folder:
         staged, made = Path(folder) / "source", Path(folder) / "site"
         for name, text in gathered(root).items():
@@ -51,6 +62,8 @@ def build(root: Path, out: Path) -> None:
         contracts = made / "contracts"
         _run(root, "deploy.cli", "contracts", "docs", "--out", str(contracts), "--sources", f"{SOURCES}/")
         shutil.copytree(root / "protos" / "weft", contracts / SOURCES / "protos" / "weft")
+        (made / links.NAME).write_text(links.text(root), encoding="utf-8")
+        stamp.put(made, of)
         if out.exists():
             shutil.rmtree(out)
         made.rename(out)

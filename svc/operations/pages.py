@@ -75,7 +75,8 @@ _NOT_FOUND: Final = "<!doctype html><title>Not found</title><h1>There is no such
 _NO_DOCS: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Weft</title></head><body>
 <h1>The documents are not built</h1>
-<p><code>make docs</code> builds them; then load this page again. They can be read in <code>docs/</code>, too.</p>
+<p><code>make up</code> builds them beside the start, and <code>make docs</code> at once; then load this page again.
+They can be read in <code>docs/</code>, too.</p>
 </body></html>
 """
 

@@ -1,5 +1,6 @@
 """The documents' site: whole, closed in itself, searchable, and no older than what it is made of."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,11 +8,12 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 
-from docs.site import building, troubleshooting
+from docs.site import building, links, stamp, troubleshooting
 from docs.site.__main__ import generated
 from svc.chassis.site import Request
 from svc.operations.pages import Pages
 from tests.documents.blocks import ROOT
+from weft_protos import policy
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("site")]
 
@@ -110,6 +112,37 @@ def test_every_link_of_it_leads_somewhere(site: Path, pages: dict[Path, Page]) -
             if not there.is_file() or (there in pages and anchor and unquote(anchor) not in pages[there].anchors):
                 broken.append(f"{path.relative_to(site)}: {link}")
     assert [] == broken
+
+
+def test_whatever_other_pages_are_told_to_lead_to_is_there(site: Path, pages: dict[Path, Page]) -> None:
+    told = json.loads((site / links.NAME).read_text())
+    errors = {f"{code}/{reason}" for code, known in troubleshooting.reasons().items() for reason in known}
+    methods = {f"{service.full_name}/{method.name}" for service in policy.SERVICES for method in service.methods}
+
+    assert errors | set(troubleshooting.CODES) == set(told["errors"])
+    assert methods == set(told["methods"])
+    broken = [
+        place
+        for place in (*told["errors"].values(), *told["methods"].values())
+        if urldefrag(place).fragment not in pages[site / urldefrag(place).url].anchors
+    ]
+    assert [] == broken
+
+
+def test_a_reason_under_two_codes_has_a_place_under_each(site: Path) -> None:
+    errors = json.loads((site / links.NAME).read_text())["errors"]
+    text = (site / "troubleshooting.html").read_text()
+    first, second = errors["FAILED_PRECONDITION/USER_SUSPENDED"], errors["UNAUTHENTICATED/USER_SUSPENDED"]
+
+    def under(code: str, place: str) -> bool:
+        return text.index(f'id="{code.lower()}"') < text.index(f'id="{urldefrag(place).fragment}"')
+
+    assert first != second
+    assert (False, True) == (under("UNAUTHENTICATED", first), under("UNAUTHENTICATED", second))
+
+
+def test_a_site_is_known_to_be_of_its_sources(site: Path) -> None:
+    assert stamp.fresh(ROOT, site)
 
 
 def test_a_search_finds_words_of_the_documents_without_asking_anybody(site: Path) -> None:

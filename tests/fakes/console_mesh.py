@@ -62,6 +62,8 @@ class ConsoleMesh:
         #: The next call of a method, by its name, is answered with this.
         self.failures: dict[str, Refused] = {}
         self.calls: list[str] = []
+        #: Files of the documents, by their path below /docs/; none: they are not built.
+        self.documents: dict[str, bytes] = {}
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
         self.stopping = threading.Event()
@@ -221,6 +223,10 @@ class _Door(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         if path.startswith("/v1/"):
             self._json("weft.catalog.v1.CatalogService/GetProduct", catalog_pb2.GetProductRequest(name=path[4:]))
+            return
+        if path.startswith("/docs/"):
+            document = self.mesh.documents.get(path.removeprefix("/docs/") or "index.html")
+            self._reply(404 if document is None else 200, document or b"not built", {"content-type": "text/html"})
             return
         file = (PAGE / (path.lstrip("/") or "index.html")).resolve()
         if PAGE not in file.parents or not file.is_file():

@@ -4,9 +4,11 @@ import { useMemo, useState } from "preact/hooks";
 import type { Method as Listed } from "../gen/weft/operations/v1/contracts_pb";
 import { type Catalogue, catalogue, type Method } from "../model/contract";
 import { plural } from "../model/format";
+import { ofError, ofMethod } from "../model/guide";
 import { href } from "../model/route";
-import { Answer, Empty } from "../parts/states";
+import { Answer, Empty, InDocs } from "../parts/states";
 import { contracts } from "../wire/clients";
+import { guide } from "../wire/guide";
 import { useQuery } from "../wire/query";
 import { Caller } from "./caller";
 
@@ -156,6 +158,7 @@ function About({ method, listed }: { method: Method; listed: Listed | undefined 
       </header>
       <div class="body stack">
         {comment && <p class="prose">{comment}</p>}
+        <InDocs at={ofMethod(guide.value, method.id)}>All of it in the reference</InDocs>
         <div class="columns">
           <dl class="facts">
             {method.path && (
@@ -197,7 +200,10 @@ function About({ method, listed }: { method: Method; listed: Listed | undefined 
                   {error.reason}
                 </dt>,
                 <dd key={`${error.reason} value`}>
-                  {error.comment} <span class="quiet mono">{error.code}</span>
+                  {error.comment} <span class="quiet mono">{error.code}</span>{" "}
+                  <InDocs at={ofError(guide.value, error.code, error.reason)}>
+                    What to do<span class="unseen"> about {error.reason}</span>
+                  </InDocs>
                 </dd>,
               ])}
             </dl>

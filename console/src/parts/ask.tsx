@@ -4,6 +4,9 @@ import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { fromError } from "../model/failure";
+import { ofError } from "../model/guide";
+import { guide } from "../wire/guide";
+import { InDocs } from "./states";
 
 interface Question {
   title: string;
@@ -18,6 +21,9 @@ interface Outcome {
   id: number;
   good: boolean;
   text: string;
+  /** The status and the reason of what failed; empty where nothing did. */
+  code: string;
+  reason: string;
 }
 
 const question = signal<Question | null>(null);
@@ -32,9 +38,9 @@ export function ask(next: Question): void {
   question.value = next;
 }
 
-export function tell(good: boolean, text: string): void {
+export function tell(good: boolean, text: string, failed = { name: "", reason: "" }): void {
   const id = ++numbers;
-  outcomes.value = [...outcomes.value.slice(-3), { id, good, text }];
+  outcomes.value = [...outcomes.value.slice(-3), { id, good, text, code: failed.name, reason: failed.reason }];
   if (good) setTimeout(() => drop(id), GOOD_MS);
 }
 
@@ -48,7 +54,8 @@ async function perform(asked: Question): Promise<void> {
     tell(true, await asked.act());
   } catch (error) {
     const failure = fromError(error);
-    tell(false, `${asked.deed}: ${failure.name}${failure.reason && ` (${failure.reason})`}. ${failure.message}`);
+    const said = `${asked.deed}: ${failure.name}${failure.reason && ` (${failure.reason})`}. ${failure.message}`;
+    tell(false, said, failure);
   }
 }
 
@@ -91,7 +98,12 @@ export function Asking() {
       <div class="outcomes" role="status" aria-live="polite">
         {outcomes.value.map((outcome) => (
           <div key={outcome.id} class={`outcome ${outcome.good ? "" : "bad"}`}>
-            <p>{outcome.text}</p>
+            <p>
+              {outcome.text}{" "}
+              {outcome.code && (
+                <InDocs at={ofError(guide.value, outcome.code, outcome.reason)}>What to do about it</InDocs>
+              )}
+            </p>
             <button type="button" class="bare" onClick={() => drop(outcome.id)}>
               Dismiss
             </button>

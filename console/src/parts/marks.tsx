@@ -84,6 +84,7 @@ const ICONS: Record<string, string> = {
   contracts: "M4 2h7l3 3v11H4zM7 8h4M7 11h4",
   alerts: "M9 2l7 13H2zM9 7v4M9 13h.01",
   mail: "M2 4h14v10H2zM2 5l7 5 7-5",
+  docs: "M9 4C7 2.6 4.5 2.4 2 3v11c2.5-.6 5-.4 7 1 2-1.4 4.5-1.6 7-1V3c-2.5-.6-5-.4-7 1zM9 4v11",
   health: "M2 9h3l2-5 3 9 2-4h4",
 };
 

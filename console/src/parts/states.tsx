@@ -4,7 +4,9 @@ import { Code } from "@connectrpc/connect";
 import type { ComponentChildren } from "preact";
 import { type Failure, meaning } from "../model/failure";
 import { length } from "../model/format";
+import { ofError } from "../model/guide";
 import { href } from "../model/route";
+import { guide } from "../wire/guide";
 import type { Query } from "../wire/query";
 
 export function Loading({ what }: { what: string }) {
@@ -24,6 +26,17 @@ export function Empty({ title, children }: { title: string; children?: Component
       <strong>{title}</strong>
       {children && <p>{children}</p>}
     </div>
+  );
+}
+
+/** The way to a place in the documents, in a tab of theirs, so that what was typed here stays; nothing where there is none. */
+export function InDocs({ at, children }: { at: string; children: ComponentChildren }) {
+  if (!at) return null;
+  return (
+    <a href={at} target="weft-docs">
+      {children}
+      <span class="unseen"> (documents, in another tab)</span>
+    </a>
   );
 }
 
@@ -67,6 +80,7 @@ export function Failed({ failure, told = "", retry }: { failure: Failure; told?:
           </button>
         )}
         {failure.trace && <a href={href("traces", failure.trace)}>Trace of this call</a>}
+        <InDocs at={ofError(guide.value, failure.name, failure.reason)}>What to do about it</InDocs>
       </div>
     </div>
   );

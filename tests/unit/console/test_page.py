@@ -1,5 +1,6 @@
 """The page in a real browser, on a mesh made from the operations contract."""
 
+import json
 import re
 from pathlib import Path
 
@@ -18,6 +19,26 @@ PAGES = ("overview", "services", "services/orders", "traces", "queues", "contrac
 AXE = Path(__file__).resolve().parents[3] / "console" / "node_modules" / "axe-core" / "axe.min.js"
 ALL_RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}"
 
+PAGE_OF_ERRORS = b"<!doctype html><title>Troubleshooting</title><h1>Troubleshooting</h1>"
+DOCUMENTS = {
+    "index.html": b"<!doctype html><title>Weft</title><h1>Documents</h1>",
+    "links.json": json.dumps(
+        {
+            "errors": {
+                "FAILED_PRECONDITION/SUPERVISOR_REFUSED": "troubleshooting.html#supervisor_refused",
+                "NOT_FOUND": "troubleshooting.html#not_found",
+                "NOT_FOUND/PRODUCT_NOT_FOUND": "troubleshooting.html#product_not_found",
+                "PERMISSION_DENIED": "troubleshooting.html#permission_denied",
+            },
+            "methods": {
+                "weft.catalog.v1.CatalogService/GetProduct": "contracts/weft.catalog.v1.CatalogService.html#GetProduct"
+            },
+        }
+    ).encode(),
+    "troubleshooting.html": PAGE_OF_ERRORS,
+    "contracts/weft.catalog.v1.CatalogService.html": PAGE_OF_ERRORS.replace(b"Troubleshooting", b"CatalogService"),
+}
+
 
 def fill(mesh: ConsoleMesh) -> None:
     """Something of everything."""
@@ -26,6 +47,7 @@ def fill(mesh: ConsoleMesh) -> None:
     mesh.scene.add_letter("email", "m1", "SMTP 550: mailbox unavailable")
     mesh.scene.add_mail(1)
     mesh.scene.kill("processes/orders-2")
+    mesh.documents = DOCUMENTS
 
 
 def test_a_wrong_password_is_told_and_the_right_one_opens(page: Page, mesh: ConsoleMesh) -> None:
@@ -111,6 +133,48 @@ def test_an_operator_scales_and_restarts_after_being_asked_and_sees_what_became_
     expect(signed_in.get_by_text("it is being replaced already")).to_be_visible()
     expect(signed_in.get_by_text("orders-1 is being restarted.")).to_be_visible()
     expect(signed_in.get_by_role("row", name=re.compile("^orders-1 ")).get_by_text("starting")).to_be_visible()
+
+
+def test_errors_and_methods_lead_to_their_places_in_the_documents(signed_in: Page, mesh: ConsoleMesh) -> None:
+    mesh.documents = DOCUMENTS
+    signed_in.goto(f"{mesh.url}/#/contracts/weft.catalog.v1.CatalogService/GetProduct")
+    reference = signed_in.get_by_role("link", name="All of it in the reference")
+    expect(reference).to_have_attribute("href", "/docs/contracts/weft.catalog.v1.CatalogService.html#GetProduct")
+    declared = signed_in.get_by_role("link", name="What to do about PRODUCT_NOT_FOUND")
+    expect(declared).to_have_attribute("href", "/docs/troubleshooting.html#product_not_found")
+
+    signed_in.get_by_label("name required").fill("products/none")
+    signed_in.get_by_role("button", name="Call", exact=True).click()
+    with signed_in.expect_popup() as opened:
+        signed_in.get_by_role("alert").get_by_role("link", name="What to do about it").press("Enter")
+    expect(opened.value.get_by_role("heading", name="Troubleshooting")).to_be_visible()
+    assert f"{mesh.url}/docs/troubleshooting.html#product_not_found" == opened.value.url
+    # What was typed is still there.
+    expect(signed_in.get_by_label("name required")).to_have_value("products/none")
+
+    mesh.failures["RestartProcess"] = refused(grpc.StatusCode.FAILED_PRECONDITION, "no", "SUPERVISOR_REFUSED")
+    signed_in.goto(f"{mesh.url}/#/services/orders")
+    signed_in.get_by_role("button", name="Restart orders-1").click()
+    signed_in.get_by_role("dialog").get_by_role("button", name="Restart").click()
+    told = signed_in.get_by_role("status").get_by_role("link", name="What to do about it")
+    expect(told).to_have_attribute("href", "/docs/troubleshooting.html#supervisor_refused")
+
+    signed_in.get_by_role("navigation", name="Pages").get_by_role("link", name="Docs").press("Enter")
+    expect(signed_in.get_by_role("heading", name="Documents")).to_be_visible()
+
+
+def test_nothing_leads_to_documents_before_they_are_built(signed_in: Page, mesh: ConsoleMesh) -> None:
+    signed_in.goto(f"{mesh.url}/#/contracts/weft.catalog.v1.CatalogService/GetProduct")
+    signed_in.get_by_label("name required").fill("products/none")
+    signed_in.get_by_role("button", name="Call", exact=True).click()
+    expect(signed_in.get_by_role("alert")).to_contain_text("PRODUCT_NOT_FOUND")
+    expect(signed_in.locator("a[href*='docs/']")).to_have_count(0)
+
+    # They are built while a mesh starts: whoever came early finds them at the next page.
+    mesh.documents = DOCUMENTS
+    signed_in.get_by_role("link", name="Services", exact=True).click()
+
+    expect(signed_in.get_by_role("link", name="Docs")).to_be_visible()
 
 
 def test_escape_takes_a_question_back_and_nothing_is_done(signed_in: Page, mesh: ConsoleMesh) -> None:

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from deploy.cli import call, failure, methods, request_json
+from deploy.cli import call, failure, methods, request_json, troubleshooting
 from deploy.cli.__main__ import run
 from deploy.cli.failure import Failure, Named
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
@@ -276,6 +276,7 @@ def test_an_error_is_explained_on_standard_error_by_its_contract_and_its_trace(
         "  reason    PRODUCT_NOT_FOUND: there is no such product",
         "  said by   catalog-1",
         f"  fix       {failure.FIXES['NOT_FOUND']}",
+        "  docs      docs/troubleshooting.md#product_not_found",
         f"  trace     http://127.0.0.1:1/traces/{TRACE}",
         f"  explain   weft explain {TRACE}",
     ] == said.err.splitlines()
@@ -292,6 +293,7 @@ def test_an_error_is_one_json_object_where_that_is_asked_for(
     error = json.loads(capsys.readouterr().err)["error"]
     assert ("NOT_FOUND", "PRODUCT_NOT_FOUND", TRACE) == (error["code"], error["reason"], error["trace_id"])
     assert "there is no such product" == error["explanation"]
+    assert "docs/troubleshooting.md#product_not_found" == error["docs"]
 
 
 def test_a_reason_that_follows_from_the_policy_is_explained_by_the_compiler(
@@ -306,6 +308,25 @@ def test_a_reason_that_follows_from_the_policy_is_explained_by_the_compiler(
     error = json.loads(capsys.readouterr().err)["error"]
     assert "The token has none of the scopes catalog.read." == error["explanation"]
     assert "--scope catalog.read" in error["fix"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "anchor"),
+    [
+        ("UNAUTHENTICATED", "TOKEN_EXPIRED", "#token_expired"),
+        # A name that stands there twice has the second anchor of that name.
+        ("FAILED_PRECONDITION", "USER_SUSPENDED", "#user_suspended"),
+        ("UNAUTHENTICATED", "USER_SUSPENDED", "#user_suspended-1"),
+        ("NOT_FOUND", "NOBODY_HAS_WRITTEN_OF_IT", "#not_found"),
+        ("NOT_FOUND", "", "#not_found"),
+    ],
+)
+def test_an_error_leads_to_where_its_reason_is_explained_or_else_its_code(code: str, reason: str, anchor: str) -> None:
+    assert f"docs/troubleshooting.md{anchor}" == troubleshooting.place(code, reason)
+
+
+def test_an_error_of_which_nothing_is_written_leads_nowhere() -> None:
+    assert "" == troubleshooting.place("DATA_LOSS", "")
 
 
 def test_where_nobody_answers_the_mesh_is_not_reached(show: Show, capsys: pytest.CaptureFixture[str]) -> None:
