@@ -20,8 +20,8 @@ setup: ## Install what is missing: system packages, .venv, generated descriptors
 setup-tests:
 	@deploy/setup.sh tests
 
-up: setup ## Start the whole mesh in the background and print where everything is; PROFILE=ha: all servers threefold
-	@$(if $(PROFILE),WEFT_PROFILE=$(PROFILE)) $(WEFT) up
+up: setup ## Start the whole mesh in the background and print where everything is; PROFILE=ha: all servers threefold; TRACES=zipkin
+	@$(if $(PROFILE),WEFT_PROFILE=$(PROFILE)) $(if $(TRACES),WEFT_TRACES=$(TRACES)) $(WEFT) up
 
 demo: up ## Start the mesh, send it a synthetic day of orders, print the balance
 	@$(WEFT) demo

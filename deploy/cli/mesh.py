@@ -6,6 +6,7 @@ Registered by app.py.
 import json
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 from deploy.cli import exits, names, terminal
 from deploy.cli.exits import Json
 from deploy.cli.terminal import Tone
-from deploy.supervisor import logfile
+from deploy.supervisor import logfile, zipkin_jar
 from deploy.supervisor.config import Settings
 from deploy.supervisor.errors import StartError
 from deploy.supervisor.layout import Layout
@@ -29,18 +30,37 @@ LINE_WIDTH = 160
 _HEAD = ("NAME", "KIND", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE")
 
 
-def up(json_: Json = False) -> None:
+class Traces(StrEnum):
+    """Where traces are shown."""
+
+    STORE = "store"
+    ZIPKIN = "zipkin"
+
+
+def up(
+    traces: Annotated[
+        Traces | None,
+        typer.Option(help="Where traces are shown: zipkin starts one beside the built-in store; it needs Java 17."),
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Start the mesh, wait until every part is healthy, and print where everything is.
 
     Finds a mesh that already runs and says so. Stops everything again when a part fails or on Ctrl-C. With --json it
     prints what `weft status --json` does, once everything is ready.
 
-    Example: WEFT_GATEWAY_PORT=9090 weft up
+    With --traces zipkin (or WEFT_TRACES=zipkin) every span goes to a Zipkin as well; its jar is fetched once (86 MB).
+
+    Example: WEFT_GATEWAY_PORT=9090 weft up --traces zipkin
     """
     settings = Settings.from_environ()
+    if traces is not None:
+        settings = settings.showing(traces)
     mesh = Mesh(settings.data, settings=settings)
     began = time.monotonic()
     running = mesh.running()
+    if not running and (notice := zipkin_jar.notice(settings)):
+        print(f"weft: {notice}", file=sys.stderr)
     try:
         status = mesh.start(None if running or json_ else show_event)
     except StartError as error:

@@ -24,11 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from deploy.supervisor import lock, logfile, process, standby
+from deploy.supervisor import lock, logfile, process, standby, zipkin_jar
 from deploy.supervisor.account import server_account
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.client import Client
-from deploy.supervisor.config import PROJECT, Settings
+from deploy.supervisor.config import PROJECT, ZIPKIN, Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
 from deploy.supervisor.lane import LaneSpec
@@ -231,6 +231,8 @@ class Mesh:
         """Start a daemon; whether it takes over what runs."""
         if given := self._desired.given():
             given.read(now=datetime.now(UTC))
+        if self._desired.traces == ZIPKIN:
+            zipkin_jar.make_ready(self._desired.own_jar())
         self._layout.prepare(server_account())
         with lock.held(self._layout.lock) as ours:
             # Where somebody holds it, a stand-by is about to take over.
