@@ -15,7 +15,7 @@ import typer
 from deploy.cli import exits, names, terminal
 from deploy.cli.exits import Json
 from deploy.cli.terminal import Tone
-from deploy.supervisor import logfile, zipkin_jar
+from deploy.supervisor import logfile
 from deploy.supervisor.config import Settings
 from deploy.supervisor.errors import StartError
 from deploy.supervisor.layout import Layout
@@ -59,8 +59,6 @@ def up(
     mesh = Mesh(settings.data, settings=settings)
     began = time.monotonic()
     running = mesh.running()
-    if not running and (notice := zipkin_jar.notice(settings)):
-        print(f"weft: {notice}", file=sys.stderr)
     try:
         status = mesh.start(None if running or json_ else show_event)
     except StartError as error:
@@ -171,6 +169,8 @@ def show_event(event: Event) -> None:
         return
     if event.state in ("ready", "done"):
         print(f"  {event.part:<{NAME_WIDTH}} {event.state:<6} {event.seconds:6.1f} s", flush=True)
+    elif event.state == "starting" and event.detail:
+        print(f"  {event.part:<{NAME_WIDTH}} {event.detail}", flush=True)
     elif event.state == "down" and event.detail:
         print(f"  {event.part:<{NAME_WIDTH}} {event.detail}; starting it again", flush=True)
 

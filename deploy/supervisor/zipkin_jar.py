@@ -13,11 +13,12 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.supervisor.config import ZIPKIN, Settings, child_environ
+from deploy.supervisor.config import child_environ
 from deploy.supervisor.errors import ConfigError
 
 FOLDER: Final = Path(sys.prefix) / "share" / "weft"
@@ -59,18 +60,16 @@ def java() -> str:
     return shutil.which("java", path=child_environ()["PATH"]) or "java"
 
 
-def notice(settings: Settings) -> str:
-    """What a start is about to do that takes a while; empty where it is nothing."""
-    if settings.traces != ZIPKIN or settings.zipkin_jar is not None or path(None).exists():
-        return ""
-    return f"fetching {RELEASE.name} once ({RELEASE.size / _MB:.0f} MB) into {FOLDER}"
+def make_ready(
+    own: Path | None, *, folder: Path = FOLDER, release: Release = RELEASE, say: Callable[[str], None] | None = None
+) -> None:
+    """Have a Java that is new enough, and a jar: `own`, or the one that Weft knows. Raises ConfigError.
 
-
-def make_ready(own: Path | None, *, folder: Path = FOLDER, release: Release = RELEASE) -> None:
-    """Have a Java that is new enough, and a jar: `own`, or the one that Weft knows. Raises ConfigError."""
+    `say` is told of what takes a while, before it begins.
+    """
     _require_java(java())
     if own is None:
-        _require_release(folder, release)
+        _require_release(folder, release, say)
     elif not zipfile.is_zipfile(own):
         said = "is no jar" if own.is_file() else "cannot be read"
         raise ConfigError(f"WEFT_ZIPKIN_JAR={own} {said}; name a zipkin-server jar, or unset it to have one fetched")
@@ -91,11 +90,13 @@ def _require_java(program: str) -> None:
         raise ConfigError(f"Zipkin needs Java {JAVA_LEAST} or newer, and {program} {told}: {_FIX}")
 
 
-def _require_release(folder: Path, release: Release) -> None:
+def _require_release(folder: Path, release: Release, say: Callable[[str], None] | None) -> None:
     kept = folder / release.name
     try:
         if kept.exists() and _is(kept, release):
             return
+        if say is not None:
+            say(f"fetching {release.name} once ({release.size / _MB:.0f} MB)")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as place:
             fetched = Path(place) / release.name

@@ -111,7 +111,6 @@ def test_without_java_up_says_so_before_it_starts_or_writes_anything(
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setenv("WEFT_DATA", str(data))
-    monkeypatch.setenv("WEFT_ZIPKIN_JAR", str(tmp_path / "own.jar"))
 
     assert 2 == run(["up", "--traces", "zipkin"])
     said = capsys.readouterr()
@@ -130,12 +129,14 @@ def test_a_jar_is_fetched_once_and_kept(java: Callable[[str], Path], tmp_path: P
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "z.jar").write_bytes(content)
     folder = tmp_path / "share" / "weft"
+    said: list[str] = []
     with serving(tmp_path / "net") as base:
         release = release_of(content, base)
-        zipkin_jar.make_ready(None, folder=folder, release=release)
+        zipkin_jar.make_ready(None, folder=folder, release=release, say=said.append)
 
-    zipkin_jar.make_ready(None, folder=folder, release=release)  # nobody serves it any more
+    zipkin_jar.make_ready(None, folder=folder, release=release, say=said.append)  # nobody serves it any more
 
+    assert ["fetching z.jar once (0 MB)"] == said
     assert {"z.jar": content} == {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -207,17 +208,6 @@ def test_settings_name_zipkin_by_one_word_and_its_jar_by_an_absolute_path() -> N
     ):
         with pytest.raises(ConfigError, match=message):
             Settings.from_environ({**told, **wrong})
-
-
-def test_a_start_says_that_it_will_fetch_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zipkin_jar, "FOLDER", tmp_path)
-    wanted = Settings(data=tmp_path, traces="zipkin")
-
-    assert f"fetching zipkin-server-3.6.1-slim.jar once (86 MB) into {tmp_path}" == zipkin_jar.notice(wanted)
-    assert "" == zipkin_jar.notice(replace(wanted, traces="store"))
-    assert "" == zipkin_jar.notice(replace(wanted, zipkin_jar=Path("/z.jar")))
-    (tmp_path / zipkin_jar.RELEASE.name).touch()
-    assert "" == zipkin_jar.notice(wanted)
 
 
 def test_the_desired_state_keeps_what_was_asked_for(folder: Path) -> None:
