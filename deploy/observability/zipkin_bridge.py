@@ -1,13 +1,14 @@
 """What takes the spans of the trace sink on to Zipkin, which has no door for OTLP.
 
 The sink hands over and goes on: what waits is bounded, the oldest gives way, and what gave way is counted. While Zipkin
-is away, what is at hand is tried again every second.
+is away, what is at hand is tried again every second; what it cannot take is dropped, lest everything else waits for it.
 """
 
 import http.client
 import json
 import threading
 from collections import deque
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
 
@@ -21,8 +22,11 @@ _log: Final = structlog.get_logger(__name__)
 
 #: Most of what waits, as OTLP writes it: some 30,000 spans.
 WAITING_BYTES: Final = 16 * 1024 * 1024
-# Zipkin takes no body above 10 MiB, and JSON is two to three times as long as OTLP.
 _BATCH_BYTES: Final = 1024 * 1024
+# Zipkin takes no body above 10 MiB, and answers a longer one as if it were itself at fault.
+_BODY_BYTES: Final = 5 * 1024 * 1024
+#: So often a body is sent to a Zipkin that is there and fails: it may be the body.
+TRIES: Final = 5
 _AGAIN_S: Final = 1.0
 _TIMEOUT_S: Final = 5.0
 _DRAIN_S: Final = 2.0
@@ -78,11 +82,11 @@ class Bridge:
 
     def _work(self) -> None:
         while batch := self._batch():
-            found = [span for request in batch for span in zipkin.spans(request)]
-            delivered = not found or self._deliver(json.dumps(found, ensure_ascii=False).encode())
+            found = [json.dumps(span, ensure_ascii=False).encode() for one in batch for span in zipkin.spans(one)]
+            sent = sum(len(spans) for spans in _bodies(found) if self._deliver(b"[" + b",".join(spans) + b"]"))
             with self._changed:
-                self._sent += len(found) if delivered else 0
-                self._dropped += sum(zipkin.count(request) for request in batch) - (len(found) if delivered else 0)
+                self._sent += sent
+                self._dropped += sum(zipkin.count(one) for one in batch) - sent
         self._connection.close()
 
     def _batch(self) -> list[ExportTraceServiceRequest]:
@@ -97,20 +101,22 @@ class Bridge:
             return batch
 
     def _deliver(self, body: bytes) -> bool:
-        """Whether Zipkin has taken it, however long that lasts; not when it refuses it, or this stops before."""
+        """Whether Zipkin has taken it, however long it was away; not when it refuses it, or this stops before."""
+        tries = 0
         while True:
             try:
                 status, reason = self._post(body)
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
-                status, reason = HTTPStatus.SERVICE_UNAVAILABLE, str(error) or type(error).__name__
-            if status < HTTPStatus.BAD_REQUEST:
+                self._say(away=True, reason=str(error) or type(error).__name__)
+            else:
                 self._say(away=False)
-                return True
-            if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                _log.error("zipkin_refused_spans", status=status, reason=reason)
-                return False
-            self._say(away=True, reason=reason)
+                if status < HTTPStatus.BAD_REQUEST:
+                    return True
+                tries += 1
+                if status < HTTPStatus.INTERNAL_SERVER_ERROR or tries == TRIES:
+                    _log.error("zipkin_refused_spans", status=status, reason=reason)
+                    return False
             with self._changed:
                 if self._changed.wait_for(lambda: self._stopping, timeout=self._again_s):
                     return False
@@ -128,3 +134,19 @@ class Bridge:
         elif self._away and not away:
             _log.info("zipkin_back", **self.counts())
         self._away = away
+
+
+def _bodies(spans: list[bytes]) -> Iterator[list[bytes]]:
+    """Runs of spans that each fit into one body; a span that alone does not is in none."""
+    run: list[bytes] = []
+    size = 0
+    for span in spans:
+        if len(span) > _BODY_BYTES:
+            continue
+        if size + len(span) > _BODY_BYTES:
+            yield run
+            run, size = [], 0
+        run.append(span)
+        size += len(span)
+    if run:
+        yield run

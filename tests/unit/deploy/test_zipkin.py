@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from deploy.observability import zipkin
 from deploy.observability.config import Address, Settings
 from deploy.observability.traces import TraceSink
-from deploy.observability.zipkin_bridge import Bridge
+from deploy.observability.zipkin_bridge import TRIES, Bridge
 from tests.unit.deploy.test_traces import LOOPBACK, START, TRACE, export_of, get, listed, send, span_of
 from tests.waiting import eventually, free_port
 
@@ -274,19 +274,32 @@ def test_spans_wait_for_a_zipkin_that_is_not_there_yet() -> None:
         late.server_close()
 
 
-def test_spans_wait_while_zipkin_fails_and_are_dropped_when_it_refuses_them(server: Zipkin) -> None:
-    server.status = 503
+@pytest.mark.parametrize(("status", "tries"), [(400, 1), (500, TRIES)])
+def test_spans_that_zipkin_cannot_take_are_dropped_and_hold_up_no_others(
+    server: Zipkin, status: int, tries: int
+) -> None:
+    server.status = status
     bridge = Bridge(server.address, again_s=0.01)
     bridge.start()
     bridge.offer(export_of(span_of(1)))
-    eventually(lambda: len(server.posts) > 2)
-    assert {"sent": 0, "dropped": 0} == bridge.counts()
-    server.status = 400
     eventually(lambda: bridge.counts() == {"sent": 0, "dropped": 1})
+    assert [1] * tries == server.ids()
     server.status = 202
     bridge.offer(export_of(span_of(2)))
     eventually(lambda: bridge.counts() == {"sent": 1, "dropped": 1})
     bridge.stop()
+
+
+def test_an_export_that_json_makes_long_goes_in_several_bodies(server: Zipkin) -> None:
+    bridge = Bridge(server.address)
+    # One byte of OTLP that is six of JSON.
+    long = [span_of(number + 1, attributes=said(text="\x01" * 300_000)) for number in range(4)]
+    bridge.offer(export_of(*long, span_of(9, attributes=said(text="\x01" * 1_000_000)), span_of(10)))
+    bridge.start()
+    eventually(lambda: bridge.counts() == {"sent": 5, "dropped": 1})
+    bridge.stop()
+
+    assert [[1, 2], [3, 4, 10]] == [[int(span["id"], 16) for span in spans] for _, _, spans in server.posts]
 
 
 def test_what_zipkin_never_took_is_counted_at_the_end() -> None:
