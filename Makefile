@@ -20,9 +20,9 @@ setup: ## Install what is missing: system packages, .venv, generated descriptors
 setup-tests:
 	@deploy/setup.sh tests
 
-up: setup ## Start the whole mesh in the background and print where everything is; PROFILE=ha: all servers threefold
+up: setup ## Start the whole mesh in the background and print where everything is; PROFILE=ha: all servers threefold; TRACES=zipkin
 	@$(PYTHON) -m docs.site.beside start
-	@$(if $(PROFILE),WEFT_PROFILE=$(PROFILE)) $(WEFT) up
+	@$(if $(PROFILE),WEFT_PROFILE=$(PROFILE)) $(if $(TRACES),WEFT_TRACES=$(TRACES)) $(WEFT) up
 	@$(PYTHON) -m docs.site.beside tell
 
 demo: up ## Start the mesh, send it a synthetic day of orders, print the balance

@@ -6,6 +6,7 @@ Registered by app.py.
 import json
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,15 +30,32 @@ LINE_WIDTH = 160
 _HEAD = ("NAME", "KIND", "STATE", "PID", "ADDRESS", "RESTARTS", "SINCE")
 
 
-def up(json_: Json = False) -> None:
+class Traces(StrEnum):
+    """Where traces are shown."""
+
+    STORE = "store"
+    ZIPKIN = "zipkin"
+
+
+def up(
+    traces: Annotated[
+        Traces | None,
+        typer.Option(help="Where traces are shown: zipkin starts one beside the built-in store; it needs Java 17."),
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Start the mesh, wait until every part is healthy, and print where everything is.
 
     Finds a mesh that already runs and says so. Stops everything again when a part fails or on Ctrl-C. With --json it
     prints what `weft status --json` does, once everything is ready.
 
-    Example: WEFT_GATEWAY_PORT=9090 weft up
+    With --traces zipkin (or WEFT_TRACES=zipkin) every span goes to a Zipkin as well; its jar is fetched once (86 MB).
+
+    Example: WEFT_GATEWAY_PORT=9090 weft up --traces zipkin
     """
     settings = Settings.from_environ()
+    if traces is not None:
+        settings = settings.showing(traces)
     mesh = Mesh(settings.data, settings=settings)
     began = time.monotonic()
     running = mesh.running()
@@ -151,6 +169,8 @@ def show_event(event: Event) -> None:
         return
     if event.state in ("ready", "done"):
         print(f"  {event.part:<{NAME_WIDTH}} {event.state:<6} {event.seconds:6.1f} s", flush=True)
+    elif event.state == "starting" and event.detail:
+        print(f"  {event.part:<{NAME_WIDTH}} {event.detail}", flush=True)
     elif event.state == "down" and event.detail:
         print(f"  {event.part:<{NAME_WIDTH}} {event.detail}; starting it again", flush=True)
 

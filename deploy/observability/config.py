@@ -40,6 +40,8 @@ class Settings:
     """Least severe level that is logged: WEFT_LOG_LEVEL, info unless set."""
     logs: Path | None = None
     """Directory of the logs of the mesh's processes: WEFT_LOGS. Only the trace sink looks there."""
+    zipkin: Address | None = None
+    """A Zipkin that gets every span as well: WEFT_ZIPKIN. Only the trace sink has spans."""
 
     @classmethod
     def from_environ(cls, intake: str) -> Self:
@@ -55,4 +57,5 @@ class Settings:
             store=Path(values["WEFT_STORE"]),
             log_level=environ.get("WEFT_LOG_LEVEL", "info"),
             logs=Path(environ["WEFT_LOGS"]) if environ.get("WEFT_LOGS") else None,
+            zipkin=Address.parse("WEFT_ZIPKIN", environ["WEFT_ZIPKIN"]) if environ.get("WEFT_ZIPKIN") else None,
         )

@@ -9,7 +9,8 @@
 
 Run as `python -m deploy.observability.traces` with WEFT_LISTEN_OTLP, WEFT_LISTEN_HTTP and WEFT_STORE. What senders
 see: an export is accepted once it is in the bounded queue, and refused with RESOURCE_EXHAUSTED while that is full;
-memory is bounded, telemetry is what gives way. What was accepted is written before the process ends.
+memory is bounded, telemetry is what gives way. What was accepted is written before the process ends. With WEFT_ZIPKIN
+a Zipkin there gets it as well (`zipkin_bridge.py`), and `/healthz` says how many spans it has had.
 """
 
 import queue
@@ -34,6 +35,7 @@ from deploy.observability.span_logs import LINES_MAX, lines
 from deploy.observability.span_store import Retention, Search, SpanReader, SpanWriter
 from deploy.observability.span_tree import arrivals, tree
 from deploy.observability.web import Query, QueryError, Response, Site, as_html, as_json, not_found
+from deploy.observability.zipkin_bridge import Bridge
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -120,12 +122,14 @@ class Writer:
             self._store.add(found)
 
 
-def _receiver(writer: Writer) -> grpc.GenericRpcHandler:
+def _receiver(writer: Writer, bridge: Bridge | None) -> grpc.GenericRpcHandler:
     """OTLP's TraceService: accepts an export, or refuses it while the writer is behind."""
 
     def export(request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
         if not writer.offer(request):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the trace store is behind")
+        if bridge is not None:
+            bridge.offer(request)
         return ExportTraceServiceResponse()
 
     method = grpc.unary_unary_rpc_method_handler(
@@ -146,11 +150,12 @@ class TraceSink:
         self._store = SpanWriter(settings.store)
         self._reader = SpanReader(settings.store)
         self._writer = Writer(self._store, retention=retention or Retention())
+        self._bridge = None if settings.zipkin is None else Bridge(settings.zipkin)
         self._grpc = grpc.server(
             ThreadPoolExecutor(max_workers=2, thread_name_prefix="otlp"),
             options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _EXPORT_BYTES_MAX)],
         )
-        self._grpc.add_generic_rpc_handlers((_receiver(self._writer),))
+        self._grpc.add_generic_rpc_handlers((_receiver(self._writer, self._bridge),))
         self.site = Site(
             settings.http,
             [
@@ -173,18 +178,23 @@ class TraceSink:
             raise OSError(f"{self._intake}: {error}") from error
         self.site.start()
         self._writer.start()
+        if self._bridge is not None:
+            self._bridge.start()
         self._grpc.start()
 
     def stop(self) -> None:
         """Stop taking, write what was taken, close."""
         self._grpc.stop(_GRACE_S).wait()
         self._writer.stop()
+        if self._bridge is not None:
+            self._bridge.stop()
         self.site.stop()
         self._store.close()
 
     def _healthz(self, query: Query) -> Response:
         alive = self._writer.alive()
-        return as_json({"status": "serving" if alive else "not serving"}, status=200 if alive else 503)
+        told = {} if self._bridge is None else {"zipkin": self._bridge.counts()}
+        return as_json({"status": "serving" if alive else "not serving", **told}, status=200 if alive else 503)
 
     def _latest(self, query: Query) -> list[dict[str, Any]]:
         search = Search(

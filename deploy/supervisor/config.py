@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.supervisor.errors import ConfigError
@@ -32,6 +32,8 @@ KNOWN = (
     "WEFT_TLS_CERT",
     "WEFT_TLS_KEY",
     "WEFT_TRACE_RATIO",
+    "WEFT_TRACES",
+    "WEFT_ZIPKIN_JAR",
 )
 """Variables a user may set."""
 
@@ -63,8 +65,9 @@ PER_PROCESS = (
     "WEFT_STATE",
     "WEFT_STORE",
     "WEFT_SUPERVISOR",
-    "WEFT_TRACES",
+    "WEFT_TRACE_STORE",
     "WEFT_XDS",
+    "WEFT_ZIPKIN",
     "WEFT_ZONE",
 )
 """Variables the supervisor sets for each process; tolerated in the user's shell, where they have no effect."""
@@ -77,6 +80,10 @@ PROFILES = ("local", "production")
 
 HA = "ha"
 """The word of `WEFT_PROFILE` for three servers of each kind, alone or beside one of PROFILES."""
+
+ZIPKIN = "zipkin"
+TRACES = ("store", ZIPKIN)
+"""Where traces are shown: in the built-in store, or in a Zipkin beside it as well."""
 
 PRODUCTION_TRACE_RATIO = 0.05
 
@@ -120,6 +127,10 @@ class Settings:
     """Share of requests that are traced, decided at the head."""
     otlp_endpoint: str = ""
     """OTLP/gRPC endpoint that gets the spans instead of our own sink; empty = our own."""
+    traces: str = TRACES[0]
+    """One of TRACES."""
+    zipkin_jar: Path | None = None
+    """The user's own zipkin-server; None: the one Weft knows, fetched when it is asked for."""
     consumer_sample: int = CONSUMER_SAMPLE
     """Services look at one call in so many for the fields its consumer uses; 0: at none, and workers note nothing."""
     archive_days: int = ARCHIVE_DAYS
@@ -130,6 +141,17 @@ class Settings:
     """Whether services and workers are sized by their load, within the bounds of `desired.py`."""
     crash_points: Path | None = None
     """Of a test's mesh alone: the directory whose files say where a process ends itself. No variable sets it."""
+
+    def showing(self, traces: str) -> "Settings":
+        """The same with traces shown elsewhere. Raises ConfigError for what is not one of TRACES, or has no spans."""
+        if traces not in TRACES:
+            raise ConfigError(f"WEFT_TRACES={traces} is unknown; use one of {', '.join(TRACES)}")
+        if traces == ZIPKIN and self.otlp_endpoint:
+            raise ConfigError(
+                f"WEFT_TRACES={traces} shows the spans of the built-in store, and WEFT_OTLP_ENDPOINT sends them to "
+                f"{self.otlp_endpoint}; unset one of the two"
+            )
+        return replace(self, traces=traces)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -168,13 +190,14 @@ class Settings:
             log_level=level,
             trace_ratio=_ratio(env, "WEFT_TRACE_RATIO", PRODUCTION_TRACE_RATIO if production else 1.0),
             otlp_endpoint=_collector(env),
+            zipkin_jar=_jar(env),
             consumer_sample=_sample(env),
             archive_days=_whole(env, "WEFT_ARCHIVE_DAYS", ARCHIVE_DAYS, (1, ARCHIVE_DAYS_MAX)),
             report_memory_mb=_whole(
                 env, "WEFT_REPORT_MEMORY_MB", REPORT_MEMORY_MB, (REPORT_MEMORY_MB_LEAST, REPORT_MEMORY_MB_MAX)
             ),
             autoscale=_switch(env, "WEFT_AUTOSCALE"),
-        )
+        ).showing(env.get("WEFT_TRACES") or TRACES[0])
 
 
 def default_data(environ: Mapping[str, str]) -> Path:
@@ -247,6 +270,13 @@ def _collector(environ: Mapping[str, str]) -> str:
     if text and not re.fullmatch(r"http://[^/:\s]+:[0-9]{1,5}/?", text):
         raise ConfigError(f"WEFT_OTLP_ENDPOINT={text} is not http://host:port of an OTLP/gRPC collector")
     return text.rstrip("/")
+
+
+def _jar(environ: Mapping[str, str]) -> Path | None:
+    text = environ.get("WEFT_ZIPKIN_JAR")
+    if text and not Path(text).is_absolute():
+        raise ConfigError(f"WEFT_ZIPKIN_JAR={text} is not an absolute path")
+    return Path(text) if text else None
 
 
 def _tls_files(environ: Mapping[str, str]) -> tuple[Path | None, Path | None]:

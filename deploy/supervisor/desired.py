@@ -12,7 +12,7 @@ from typing import Literal
 
 from deploy.supervisor import lane
 from deploy.supervisor.autoscale import Bounds
-from deploy.supervisor.config import ARCHIVE_DAYS, CONSUMER_SAMPLE, REPORT_MEMORY_MB, Settings
+from deploy.supervisor.config import ARCHIVE_DAYS, CONSUMER_SAMPLE, REPORT_MEMORY_MB, TRACES, ZIPKIN, Settings
 from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.lane import LaneSpec
@@ -73,6 +73,9 @@ class Desired:
     log_level: str = "info"
     trace_ratio: float = 1.0
     otlp_endpoint: str = ""
+    traces: str = TRACES[0]
+    zipkin_jar: str = ""
+    """The user's own; empty: the one that Weft fetched."""
     consumer_sample: int = CONSUMER_SAMPLE
     archive_days: int = ARCHIVE_DAYS
     report_memory_mb: int = REPORT_MEMORY_MB
@@ -117,6 +120,8 @@ class Desired:
             log_level=settings.log_level,
             trace_ratio=settings.trace_ratio,
             otlp_endpoint=settings.otlp_endpoint,
+            traces=settings.traces,
+            zipkin_jar=str(settings.zipkin_jar or "") if settings.traces == ZIPKIN else "",
             consumer_sample=settings.consumer_sample,
             archive_days=settings.archive_days,
             report_memory_mb=settings.report_memory_mb,
@@ -183,6 +188,10 @@ class Desired:
     def given(self) -> Given | None:
         """The certificate of the user's own, where there is one."""
         return Given(Path(self.tls_certificate), Path(self.tls_key)) if self.tls_certificate else None
+
+    def own_jar(self) -> Path | None:
+        """The user's own zipkin-server, where there is one."""
+        return Path(self.zipkin_jar) if self.zipkin_jar else None
 
     def write(self, path: Path) -> None:
         """Store at `path`."""

@@ -20,15 +20,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from deploy.supervisor import lock, logfile, process, standby
+from deploy.supervisor import lock, logfile, process, standby, zipkin_jar
 from deploy.supervisor.account import server_account
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.client import Client
-from deploy.supervisor.config import PROJECT, Settings
+from deploy.supervisor.config import PROJECT, ZIPKIN, Settings
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.errors import ConfigError, NotRunningError, RefusedError, StartError, SupervisorError
 from deploy.supervisor.lane import LaneSpec
@@ -102,7 +103,7 @@ class Mesh:
         Raises ConfigError or StartError; then, and when it is interrupted, nothing that was started runs any more,
         unless it was taken over.
         """
-        continued = not self.running() and self._spawn()
+        continued = not self.running() and self._spawn(progress)
         try:
             self._follow(progress, timeout_s)
         except BaseException:  # an interrupt as well: whoever asked for the start no longer wants it
@@ -234,10 +235,12 @@ class Mesh:
         """The last lines a part wrote."""
         return logfile.tail(self._layout.log_of(name), lines)
 
-    def _spawn(self) -> bool:
+    def _spawn(self, progress: Progress | None = None) -> bool:
         """Start a daemon; whether it takes over what runs."""
         if given := self._desired.given():
             given.read(now=datetime.now(UTC))
+        if self._desired.traces == ZIPKIN:
+            zipkin_jar.make_ready(self._desired.own_jar(), say=progress and partial(_fetching, progress))
         self._layout.prepare(server_account())
         with lock.held(self._layout.lock) as ours:
             # Where somebody holds it, a stand-by is about to take over.
@@ -312,6 +315,10 @@ class Mesh:
             self._daemon = None
         with contextlib.suppress(FileNotFoundError), lock.held(self._layout.lock, timeout_s=STOP_TIMEOUT_S):
             return
+
+
+def _fetching(progress: Progress, what: str) -> None:
+    progress(Event("part", part=ZIPKIN, state="starting", detail=what))
 
 
 def _failure(event: Event) -> SupervisorError:

@@ -7,7 +7,7 @@ postgres > databases > migrate-* > services ────────────
                                  > workers       (also after rabbitmq)
 databases > postgres-exporter
 slo > prometheus
-memcached, trace and mail sinks, alertmanager    (need nothing)
+memcached, sinks, alertmanager, zipkin if wanted (need nothing)
 
 In the profile `ha` rabbitmq and postgres are three each, and postgres waits for etcd-auth: Patroni elects there.
 """
@@ -17,9 +17,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from deploy.supervisor import graph
+from deploy.supervisor import graph, zipkin_jar
 from deploy.supervisor.account import Account
-from deploy.supervisor.config import PROJECT
+from deploy.supervisor.config import PROJECT, ZIPKIN
 from deploy.supervisor.databases import Databases
 from deploy.supervisor.desired import Desired
 from deploy.supervisor.edge_certificate import EdgeCertificate
@@ -40,6 +40,7 @@ from deploy.supervisor.servers import (
     prometheus,
     python,
     rabbitmq,
+    zipkin,
 )
 from deploy.supervisor.servers.rabbitmq_leader import Leadership
 from deploy.supervisor.workload_certificates import WorkloadCertificates
@@ -98,6 +99,7 @@ class Stack:
         self._http_ports = {
             name: ports.get(f"{name}.http") for name in ("prometheus", "alertmanager", "traces", "mail")
         }
+        self._zipkin_port = ports.get("zipkin.http") if desired.traces == ZIPKIN else None
         self._otlp_port = ports.get("traces.otlp")
         self._smtp_port = ports.get("mail.smtp")
         self.door_port = ports.get("supervisor")
@@ -109,6 +111,7 @@ class Stack:
     def parts(self) -> tuple[Part, ...]:
         """Everything that is desired, each part behind what it needs."""
         parts: list[Part] = [*self._broker(), *self._registry(), *self._database(), *self._caches(), *self._sinks()]
+        parts.extend(self._zipkin())
         parts.extend(self._contracts())
         parts.extend(self._control_planes())
         parts.extend(self._services())
@@ -133,6 +136,7 @@ class Stack:
         return {
             "console": f"{self.gateway_url()}/" if self._shows_console() else None,
             "traces": base["traces"],
+            "zipkin": None if self._zipkin_port is None else f"http://{HOST}:{self._zipkin_port}/",
             "metrics": base["prometheus"],
             "alerts": base["alertmanager"],
             "mail": base["mail"],
@@ -262,13 +266,14 @@ class Stack:
 
     def _sinks(self) -> list[Part]:
         level = {"WEFT_LOG_LEVEL": self._desired.log_level}
+        onward = {} if self._zipkin_port is None else {"WEFT_ZIPKIN": f"{HOST}:{self._zipkin_port}"}
         return [
             python.sink(
                 "traces",
                 "deploy.observability.traces",
                 store=self._layout.home("traces") / "spans.sqlite",
                 listen={"WEFT_LISTEN_HTTP": self._http_ports["traces"], "WEFT_LISTEN_OTLP": self._otlp_port},
-                environ=level | {"WEFT_LOGS": str(self._layout.log)},
+                environ=level | onward | {"WEFT_LOGS": str(self._layout.log)},
             ),
             python.sink(
                 "mail",
@@ -278,6 +283,13 @@ class Stack:
                 environ=level,
             ),
         ]
+
+    def _zipkin(self) -> list[Part]:
+        if self._zipkin_port is None:
+            return []
+        jar = zipkin_jar.path(self._desired.own_jar())
+        java = zipkin_jar.java()
+        return [zipkin.server("zipkin", self._layout, self._account, port=self._zipkin_port, java=java, jar=jar)]
 
     def _contracts(self) -> list[Part]:
         folder, edge = str(self._layout.contracts), self._edge_arguments()
@@ -329,7 +341,7 @@ class Stack:
         environ = {
             "WEFT_SUPERVISOR": str(self._layout.socket),
             "WEFT_PROMETHEUS": f"{HOST}:{ports['prometheus']}",
-            "WEFT_TRACES": f"{HOST}:{ports['traces']}",
+            "WEFT_TRACE_STORE": f"{HOST}:{ports['traces']}",
             "WEFT_MAIL": f"{HOST}:{ports['mail']}",
             "WEFT_LETTERS": ",".join(f"{HOST}:{port}" for port in self._letters.values()),
             "WEFT_CONSOLE": str(PROJECT / "build" / "console"),
@@ -462,6 +474,8 @@ class Stack:
                 return prometheus.Target(*labels, port=self._ports.get(f"{server.name}.metrics"), often=False)
             case Kind.MONITOR if server.service in ("alertmanager", "postgres-exporter"):
                 return prometheus.Target(*labels, port=server.ports[0], often=False)
+            case Kind.MONITOR if server.service == "zipkin":
+                return prometheus.Target(*labels, port=server.ports[0], path="/prometheus", often=False)
             case _:
                 return None  # exposes nothing; memcached and every process are in the supervisor's own exposition
 

@@ -21,7 +21,7 @@ class Sources(BaseSettings):
     """Socket of the supervisor."""
     prometheus: OneAddress | None = None
     """HTTP of Prometheus."""
-    traces: OneAddress | None = None
+    trace_store: OneAddress | None = None
     """HTTP of the trace store."""
     mail: OneAddress | None = None
     """HTTP of the mailbox."""

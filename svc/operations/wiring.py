@@ -49,7 +49,7 @@ def build(resources: Resources) -> Sequence[Service]:
     """The services of one instance."""
     sources, secrets = Sources.read(), resources.settings.secrets
     supervisor = Supervisor(sources.supervisor)
-    traces = Http(mesh.TRACES, [sources.traces] if sources.traces else [])
+    traces = Http(mesh.TRACES, [sources.trace_store] if sources.trace_store else [])
     mail = Http(mesh.MAIL, [sources.mail] if sources.mail else [])
     letters = Http(mesh.LETTERS, sources.letters or (), token=_token(secrets))
     watching = _watching(resources, sources, supervisor, letters, traces=traces, mail=mail)

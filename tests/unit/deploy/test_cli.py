@@ -207,6 +207,7 @@ def test_the_table_is_cut_nowhere_and_coloured_only_for_people() -> None:
 
 def test_each_part_is_one_line_with_its_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     for event in (
+        Event("part", part="zipkin", state="starting", detail="fetching it once"),
         Event("part", part="etcd-1", state="starting"),
         Event("part", part="etcd-1", state="ready", seconds=0.31),
         Event("part", part="orders-1", state="down", detail="exited early with exit code 1"),
@@ -215,9 +216,10 @@ def test_each_part_is_one_line_with_its_seconds(capsys: pytest.CaptureFixture[st
         mesh.show_event(event)
     lines = capsys.readouterr().out.splitlines()
 
-    assert ["etcd-1", "ready", "0.3", "s"] == lines[0].split()
-    assert lines[1].endswith("exited early with exit code 1; starting it again")
-    assert 2 == len(lines)
+    assert ["zipkin", "fetching", "it", "once"] == lines[0].split()
+    assert ["etcd-1", "ready", "0.3", "s"] == lines[1].split()
+    assert lines[2].endswith("exited early with exit code 1; starting it again")
+    assert 3 == len(lines)
 
 
 def test_what_is_in_quarantine_says_why_and_what_to_do() -> None:

@@ -26,7 +26,7 @@ from weft_protos import mesh_parts
 Service = dict[str, Any]
 #: What the supervisor gives its own processes and a container has no use for: they have no supervisor, spans go to
 #: Jaeger, and where instances may be is left to what private networks are.
-LOCAL = {"WEFT_SUPERVISOR", "WEFT_TRACES", "WEFT_NETWORKS"}
+LOCAL = {"WEFT_SUPERVISOR", "WEFT_TRACE_STORE", "WEFT_NETWORKS"}
 
 
 @pytest.fixture(scope="module")

@@ -101,27 +101,9 @@ export function connectWeft(inner: Transport, options: Options = {}): Transport 
     },
     async stream(method, signal, timeoutMs, header, input, contextValues) {
       const limit = timeoutMs ?? timeoutOf(method);
-      const left = new AbortController();
-      if (signal?.aborted) left.abort(signal.reason);
-      signal?.addEventListener("abort", () => left.abort(signal.reason), { once: true });
-      const sent = await headers(method, header);
-      const answer = await inner.stream(method, left.signal, limit, sent, input, contextValues);
-      return { ...answer, message: untilLeft(answer.message, left) };
+      return inner.stream(method, signal, limit, await headers(method, header), input, contextValues);
     },
   };
-}
-
-/**
- * The messages; whoever leaves the loop over them ends the call, which fetch would keep open. It is ended before the
- * iterator is returned, because that takes the signal from it.
- */
-async function* untilLeft<Message>(messages: AsyncIterable<Message>, left: AbortController): AsyncGenerator<Message> {
-  const each = messages[Symbol.asyncIterator]();
-  try {
-    for (let next = await each.next(); !next.done; next = await each.next()) yield next.value;
-  } finally {
-    left.abort();
-  }
 }
 
 /** Milliseconds until the next attempt; undefined: there is none. The rules are those of the Python client. */

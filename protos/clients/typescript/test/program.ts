@@ -33,10 +33,13 @@ async function refused(call: Promise<unknown>) {
 
 const order = await orders.placeOrder({ items: [{ productId: given.product, quantity: 2n }] });
 const revisions: number[] = [];
-for await (const change of orders.watchOrder({ name: order.name })) {
+// Leaving the loop does not end the call: Connect keeps it open until its signal says so.
+const watching = new AbortController();
+for await (const change of orders.watchOrder({ name: order.name }, { signal: watching.signal })) {
   revisions.push(Number(change.order?.revision));
   if (revisions.length === given.changes) break;
 }
+watching.abort();
 const said = {
   order: order.name,
   revisions,
