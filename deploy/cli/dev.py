@@ -29,6 +29,8 @@ from weft_protos.manifests import ManifestError
 
 #: Editors write a file in several steps within milliseconds.
 DEBOUNCE_MS, STEP_MS = 200, 20
+#: How long nothing is saved before that is said; a save is told at once.
+QUIET_MS: Final = 500
 LOOK_S: Final = 0.1
 LINES: Final = 12
 SUFFIXES: Final = frozenset({".py", ".proto", ".toml", ".lua"})
@@ -45,13 +47,26 @@ def dev() -> None:
     settings = Settings.from_environ()
     mesh = Mesh(settings.data, settings=settings)
     with _up(mesh):
-        watched = [PROJECT / folder for folder in saves.WATCHED]
-        print(f"watching {', '.join(saves.WATCHED)}; Ctrl-C ends it", flush=True)
         following = Following(mesh)
-        for changes in watchfiles.watch(
-            *watched, watch_filter=_matters, debounce=DEBOUNCE_MS, step=STEP_MS, raise_interrupt=False
-        ):
-            following.follow({Path(path).relative_to(PROJECT).as_posix() for _, path in changes})
+        for number, changed in enumerate(watched()):
+            if number == 0:
+                print(f"watching {', '.join(saves.WATCHED)}; Ctrl-C ends it", flush=True)
+            if changed:
+                following.follow(changed)
+
+
+def watched() -> Iterator[set[str]]:
+    """What was saved since the last time, nothing where nothing was: then, too, all folders are being watched."""
+    for changes in watchfiles.watch(
+        *(PROJECT / folder for folder in saves.WATCHED),
+        watch_filter=_matters,
+        debounce=DEBOUNCE_MS,
+        step=STEP_MS,
+        rust_timeout=QUIET_MS,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    ):
+        yield {Path(path).relative_to(PROJECT).as_posix() for _, path in changes}
 
 
 @contextmanager

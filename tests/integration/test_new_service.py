@@ -256,7 +256,7 @@ def test_a_contract_that_breaks_a_rule_is_shown_in_its_place_and_not_published(
 ) -> None:
     access = '      scopes: "parcels.read"\n      retry: {max_attempts: 3}\n      errors'
     parcels.copy.edit(CONTRACT, access, access.replace('scopes: "parcels.read"\n', ""))
-    dev.until(rf"weft: {CONTRACT}:[0-9]+: GetParcel does not say who may call it")
+    dev.until(rf"weft: {CONTRACT}:[0-9]+: \S+/GetParcel does not say who may call it")
     dev.until("goes on with what it has")
     assert {"Shown"} == shown()
 

@@ -2,9 +2,11 @@
 
 import threading
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
+from deploy.cli import dev, saves
 from deploy.cli.dev import Following
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.messages import Killed, Process, Publishing, Status
@@ -119,3 +121,16 @@ def test_a_manifest_is_nothing_that_a_running_mesh_can_follow(capsys: pytest.Cap
 
     assert [] == mesh.renewed
     assert "`weft down`, then `weft up`" in capsys.readouterr().out
+
+
+def test_whoever_was_told_that_it_watches_misses_no_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "PROJECT", tmp_path)
+    for folder in saves.WATCHED:
+        (tmp_path / folder).mkdir(parents=True)
+    told = dev.watched()
+
+    first = next(told)
+    (tmp_path / "svc" / "model.py").write_text("VALUE = 1\n")
+    later = next(changed for changed in told if changed)
+
+    assert (set(), {"svc/model.py"}) == (first, later)
