@@ -136,7 +136,7 @@ class Stack:
         return {
             "console": f"{self.gateway_url()}/" if self._shows_console() else None,
             "traces": base["traces"],
-            "zipkin": None if self._zipkin_port is None else f"http://{HOST}:{self._zipkin_port}/",
+            **({} if self._zipkin_port is None else {"zipkin": f"http://{HOST}:{self._zipkin_port}/"}),
             "metrics": base["prometheus"],
             "alerts": base["alertmanager"],
             "mail": base["mail"],

@@ -231,7 +231,7 @@ def test_another_place_for_traces_than_the_running_meshs_is_named(folder: Path) 
 
 def test_the_stack_has_zipkin_only_where_it_is_wanted(folder: Path) -> None:
     without = build(folder)
-    assert (None, []) == (without.urls()["zipkin"], [part for part in without.parts() if part.name == "zipkin"])
+    assert "zipkin" not in {*without.urls(), *(part.name for part in without.parts())}
     assert "WEFT_ZIPKIN" not in environ(named(without.parts(), "traces"))
 
     stack = build(folder, settings=Settings(data=folder, traces="zipkin", zipkin_jar=Path("/z.jar")))
