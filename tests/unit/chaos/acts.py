@@ -144,6 +144,7 @@ class Process:
             observe=lambda _: None,
             sessions=Sessions(None, [service]),
             forget=self.cache.forget,
+            encrypted=False,
         )
         body = request.SerializeToString(deterministic=True)
         call = Call(method=method, metadata={}, body=body, time_left_s=CALL_S, is_active=lambda: True)
