@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from lb.errors import RevisionCompactedError
-from lb.registry.etcd import Client, Dialer, KeyRange, Record
+from lb.registry.etcd import Client, Dialer, KeyRange, News, Record
 from lb.registry.session import keep_trying
 from lb.registry.view import View
 
@@ -42,7 +42,11 @@ class Directory:
         on_trouble: Callable[[], None] = lambda: None,
         resync_s: float = RESYNC_S,
     ) -> None:
-        """`on_trouble` is called when etcd fails or comes back with another history, before any change it causes."""
+        """`on_trouble` is called before any change that trouble in etcd causes.
+
+        Trouble is an etcd that fails, that comes back with another history, or that has another leader: it is the
+        leader who ends leases, and one that hung ends those which were renewed meanwhile.
+        """
         self._dialer = dialer
         self._span = span
         self._on_change = on_change
@@ -73,17 +77,29 @@ class Directory:
         if self._view.lost_by(listing, since=self._view.revision):
             log.warning("etcd_history_lost", range=self._span.start.decode(), revision=listing.revision)
             self._on_trouble()
+        self._note(listing.term)
         self._listed_at = _now()
         if self._view.adopt(listing):
             self._on_change(self._view.records())
 
     async def _lost(self, client: Client) -> bool:
         known = self._view.revision
-        return self._view.lost_by(await client.news(self._span, since=known), since=known)
+        return self._view.lost_by(await self._news(client), since=known)
+
+    async def _news(self, client: Client) -> News:
+        news = await client.news(self._span, since=self._view.revision)
+        self._note(news.term)
+        return news
+
+    def _note(self, term: int) -> None:
+        if self._view.elected(term):
+            log.warning("etcd_leader_changed", range=self._span.start.decode(), term=term)
+            self._on_trouble()
 
     async def _watch(self, client: Client) -> None:
         async with contextlib.aclosing(client.watch(self._span, start_revision=self._view.revision + 1)) as batches:
             async for changes in batches:
+                self._note(changes[-1].term)
                 if self._view.apply(changes):
                     self._on_change(self._view.records())
 
@@ -92,7 +108,7 @@ class Directory:
         while self._listed_at is not None and _now() - self._listed_at < RELIST_S:
             await asyncio.sleep(self._resync_s)
             known = self._view.revision
-            news = await client.news(self._span, since=known)
+            news = await self._news(client)
             if self._view.lost_by(news, since=known):
                 return
             if self._view.revision != known or self._view.agrees(news):

@@ -91,6 +91,8 @@ class Listing:
     records: tuple[Record, ...]
     revision: int
     cluster: int
+    term: int
+    """The leader's, at the member that answered: raft counts elections with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +105,17 @@ class News:
     """Keys there are now."""
     revision: int
     cluster: int
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A record put, or a key deleted (`record` is None) at `revision`."""
+    """A record put, or a key deleted (`record` is None) at `revision`, told in the leader's `term`."""
 
     key: bytes
     record: Record | None
     revision: int
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,7 @@ class Client:
             records=tuple(_record(kv) for kv in response.kvs),
             revision=response.header.revision,
             cluster=response.header.cluster_id,
+            term=response.header.raft_term,
         )
 
     async def news(self, span: KeyRange, *, since: int) -> News:
@@ -191,7 +196,7 @@ class Client:
         request = rpc.RangeRequest(key=span.start, range_end=span.end, keys_only=True, min_mod_revision=since + 1)
         response = await self._call(self._driver.kvstub.Range, request)
         header = response.header
-        return News(len(response.kvs), response.count, header.revision, header.cluster_id)
+        return News(len(response.kvs), response.count, header.revision, header.cluster_id, header.raft_term)
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Values of those of the keys that exist, read in transactions of at most `TXN_OPS_MAX`."""
@@ -259,7 +264,7 @@ class Client:
                 if response.canceled:
                     raise EtcdRefusedError(f"the watch was refused: {response.cancel_reason}")
                 if response.events:
-                    yield tuple(_change(event) for event in response.events)
+                    yield tuple(_change(event, response.header.raft_term) for event in response.events)
                 with _translated():
                     response = await call.read()
         finally:
@@ -333,9 +338,9 @@ def _record(kv: Any) -> Record:
     return Record(key=kv.key, value=kv.value, mod_revision=kv.mod_revision, lease=kv.lease)
 
 
-def _change(event: Any) -> Change:
-    deleted = event.type == rpc.Event.DELETE
-    return Change(key=event.kv.key, record=None if deleted else _record(event.kv), revision=event.kv.mod_revision)
+def _change(event: Any, term: int) -> Change:
+    record = None if event.type == rpc.Event.DELETE else _record(event.kv)
+    return Change(key=event.kv.key, record=record, revision=event.kv.mod_revision, term=term)
 
 
 def _compare(condition: Expect | ExpectLease) -> Any:

@@ -18,6 +18,7 @@ class View:
         self._proxy = MappingProxyType(self._records)
         self._listed = 0
         self._cluster: int | None = None
+        self._term: int | None = None
         self.revision = 0
 
     @property
@@ -32,6 +33,11 @@ class View:
     def lost_by(self, answer: Listing | News, *, since: int) -> bool:
         """True where the answer belongs to another history than the one known up to revision `since`."""
         return self._cluster is not None and (answer.cluster != self._cluster or answer.revision < since)
+
+    def elected(self, term: int) -> bool:
+        """True where this is not the leader's term known last; from now on it is."""
+        before, self._term = self._term, term
+        return before not in (None, term)
 
     def adopt(self, listing: Listing) -> bool:
         """Take a list as the truth. Returns whether any value changed."""

@@ -1,6 +1,7 @@
 """The registry over three real members of etcd, which die, freeze and forget: nobody who asks it notices."""
 
 import asyncio
+import contextlib
 import json
 import threading
 import urllib.error
@@ -19,7 +20,7 @@ from lb.errors import EtcdUnavailableError
 from lb.registry.agent import Agent
 from lb.registry.directory import Directory
 from lb.registry.endpoints import registered
-from lb.registry.etcd import Dialer, KeyRange, Put
+from lb.registry.etcd import Client, Dialer, KeyRange, Put
 from lb.registry.keys import DOCUMENTS, document_key
 from tests.integration.etcd_server import EtcdCluster, EtcdMember, EtcdServer, layout_of
 from tests.unit.lb import sample
@@ -151,6 +152,25 @@ def test_a_member_that_lost_the_others_ends_its_watches(cluster: EtcdCluster) ->
 
     with pytest.raises(EtcdUnavailableError):
         asyncio.run(asyncio.wait_for(watch(), 60))
+
+
+def test_lists_looks_and_watches_tell_of_an_election(cluster: EtcdCluster) -> None:
+    leader, other, _ = members_by_role(cluster)
+
+    async def terms(client: Client) -> set[int]:
+        span = KeyRange.prefix(DOCUMENTS)
+        listing = await client.list(span)
+        await client.put(Put(document_key("trial"), b"1"))
+        async with contextlib.aclosing(client.watch(span, start_revision=listing.revision + 1)) as changes:
+            change, *_ = await anext(changes)
+        return {listing.term, change.term, (await client.news(span, since=0)).term}
+
+    (before,) = ask(other.address, terms)
+    leader.kill()
+    cluster.leader()
+    eventually(other.healthy)
+    (after,) = ask(other.address, terms)
+    assert before < after
 
 
 def test_all_members_may_be_killed_at_once_and_come_back(cluster: EtcdCluster, small_mesh: SmallMesh) -> None:

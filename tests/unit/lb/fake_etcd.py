@@ -21,6 +21,7 @@ class _State:
     def __init__(self, cluster: int) -> None:
         self.cluster = cluster
         self.revision = 1
+        self.term = 1
         self.compacted = 0
         self.keys: dict[bytes, Any] = {}
         self.events: list[Any] = []
@@ -74,6 +75,17 @@ class FakeEtcd:
             self._state.events.clear()
 
         self._run(work())
+
+    def elect(self) -> int:
+        """Have another leader. The one before, who hung, ends a lease that was renewed meanwhile: returns which."""
+        lease = min(self._state.leases)
+
+        async def work() -> None:
+            self._state.term += 1
+            self._end(lease)
+
+        self._run(work())
+        return lease
 
     def deafen(self) -> None:
         """From now on watches deliver nothing, and nobody is told."""
@@ -137,7 +149,8 @@ class FakeEtcd:
         self._changed = asyncio.Event()
 
     def _header(self) -> Any:
-        return rpc.ResponseHeader(cluster_id=self._state.cluster, revision=self._state.revision)
+        state = self._state
+        return rpc.ResponseHeader(cluster_id=state.cluster, revision=state.revision, raft_term=state.term)
 
     def _store(self, request: Any) -> None:
         before = self._state.keys.get(request.key)

@@ -15,7 +15,7 @@ from lb.lastgood import LastGood
 from lb.registry.agent import Agent
 from lb.registry.directory import Directory
 from lb.registry.etcd import Client, Dialer, KeyRange, Put
-from lb.registry.keys import DOCUMENTS, document_key
+from lb.registry.keys import DOCUMENTS, ENDPOINTS, document_key
 from lb.registry.publication import publish
 from tests.unit.lb import sample
 from tests.unit.lb.conftest import DEADLINE_S, eventually
@@ -172,6 +172,25 @@ def test_a_member_with_another_history_is_noticed_at_once_and_distrusted(
 
     follow.until(lambda seen: seen == [])
     assert len(troubles) > 1  # the connection that ended, and the history
+
+
+def test_an_instance_whose_lease_ends_as_the_leader_changes_is_not_missed(
+    etcd: str, etcd_process: FakeEtcd, settings: EtcdSettings, agents: Callable[..., Agent], following: Any
+) -> None:
+    for number in (1, 2):
+        agents().register(sample.endpoint(f"orders-{number}", 4710 + number))
+    endpoints = following(endpoints_of(settings))
+    endpoints.until(lambda seen: seen == ["orders-1", "orders-2"])
+    before = len(endpoints.seen)
+
+    ended = etcd_process.elect()
+    eventually(lambda: len(leases := leases_of(etcd)) == 2 and ended not in leases)
+    assert [] == endpoints.seen[before:]
+
+
+def leases_of(etcd: str) -> set[int]:
+    """Whose keys are registered at this moment."""
+    return {record.lease for record in ask(etcd, lambda client: client.list(KeyRange.prefix(ENDPOINTS))).records}
 
 
 def test_a_watch_from_a_compacted_revision_says_so(etcd: str, etcd_process: FakeEtcd) -> None:

@@ -213,53 +213,67 @@ def record(key: bytes, value: bytes, revision: int) -> Record:
     return Record(key, value, revision, lease=1)
 
 
+def put_at(revision: int, key: bytes = b"a") -> Change:
+    return Change(key, record(key, b"1", revision), revision, term=1)
+
+
+def deleted_at(revision: int) -> Change:
+    return Change(b"a", None, revision, term=1)
+
+
 def test_an_event_the_list_already_knew_changes_nothing() -> None:
     view = View()
-    view.adopt(Listing((record(b"a", b"2", 7),), revision=7, cluster=1))
+    view.adopt(Listing((record(b"a", b"2", 7),), revision=7, cluster=1, term=1))
 
-    assert not view.apply([Change(b"a", record(b"a", b"1", 6), 6), Change(b"a", None, 5)])
+    assert not view.apply([put_at(6), deleted_at(5)])
     assert b"2" == view.records()[b"a"].value
 
 
 def test_events_after_the_list_are_applied_in_order() -> None:
     view = View()
-    view.adopt(Listing((), revision=7, cluster=1))
+    view.adopt(Listing((), revision=7, cluster=1, term=1))
 
-    assert view.apply([Change(b"a", record(b"a", b"1", 8), 8), Change(b"b", record(b"b", b"1", 9), 9)])
-    assert view.apply([Change(b"a", None, 10)])
+    assert view.apply([put_at(8), put_at(9, b"b")])
+    assert view.apply([deleted_at(10)])
     assert [b"b"] == list(view.records())
     assert 10 == view.revision
 
 
 def test_a_list_from_another_history_is_recognised() -> None:
     view = View()
-    first = Listing((), revision=23, cluster=1)
+    first = Listing((), revision=23, cluster=1, term=1)
     assert not view.lost_by(first, since=0)
     view.adopt(first)
 
-    assert view.lost_by(Listing((), revision=2, cluster=1), since=view.revision)
-    assert view.lost_by(Listing((), revision=40, cluster=2), since=view.revision)
-    assert not view.lost_by(Listing((), revision=23, cluster=1), since=view.revision)
+    assert view.lost_by(Listing((), revision=2, cluster=1, term=1), since=view.revision)
+    assert view.lost_by(Listing((), revision=40, cluster=2, term=1), since=view.revision)
+    assert not view.lost_by(Listing((), revision=23, cluster=1, term=1), since=view.revision)
+
+
+def test_an_election_is_told_once_and_the_first_leader_known_is_none() -> None:
+    view = View()
+
+    assert [False, False, True, False, True] == [view.elected(term) for term in (4, 4, 5, 5, 4)]
 
 
 def test_a_look_agrees_where_nothing_was_put_and_as_many_keys_are_there() -> None:
     view = View()
-    view.adopt(Listing((record(b"a", b"1", 7),), revision=7, cluster=1))
+    view.adopt(Listing((record(b"a", b"1", 7),), revision=7, cluster=1, term=1))
 
-    assert not view.agrees(News(changed=1, count=1, revision=9, cluster=1))
-    assert not view.agrees(News(changed=0, count=0, revision=9, cluster=1))
+    assert not view.agrees(News(changed=1, count=1, revision=9, cluster=1, term=1))
+    assert not view.agrees(News(changed=0, count=0, revision=9, cluster=1, term=1))
     assert 7 == view.revision
-    assert view.agrees(News(changed=0, count=1, revision=12, cluster=1))
+    assert view.agrees(News(changed=0, count=1, revision=12, cluster=1, term=1))
     assert 12 == view.revision
 
 
 def test_an_event_from_before_a_look_that_agreed_still_counts() -> None:
     view = View()
-    view.adopt(Listing((), revision=7, cluster=1))
-    view.agrees(News(changed=0, count=0, revision=10, cluster=1))  # put and deleted meanwhile
+    view.adopt(Listing((), revision=7, cluster=1, term=1))
+    view.agrees(News(changed=0, count=0, revision=10, cluster=1, term=1))  # put and deleted meanwhile
 
-    assert view.apply([Change(b"a", record(b"a", b"1", 8), 8)])
-    assert view.apply([Change(b"a", None, 9)])
+    assert view.apply([put_at(8)])
+    assert view.apply([deleted_at(9)])
     assert {} == dict(view.records())
     assert 10 == view.revision
 
