@@ -96,10 +96,7 @@ def _sign_all(secrets: Secrets, signer: str, wanted: Mapping[str, _Wanted], now:
 
 
 def _kept(secrets: Secrets, name: str) -> Pair:
-    shown, key = secrets.folder / f"{name}.crt", secrets.folder / f"{name}.key"
-    if not (shown.is_file() and key.is_file()):
-        return Pair("", "")
-    return Pair(shown.read_text(), key.read_text())
+    return certificate.read(secrets.folder / f"{name}.crt", secrets.folder / f"{name}.key")
 
 
 def _keep(secrets: Secrets, name: str, pair: Pair) -> None:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -80,6 +81,19 @@ class Pair:
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         return _pair(builder.sign(signer, hashes.SHA256()), key)
+
+
+def read(shown: Path, key: Path) -> Pair:
+    """The pair in two files; empty where one of them is missing. Raises OSError."""
+    try:
+        return Pair(decoded(shown.read_bytes()), decoded(key.read_bytes()))
+    except FileNotFoundError:
+        return Pair("", "")
+
+
+def decoded(content: bytes) -> str:
+    """The text of a PEM file, of which ASCII alone counts; what else is in it is a remark."""
+    return content.decode("ascii", errors="replace").replace("\ufffd", "?")
 
 
 def make_authority(*, now: datetime | None = None, names: Sequence[x509.DNSName] = LOCAL) -> Pair:

@@ -91,17 +91,13 @@ class EdgeCertificate:
         return True
 
     def _current(self) -> Pair:
-        try:
-            return Pair(_decoded(self.certificate.read_bytes()), _decoded(self.key.read_bytes()))
-        except FileNotFoundError:
-            return Pair("", "")
+        return certificate.read(self.certificate, self.key)
 
     def _authority(self, now: datetime) -> Pair:
         shown, key = self._layout.authority, self._layout.secrets / "ca.key"
-        if shown.exists() and key.exists():
-            kept = Pair(_decoded(shown.read_bytes()), _decoded(key.read_bytes()))
-            if certificate.lasts(kept, certificate.VALID, now=now):
-                return kept
+        kept = certificate.read(shown, key)
+        if certificate.lasts(kept, certificate.VALID, now=now):
+            return kept
         made = certificate.make_authority(now=now)
         self._layout.write(key, made.key, None)
         self._layout.write(shown, made.certificate, None).chmod(0o644)
@@ -125,9 +121,4 @@ def _text(path: Path, variable: str, *, private: bool = False) -> str:
         raise ConfigError(f"{variable} can be read or changed by others; run: chmod 600 {path}")
     if len(content) > BYTES_MAX:
         raise ConfigError(f"{variable} is larger than {BYTES_MAX} bytes; name a PEM file")
-    return _decoded(content)
-
-
-def _decoded(content: bytes) -> str:
-    # Of a PEM file ASCII alone counts; what else is in it is a remark.
-    return content.decode("ascii", errors="replace").replace("\ufffd", "?")
+    return certificate.decoded(content)

@@ -50,7 +50,7 @@ class WorkloadCertificates:
     def pair(self, part: Identity) -> Pair:
         """What lies there now; empty where nothing does."""
         folder = self.folder(part)
-        return _read(folder / identity.CERTIFICATE, folder / identity.KEY)
+        return certificate.read(folder / identity.CERTIFICATE, folder / identity.KEY)
 
     def expires(self) -> datetime:
         """When the first of them ends."""
@@ -85,17 +85,10 @@ class WorkloadCertificates:
 
     def _authority(self, now: datetime) -> Pair:
         key = self._layout.secrets / "workload-ca.key"
-        kept = _read(self.authority, key)
+        kept = certificate.read(self.authority, key)
         if certificate.lasts(kept, AUTHORITY_RENEWED_BEFORE, now=now):
             return kept
         made = certificate.make_authority(now=now, names=(x509.DNSName(identity.TRUST_DOMAIN),))
         self._layout.write(key, made.key, None)
         self._layout.write(self.authority, made.certificate, None)
         return made
-
-
-def _read(shown: Path, key: Path) -> Pair:
-    try:
-        return Pair(shown.read_text(encoding="ascii"), key.read_text(encoding="ascii"))
-    except (FileNotFoundError, UnicodeDecodeError):
-        return Pair("", "")

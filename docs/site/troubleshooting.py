@@ -12,25 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from google.rpc import code_pb2
+
 from deploy.cli.failure import FIXES
+from gateway.docs.refusals import HTTP
 from weft_protos import declared, policy
 
 SAID: Final = Path(__file__).with_name("troubleshooting.toml")
-#: gRPC codes with their number and the status of JSON, in the order of google/rpc/code.proto.
+_NEVER_GIVEN: Final = frozenset({"UNKNOWN", "OUT_OF_RANGE", "DATA_LOSS"})
+#: gRPC codes that the mesh gives, with their number and the status of JSON, in the order of google/rpc/code.proto.
 CODES: Final[Mapping[str, tuple[int, int]]] = {
-    "CANCELLED": (1, 499),
-    "INVALID_ARGUMENT": (3, 400),
-    "DEADLINE_EXCEEDED": (4, 504),
-    "NOT_FOUND": (5, 404),
-    "ALREADY_EXISTS": (6, 409),
-    "PERMISSION_DENIED": (7, 403),
-    "RESOURCE_EXHAUSTED": (8, 429),
-    "FAILED_PRECONDITION": (9, 400),
-    "ABORTED": (10, 409),
-    "UNIMPLEMENTED": (12, 501),
-    "INTERNAL": (13, 500),
-    "UNAVAILABLE": (14, 503),
-    "UNAUTHENTICATED": (16, 401),
+    code: (code_pb2.Code.Value(code), http) for code, http in HTTP.items() if code not in _NEVER_GIVEN
 }
 _RUNBOOK: Final = re.compile(r"(?<=unbook) ([A-Z]\w+)|(?<=unbook:) ([A-Z]\w+)")
 _LINK: Final = r" [\1\2](runbooks/\1\2.md)"

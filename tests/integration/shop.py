@@ -8,7 +8,8 @@ import json
 import secrets
 import urllib.request
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -74,6 +75,16 @@ class Shop:
         self.inventory = inventory_pb2_grpc.InventoryServiceStub(channel)
         self.analytics = analytics_pb2_grpc.AnalyticsServiceStub(channel)
         self._ids = 0
+
+    @classmethod
+    @contextmanager
+    def opened(cls, mesh: Mesh) -> "Iterator[Shop]":
+        """One in a mesh of a module's own, with an operator's client of its own."""
+        client = GatewayClient.for_operator(mesh.gateway, mesh.secrets)
+        try:
+            yield cls(mesh, client)
+        finally:
+            client.close()
 
     def new_id(self, kind: str) -> str:
         """An id that no run had before."""

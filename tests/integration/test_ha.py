@@ -13,7 +13,6 @@ from types import TracebackType
 import grpc
 import pytest
 
-from deploy.cli.gateway_client import GatewayClient
 from deploy.cli.replay import books
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.errors import RefusedError
@@ -149,9 +148,8 @@ def mesh() -> Iterator[Mesh]:
 
 @pytest.fixture(scope="module")
 def shop(mesh: Mesh) -> Iterator[Shop]:
-    client = GatewayClient.for_operator(mesh.gateway, mesh.secrets)
-    yield Shop(mesh, client)
-    client.close()
+    with Shop.opened(mesh) as shop:
+        yield shop
 
 
 def leaders(mesh: Mesh, service: str) -> Sequence[str]:

@@ -15,7 +15,6 @@ import grpc
 import pytest
 from cryptography import x509
 
-from deploy.cli.gateway_client import GatewayClient
 from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.workspace import temporary
@@ -44,9 +43,8 @@ def encrypted() -> Iterator[Mesh]:
 
 @pytest.fixture(scope="module")
 def shop(encrypted: Mesh) -> Iterator[Shop]:
-    operator = GatewayClient.for_operator(encrypted.gateway, encrypted.secrets)
-    yield Shop(encrypted, operator)
-    operator.close()
+    with Shop.opened(encrypted) as shop:
+        yield shop
 
 
 def folder(mesh: Mesh, part: Identity) -> Path:

@@ -13,7 +13,6 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from deploy.cli.gateway_client import GatewayClient
 from deploy.supervisor import zipkin_jar
 from deploy.supervisor.config import Settings
 from deploy.supervisor.mesh import Mesh
@@ -54,9 +53,8 @@ def zipkin_mesh(jar: Path) -> Iterator[Mesh]:
 
 @pytest.fixture(scope="module")
 def zipkin_shop(zipkin_mesh: Mesh) -> Iterator[Shop]:
-    client = GatewayClient.for_operator(zipkin_mesh.gateway, zipkin_mesh.secrets)
-    yield Shop(zipkin_mesh, client)
-    client.close()
+    with Shop.opened(zipkin_mesh) as shop:
+        yield shop
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.supervisor.layout import Layout
 from deploy.supervisor.workspace import temporary
 
 
@@ -15,6 +16,14 @@ def folder() -> Iterator[Path]:
     """A data directory with a path short enough for unix sockets, which pytest's own need not be."""
     with temporary() as path:
         yield path
+
+
+@pytest.fixture
+def layout(folder: Path) -> Layout:
+    """A data directory that is ready for a mesh."""
+    made = Layout(folder / "data")
+    made.prepare(None)
+    return made
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ AUTHORITY = certificate.make_authority(now=NOW)
 
 
 @pytest.fixture
-def layout(folder: Path) -> Layout:
-    made = Layout(folder / "data")
-    made.prepare(None)
-    return made
-
-
-@pytest.fixture
 def kept(layout: Layout) -> EdgeCertificate:
     """A certificate of the mesh's own."""
     made = EdgeCertificate(layout, None)

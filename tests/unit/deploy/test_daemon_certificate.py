@@ -34,13 +34,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "LOOKED_AT_EVERY_S", 0.01)
 
 
-@pytest.fixture
-def layout(folder: Path) -> Layout:
-    made = Layout(folder / "data")
-    made.prepare(None)
-    return made
-
-
 async def keeping(
     layout: Layout, given: Given | None, clock: Clock, *steps: Callable[[Path], Callable[[], bool]]
 ) -> None:

@@ -1,7 +1,6 @@
 """Certificates of the mesh's parts: who they say it is, how long they last, and that readers never see half of one."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -15,13 +14,6 @@ from weft_protos.identity import Identity
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ORDERS, RELAY = identity.service("orders"), Identity("worker", "relay")
-
-
-@pytest.fixture
-def layout(folder: Path) -> Layout:
-    made = Layout(folder / "data")
-    made.prepare(None)
-    return made
 
 
 @pytest.fixture

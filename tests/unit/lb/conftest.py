@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lb.xds.departures import Departures
 from lb.xds.feed import Feed
 from lb.xds.gateways import Gateways
 from lb.xds.server import Server
+from tests.unit.lb import asked
 
 DEADLINE_S = 20.0
 
@@ -168,17 +168,5 @@ def client_of(control_plane: ControlPlane) -> Iterator[Callable[..., Client]]:
 @pytest.fixture
 def backend() -> Iterator[Callable[[str], int]]:
     """Start an instance that answers with its name; returns its port."""
-    servers: list[grpc.Server] = []
-
-    def start(name: str) -> int:
-        server = grpc.server(futures.ThreadPoolExecutor(max_workers=2), options=[("grpc.so_reuseport", 0)])
-        handler = grpc.unary_unary_rpc_method_handler(lambda request, context: name.encode())
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("weft.test.Who", {"Ask": handler}),))
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        servers.append(server)
-        return port
-
-    yield start
-    for server in servers:
-        server.stop(0).wait(DEADLINE_S)
+    with asked.servers(threads=2) as start:
+        yield lambda name: start(lambda _: name.encode())

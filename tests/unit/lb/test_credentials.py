@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -14,12 +13,13 @@ from deploy.supervisor.certificate import make_authority
 from lb.credentials import Credentials, asks_for
 from lb.errors import SettingsError
 from tests.identities import Identities
+from tests.unit.lb import asked
+from tests.unit.lb.asked import WHO
 from tests.unit.lb.conftest import DEADLINE_S, eventually
 from weft_protos import identity
 from weft_protos.identity import Identity
 
 ORDERS, CATALOG = identity.service("orders"), identity.service("catalog")
-WHO = "/weft.test.Who/Ask"
 CALLERS = 4
 
 
@@ -31,20 +31,8 @@ def mesh(tmp_path: Path) -> Identities:
 @pytest.fixture
 def served() -> Iterator[Callable[..., int]]:
     """Start a server that answers with the serial number of its caller's certificate; its port."""
-    servers: list[grpc.Server] = []
-
-    def start(folder: Path, **options: int) -> int:
-        handlers = {"Ask": grpc.unary_unary_rpc_method_handler(lambda _, context: _serial(context))}
-        server = grpc.server(ThreadPoolExecutor(CALLERS + 1), options=[("grpc.so_reuseport", 0), *options.items()])
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("weft.test.Who", handlers),))
-        port = server.add_secure_port("127.0.0.1:0", Credentials(folder).server())
-        server.start()
-        servers.append(server)
-        return port
-
-    yield start
-    for server in servers:
-        server.stop(0).wait(DEADLINE_S)
+    with asked.servers(threads=CALLERS + 1) as start:
+        yield lambda folder, **options: start(_serial, Credentials(folder).server(), **options)
 
 
 def _serial(context: grpc.ServicerContext) -> bytes:

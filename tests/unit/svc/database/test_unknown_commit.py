@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from alembic.migration import MigrationContext
@@ -65,6 +65,15 @@ def call(database: Database, key: Key, *, seconds: float = 20.0, session: Sessio
     return database.serializable(
         lambda tx: take_effect(tx, key), deadline=Deadline.after(seconds), once=key, session=session
     )
+
+
+def begin(database: Database, work: Callable[[Transaction], bytes], key: Key, answers: list[bytes]) -> threading.Thread:
+    """Have a call served beside the test, and its answer added."""
+    serving = threading.Thread(
+        target=lambda: answers.append(database.serializable(work, deadline=Deadline.after(30), once=key))
+    )
+    serving.start()
+    return serving
 
 
 def effects(leader: PostgresServer, key: Key) -> int:
@@ -143,10 +152,7 @@ def test_a_repeat_of_a_call_that_is_being_served_is_told_to_come_back(database: 
             tx.exec_driver_sql("SELECT 1")
         return answer
 
-    first = threading.Thread(
-        target=lambda: answers.append(database.serializable(work, deadline=Deadline.after(30), once=key))
-    )
-    first.start()
+    first = begin(database, work, key, answers)
     assert serving.wait(20)
     with pytest.raises(Aborted) as in_flight:
         call(database, key)
@@ -168,10 +174,7 @@ def test_a_repeat_outlasts_a_process_that_was_stopped_while_it_served_the_call(d
         assert go_on.wait(20)
         return answer
 
-    stopped = threading.Thread(
-        target=lambda: answers.append(database.serializable(work, deadline=Deadline.after(30), once=key))
-    )
-    stopped.start()
+    stopped = begin(database, work, key, answers)
     assert serving.wait(20)
     repeated = call(database, key)
     go_on.set()
