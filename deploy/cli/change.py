@@ -22,8 +22,9 @@ from deploy.cli import exits, kills, names, rolling
 from deploy.cli.durations import seconds
 from deploy.cli.exits import Json, fail
 from deploy.cli.gateway_client import SignInError, describe
-from deploy.cli.load.run import RPS_MAX, UnderLoad, Wanted, lines
+from deploy.cli.load.run import RPS_MAX, UnderLoad, lines
 from deploy.cli.load.tally import Seen
+from deploy.cli.load.traffic import Wanted
 from deploy.cli.replay import books
 from deploy.cli.replay.balance import Row
 from deploy.supervisor.autoscale import Bounds
@@ -94,7 +95,7 @@ def roll(
     def work(change: _Change) -> None:
         rolling.roll(mesh, service, names, step=change.step)
 
-    _run(work, mesh=mesh, wanted=_wanted(rps, seed), balance=balance, as_json=json_)
+    _run(work, mesh=mesh, wanted=_wanted(rps, seed, service=service), balance=balance, as_json=json_)
 
 
 def scale(
@@ -123,7 +124,7 @@ def scale(
             scaled = mesh.scale(service, wanted) if isinstance(wanted, int) else mesh.scale_by_load(service, *wanted)
             told |= {"started": list(scaled.started), "stopped": list(scaled.stopped)}
 
-    _run(work, mesh=mesh, wanted=_wanted(rps, seed), balance=balance, as_json=json_)
+    _run(work, mesh=mesh, wanted=_wanted(rps, seed, service=service), balance=balance, as_json=json_)
 
 
 def kill(
@@ -256,12 +257,12 @@ def _size(text: str) -> int | tuple[Bounds | None]:
         raise typer.BadParameter(str(error)) from error
 
 
-def _wanted(rps: float | None, seed: int, *, reconnect: bool = False) -> Wanted | None:
+def _wanted(rps: float | None, seed: int, *, reconnect: bool = False, service: str = "") -> Wanted | None:
     if rps is None:
         return None
     if math.isnan(rps):  # neither below nor above any bound
         raise typer.BadParameter("--under-load nan: give a number of calls a second")
-    return Wanted(rps, seed, reconnect)
+    return Wanted(rps, seed, reconnect, service)
 
 
 def _environment(mesh: Mesh) -> Mapping[str, str]:

@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from deploy.cli.load.run import RPS_MAX, UnderLoad, Wanted, lines
+from deploy.cli.load.run import RPS_MAX, UnderLoad, lines
 from deploy.cli.load.tally import Seen
+from deploy.cli.load.traffic import Wanted
 from deploy.cli.sources import CommandFailedError, python
 from deploy.supervisor.errors import SupervisorError
 from deploy.supervisor.mesh import Mesh
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(mesh: Mesh, kinds: Sequence[Kind], *, seconds: float, rps: float) -> int:
     names = [process.name for process in mesh.status().processes if process.kind in {*kinds}]
     before = clients(mesh)
+    if not before:
+        print("outage: nobody can tell who the clients of the control planes are; nothing was done", file=sys.stderr)
+        return 1
     with UnderLoad(mesh, Wanted(rps), say=print) as load:
         with away(mesh, *names):
             print(f"{', '.join(names)} are away", flush=True)

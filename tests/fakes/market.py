@@ -12,8 +12,10 @@ from typing import Any
 import grpc
 from google.protobuf import empty_pb2
 
+from weft.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
+from weft.operations.v1 import mesh_pb2, mesh_pb2_grpc
 from weft.orders.v1 import inventory_pb2, inventory_pb2_grpc, orders_pb2, orders_pb2_grpc
 
 Code = grpc.StatusCode
@@ -21,9 +23,11 @@ Order = orders_pb2.Order
 
 
 class Market(
+    analytics_pb2_grpc.AnalyticsServiceServicer,
     catalog_pb2_grpc.CatalogServiceServicer,
     identity_pb2_grpc.IdentityServiceServicer,
     inventory_pb2_grpc.InventoryServiceServicer,
+    mesh_pb2_grpc.MeshServiceServicer,
     orders_pb2_grpc.OrderServiceServicer,
 ):
     """Use it as a context; `address` is where it listens."""
@@ -46,9 +50,11 @@ class Market(
         self._epoch = 0
         self._server = grpc.server(ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
         for add in (
+            analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server,
             catalog_pb2_grpc.add_CatalogServiceServicer_to_server,
             identity_pb2_grpc.add_IdentityServiceServicer_to_server,
             inventory_pb2_grpc.add_InventoryServiceServicer_to_server,
+            mesh_pb2_grpc.add_MeshServiceServicer_to_server,
             orders_pb2_grpc.add_OrderServiceServicer_to_server,
         ):
             add(self, self._server)
@@ -95,6 +101,22 @@ class Market(
         self._enter("CreateUser", request, context)
         self.users.add(f"users/{request.user_id}")
         return identity_pb2.User(name=f"users/{request.user_id}")
+
+    def GetUser(self, request: Any, context: Any) -> Any:
+        self._enter("GetUser", request, context)
+        if request.name not in self.users:
+            context.abort(Code.NOT_FOUND, "no such user")
+        return identity_pb2.User(name=request.name)
+
+    # analytics and operations
+
+    def GetSales(self, request: Any, context: Any) -> Any:
+        self._enter("GetSales", request, context)
+        return analytics_pb2.Sales()
+
+    def GetMesh(self, request: Any, context: Any) -> Any:
+        self._enter("GetMesh", request, context)
+        return mesh_pb2.Mesh(name=request.name)
 
     # catalog
 

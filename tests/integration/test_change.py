@@ -12,7 +12,8 @@ import pytest
 
 from deploy.cli import kills, rolling
 from deploy.cli.load import watches
-from deploy.cli.load.run import UnderLoad, Wanted
+from deploy.cli.load.run import UnderLoad
+from deploy.cli.load.traffic import Wanted
 from deploy.supervisor.config import child_environ
 from deploy.supervisor.mesh import Mesh
 

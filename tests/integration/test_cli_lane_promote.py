@@ -9,7 +9,8 @@ import pytest
 
 from deploy.cli.gateway_client import GatewayClient
 from deploy.cli.lane_promotion import CODE
-from deploy.cli.load.run import UnderLoad, Wanted
+from deploy.cli.load.run import UnderLoad
+from deploy.cli.load.traffic import Wanted
 from deploy.supervisor.config import PROJECT
 from deploy.supervisor.lane import LaneSpec
 from deploy.supervisor.mesh import Mesh

@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from deploy.cli.gateway_client import GatewayClient
-from deploy.cli.load.run import UnderLoad, Wanted
+from deploy.cli.load.run import UnderLoad
+from deploy.cli.load.traffic import Wanted
 from deploy.supervisor.config import PROJECT
 from deploy.supervisor.lane import LaneSpec
 from deploy.supervisor.mesh import Mesh

@@ -5,14 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Final
 
 from deploy.cli.gateway_client import GatewayClient, Trusted
 from deploy.cli.load.shop import Shop
 from deploy.cli.load.tally import Seen, Tally, Window
-from deploy.cli.load.traffic import Traffic, Where
+from deploy.cli.load.traffic import Traffic, Wanted, Where
 from deploy.cli.load.watches import Watches
 from deploy.supervisor.layout import Layout
 from deploy.supervisor.mesh import Mesh
@@ -22,16 +22,6 @@ RPS_MAX: Final = 2000.0
 WARM_UP_S: Final = 2.0
 #: and so long after the last change, so that what comes late is seen.
 COOL_DOWN_S: Final = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The load that was asked for."""
-
-    rps: float
-    seed: int = 1
-    reconnect: bool = False
-    """Send a call again whose connection was lost: for those whose gateway may be killed."""
 
 
 class UnderLoad:
@@ -60,11 +50,9 @@ class UnderLoad:
             watches = Watches(where, shop, tally)
             steps.callback(lambda: self._result.update(tally.result(self._ended), streams=watches.result()))
             steps.enter_context(watches)
-            wanted = self._wanted
-            traffic = Traffic(where, shop, tally, rps=wanted.rps, seed=wanted.seed, reconnect=wanted.reconnect)
             steps.callback(self._calls_ended)
-            steps.enter_context(traffic)
-            self._say(f"load       {wanted.rps:g} calls a second by {len(shop.users)} users")
+            steps.enter_context(Traffic(where, shop, tally, self._wanted))
+            self._say(f"load       {self._wanted.rps:g} calls a second by {len(shop.users)} users")
             threading.Event().wait(WARM_UP_S)
             self._steps = steps.pop_all()
         return self

@@ -31,6 +31,7 @@ USERS_MIN: Final = 4
 USERS_MAX: Final = 100
 PRODUCTS: Final = 8
 STOCK: Final = 1_000_000
+OPERATOR: Final = "operator"
 PRICE_MINOR: Final = 250
 #: Orders of a user that are still asked for.
 ORDERS_KEPT: Final = 50
@@ -80,6 +81,7 @@ class Shop:
     def __init__(self, client: GatewayClient, *, rps: float) -> None:
         self.client = client
         self.users: list[User] = []
+        self.operator = User(OPERATOR, Token("", 0.0))
         run = uuid.uuid4().hex[:10]
         self.products: Sequence[str] = [f"load-{run}-{number}" for number in range(1, PRODUCTS + 1)]
         self._size = max(USERS_MIN, min(USERS_MAX, round(rps / USER_RPS)))
@@ -94,6 +96,7 @@ class Shop:
             list(threads.map(self._sell, self.products))
             self.users += threads.map(self._user, range(1, self._size + 1))
             list(threads.map(self._first_order, self.users))
+        self.operator.token = self._token(OPERATOR)
         self._renewing.start()
         return self
 
@@ -165,7 +168,7 @@ class Shop:
     def _user(self, number: int) -> User:
         name = f"load-{number}"
         try:
-            return User(name, Token.of(self.client.delegate(name)))
+            return User(name, self._token(name))
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
@@ -181,7 +184,10 @@ class Shop:
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise
-        return User(name, Token.of(self.client.delegate(name)))
+        return User(name, self._token(name))
+
+    def _token(self, user: str) -> Token:
+        return Token.of(self.client.sign_in() if user == OPERATOR else self.client.delegate(user))
 
     def _first_order(self, user: User) -> None:
         stub = orders_pb2_grpc.OrderServiceStub(self.client.channel(user.id))
@@ -190,10 +196,10 @@ class Shop:
 
     def _renew(self) -> None:
         while not self._stopping.wait(RENEW_EVERY_S):
-            for user in self.users:
+            for user in (*self.users, self.operator):
                 if user.token.renew_at <= time.monotonic() and not self._stopping.is_set():
                     try:
-                        user.token = Token.of(self.client.delegate(user.id))
+                        user.token = self._token(user.id)
                     except grpc.RpcError as error:
                         log.warning("load_token_not_renewed", user=user.id, reason=describe(error))
                     except SignInError as error:

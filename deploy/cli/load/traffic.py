@@ -21,7 +21,10 @@ from google.protobuf.message import Message
 from deploy.cli.gateway_client import Trusted, channel, describe
 from deploy.cli.load.shop import Shop, User
 from deploy.cli.load.tally import Tally
+from weft.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from weft.identity.v1 import identity_pb2, identity_pb2_grpc
+from weft.operations.v1 import mesh_pb2, mesh_pb2_grpc
 from weft.orders.v1 import orders_pb2, orders_pb2_grpc
 from weft_protos import client_config, consumer
 
@@ -37,8 +40,27 @@ UNDER_WAY_MAX: Final = 256
 RECONNECTS_MAX: Final = 3
 #: What is called, out of a hundred calls.
 MIX: Final[Mapping[str, int]] = {"GetProduct": 40, "GetOrder": 30, "PlaceOrder": 20, "ListProducts": 10}
+#: What is called besides where one of these is changed, which the calls above never reach.
+OF_SERVICE: Final[Mapping[str, Mapping[str, int]]] = {
+    "identity": {"GetUser": 20},
+    "analytics": {"GetSales": 20},
+    # One subject, the operator, asks for it.
+    "operations": {"GetMesh": 2},
+}
 PAGE_SIZE: Final = 10
 PIECES_MAX: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The load that was asked for."""
+
+    rps: float
+    seed: int = 1
+    reconnect: bool = False
+    """Send a call again whose connection was lost: for those whose gateway may be killed."""
+    service: str = ""
+    """Whom the change is about: it is called as well, where others do not call it anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +99,33 @@ class _Stubs:
 
     def __init__(self, connection: grpc.Channel) -> None:
         self.connection = connection
+        analytics = analytics_pb2_grpc.AnalyticsServiceStub(connection)
         catalog = catalog_pb2_grpc.CatalogServiceStub(connection)
+        identity = identity_pb2_grpc.IdentityServiceStub(connection)
+        mesh = mesh_pb2_grpc.MeshServiceStub(connection)
         orders = orders_pb2_grpc.OrderServiceStub(connection)
         self.methods: dict[str, Callable[..., Any]] = {
             "GetProduct": catalog.GetProduct.future,
             "ListProducts": catalog.ListProducts.future,
             "PlaceOrder": orders.PlaceOrder.future,
             "GetOrder": orders.GetOrder.future,
+            "GetUser": identity.GetUser.future,
+            "GetSales": analytics.GetSales.future,
+            "GetMesh": mesh.GetMesh.future,
         }
 
 
 class Traffic:
     """So many calls a second for as long as the context lasts; then every call under way is waited for."""
 
-    def __init__(self, where: Where, shop: Shop, tally: Tally, *, rps: float, seed: int, reconnect: bool) -> None:
-        """`reconnect`: send a call again whose connection was lost."""
+    def __init__(self, where: Where, shop: Shop, tally: Tally, wanted: Wanted) -> None:
         self._where = where
         self._shop = shop
         self._tally = tally
-        self._rps = rps
-        self._chance = random.Random(seed)
-        self._reconnect = reconnect
+        self._rps = wanted.rps
+        self._chance = random.Random(wanted.seed)
+        self._reconnect = wanted.reconnect
+        self._mix = {**MIX, **OF_SERVICE.get(wanted.service, {})}
         self._places = threading.Semaphore(UNDER_WAY_MAX)
         self._stopping = threading.Event()
         self._stubs = [_Stubs(where.channel()) for _ in range(CHANNELS)]
@@ -125,13 +153,13 @@ class Traffic:
 
     def _call_until_stopped(self) -> None:
         began = time.monotonic()
-        names, weights = tuple(MIX), tuple(MIX.values())
+        names, weights = tuple(self._mix), tuple(self._mix.values())
         for number in itertools.count():
             due = began + number / self._rps
             if self._stopping.wait(max(0.0, due - time.monotonic())):
                 return
-            user = self._shop.users[number % len(self._shop.users)]
             [method] = self._chance.choices(names, weights)
+            user = self._shop.operator if method == "GetMesh" else self._shop.users[number % len(self._shop.users)]
             stubs = self._stubs[number % CHANNELS]
             call = _Call(method, stubs.methods[method], self._request(method, user), user, due)
             self._places.acquire()
@@ -146,6 +174,12 @@ class Traffic:
                 return catalog_pb2.ListProductsRequest(page_size=PAGE_SIZE)
             case "PlaceOrder":
                 return self._shop.order_of(product, self._chance.randint(1, PIECES_MAX))
+            case "GetUser":
+                return identity_pb2.GetUserRequest(name=f"users/{user.id}")
+            case "GetSales":
+                return analytics_pb2.GetSalesRequest()
+            case "GetMesh":
+                return mesh_pb2.GetMeshRequest(name="meshes/local")
             case _:
                 return orders_pb2.GetOrderRequest(name=self._chance.choice(self._shop.orders_of(user)))
 

@@ -13,9 +13,10 @@ import pytest
 
 from deploy.cli.gateway_client import GatewayClient, SignInError
 from deploy.cli.load import run, shop, traffic, watches
-from deploy.cli.load.run import UnderLoad, Wanted, lines
+from deploy.cli.load.run import UnderLoad, lines
 from deploy.cli.load.shop import Shop, Stock
 from deploy.cli.load.tally import Tally
+from deploy.cli.load.traffic import Wanted
 from tests.fakes.market import Market
 from tests.waiting import eventually
 
@@ -149,6 +150,17 @@ def test_a_load_without_trouble_counts_every_call_and_loses_nothing(mesh: Any, m
     assert result["stock"]["pieces"] == result["stock"]["left_stock"] > 0
     assert {} == market.products
     assert "0 lost" in lines(result)[-1]
+
+
+@pytest.mark.parametrize(
+    ("service", "method"), [("identity", "GetUser"), ("analytics", "GetSales"), ("operations", "GetMesh")]
+)
+def test_who_is_changed_is_called(mesh: Any, market: Market, service: str, method: str) -> None:
+    with UnderLoad(mesh, Wanted(200, service=service)) as load:
+        eventually(lambda: market.calls[method] > 0)
+
+    assert load.good
+    assert load.result["methods"][method] > 0
 
 
 def test_users_are_created_once_and_shared_by_all_loads(mesh: Any, market: Market) -> None:
