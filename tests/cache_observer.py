@@ -18,11 +18,13 @@ import sqlalchemy as sa
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheUnexpectedCloseError
 
 from weft.catalog.v1 import catalog_pb2
 
 METHOD = "weft.catalog.v1.CatalogService.GetProduct"
 ANSWER_S = 1.0
+_AWAY = (OSError, MemcacheUnexpectedCloseError)
 HEADER = struct.Struct(">BIIq")
 MAC_BYTES = 32
 ABSENT = 1
@@ -88,8 +90,8 @@ class Observer:
 
     def _found(self, keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         for host, port in self._nodes:
-            # A node that is away holds nothing that anybody reads.
-            with contextlib.suppress(OSError), contextlib.closing(Client((host, port), timeout=ANSWER_S)) as client:
+            # A node that is away, or goes while it is asked, holds nothing that anybody reads.
+            with contextlib.suppress(*_AWAY), contextlib.closing(Client((host, port), timeout=ANSWER_S)) as client:
                 for key in keys:
                     value = client.get(self.slot(key))
                     if value:

@@ -1,8 +1,9 @@
 """One schedule, done to a running mesh: call, hurt, heal, fall silent, drain, read, judge."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,7 @@ def run(mesh: Mesh, schedule: Schedule, folder: Path) -> Verdict:
     folder.mkdir(parents=True, exist_ok=True)
     operator = GatewayClient.for_operator(mesh.gateway, mesh.secrets)
     uneven: list[str] = []
-    try:
+    with deaths() as died, contextlib.closing(operator):
         shop = Shop(mesh, operator, currency=CURRENCY)
         counted_before = reads.counted(shop)
         with (folder / HISTORY).open("w") as file:
@@ -64,13 +65,27 @@ def run(mesh: Mesh, schedule: Schedule, folder: Path) -> Verdict:
             finally:
                 quiet()
                 observers.close()
-    finally:
-        operator.close()
     verdict = again(schedule, folder)
-    if uneven:
-        broken = {**verdict.broken, "every_book_of_the_mesh_is_even": uneven}
-        verdict = replace(verdict, state=State.BROKEN, broken=broken)
-    return verdict
+    seen = {"every_book_of_the_mesh_is_even": uneven, "whoever_calls_or_looks_does_so_to_the_end": died}
+    broken = {**verdict.broken, **{name: found for name, found in seen.items() if found}}
+    return replace(verdict, state=State.BROKEN, broken=broken) if broken else verdict
+
+
+@contextlib.contextmanager
+def deaths() -> Iterator[list[str]]:
+    """What threads died of meanwhile: who looked until then has shown nothing of what came after."""
+    died: list[str] = []
+    before = threading.excepthook
+
+    def note(args: threading.ExceptHookArgs) -> None:
+        died.append(f"{args.exc_type.__name__}: {args.exc_value}")
+        before(args)
+
+    threading.excepthook = note
+    try:
+        yield died
+    finally:
+        threading.excepthook = before
 
 
 def again(schedule: Schedule, folder: Path) -> Verdict:

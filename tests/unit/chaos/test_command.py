@@ -1,6 +1,7 @@
 """`python -m tests.chaos` as somebody meets it who has a seed, or a run that was kept."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,14 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: Captured) -> No
     assert 2 == main(["--seed", "7", "--check", str(tmp_path)])
 
     assert f"chaos: --check: {tmp_path} holds no run" in capsys.readouterr().err
+
+
+def test_what_a_thread_died_of_is_told_to_the_run_it_belonged_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)  # pytest would take it for the test's own failure
+
+    with run.deaths() as died:
+        dying = threading.Thread(target=lambda: 1 / 0)
+        dying.start()
+        dying.join()
+
+    assert ["ZeroDivisionError: division by zero"] == died

@@ -1,5 +1,7 @@
 """The observer of the cache: it finds what is planted, on a real Memcached, and accuses nobody else."""
 
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -62,6 +64,23 @@ def test_an_entry_older_than_its_row_is_found(stand: Stand) -> None:
     stand.rows["products/a"] = 2
 
     assert ["products/a: version 1, not version 2"] == stand.looks()
+
+
+def test_a_node_that_is_killed_while_it_is_asked_holds_nothing_and_ends_no_observer(stand: Stand) -> None:
+    stand.read("products/a")
+
+    def hang_up() -> None:
+        connection, _ = dying.accept()
+        with connection:
+            connection.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as dying:
+        threading.Thread(target=hang_up, daemon=True).start()
+        nodes = [dying.getsockname(), stand.memcached.address]
+        observer = Observer(nodes, lambda: stand.rows, secret=KEY)
+        found = observer.entries(["products/a"])
+
+    assert [("products/a", "version 1")] == [(key, says) for _, key, says in found]
 
 
 def test_an_entry_that_was_outdated_for_a_moment_only_is_not_accused(stand: Stand) -> None:
