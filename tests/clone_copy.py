@@ -6,12 +6,28 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from deploy.supervisor.mesh import Mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 _LEFT_OUT = (".git", ".venv", "build", "node_modules", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
 #: Generous: a tool that a busy machine makes slow has found nothing.
 TOOL_S = 600.0
+START_S = 700.0
+#: Holds an ephemeral mesh of the copy's own: it is gone when this process is, however that ends.
+_HOLD: Final = """
+import sys
+from pathlib import Path
+from deploy.supervisor.mesh import Mesh
+with Mesh(Path(sys.argv[1]), ports="free", ephemeral=True) as mesh:
+    mesh.start(timeout_s=600)
+    print("up", flush=True)
+    sys.stdin.read()
+"""
 
 
 class Copy:
@@ -44,6 +60,29 @@ class Copy:
             timeout=TOOL_S,
             check=False,
         )
+
+    @contextmanager
+    def mesh(self, data: Path) -> Iterator[Mesh]:
+        """A mesh of the copy's code on free ports, for as long as the context lasts."""
+        holder = subprocess.Popen(
+            [str(self.python), "-c", _HOLD, str(data)],
+            cwd=self.root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stderr is not None
+        try:
+            assert "up\n" == holder.stdout.readline(), holder.stderr.read()
+            yield Mesh(data)
+        finally:
+            holder.stdin.close()
+            holder.wait(START_S)
+            holder.stdout.close()
+            holder.stderr.close()
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace what stands once in a file, and save it as editors do."""

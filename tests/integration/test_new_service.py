@@ -15,7 +15,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,17 +30,6 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1200)
 
-#: Holds an ephemeral mesh of the copy's own: it is gone when this process is, however that ends.
-_HOLD: Final = """
-import sys
-from pathlib import Path
-from deploy.supervisor.mesh import Mesh
-with Mesh(Path(sys.argv[1]), ports="free", ephemeral=True) as mesh:
-    mesh.start(timeout_s=600)
-    print("up", flush=True)
-    sys.stdin.read()
-"""
-START_S: Final = 700.0
 #: What a save leads to, on a machine that does other things as well.
 SAVE_S: Final = 180.0
 RPC: Final = "svc/parcels/rpc.py"
@@ -79,34 +67,10 @@ def parcels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parcels]:
     began = time.monotonic()
     made = copy.run("deploy.cli", "new", "service", "parcels", "--with-events")
     assert 0 == made.returncode, made.stderr
-    with temporary() as data, _held(copy, data):
-        mesh = Mesh(data)
+    with temporary() as data, copy.mesh(data) as mesh:
         token = copy.run("deploy.cli", "token", WEFT_DATA=str(data))
         assert 0 == token.returncode, token.stderr
         yield Parcels(copy, data, mesh, began, token.stdout.strip())
-
-
-@contextmanager
-def _held(copy: Copy, data: Path) -> Iterator[None]:
-    holder = subprocess.Popen(
-        [str(copy.python), "-c", _HOLD, str(data)],
-        cwd=copy.root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    assert holder.stderr is not None
-    try:
-        assert "up\n" == holder.stdout.readline(), holder.stderr.read()
-        yield
-    finally:
-        holder.stdin.close()
-        holder.wait(START_S)
-        holder.stdout.close()
-        holder.stderr.close()
 
 
 def test_a_new_service_is_called_minutes_later_and_nothing_was_edited(
