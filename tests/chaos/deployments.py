@@ -63,11 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"deployments: {error}", file=sys.stderr)
         return 1
     requests, errors, lost = (sum(getattr(each, name) for each in seen) for name in ("requests", "errors", "lost"))
-    worst = max(each.worst_gap_s for each in seen)
-    print(
-        f"{options.deployments} deployments, {len(seen)} rolls: {errors} errors of {requests:,}, {lost} pieces lost, "
-    )
-    print(f"worst gap {worst:.3f} s")
+    total = Seen(requests, errors, lost, max(each.worst_gap_s for each in seen))
+    print(f"{options.deployments} deployments, {len(seen)} rolls: {_line(total)}")
     return 1 if errors or lost else 0
 
 
