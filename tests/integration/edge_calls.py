@@ -202,9 +202,11 @@ class Native:
 class _Http:
     """One HTTP/1.1 connection after another to the gateway."""
 
-    def __init__(self, address: str, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, address: str, context: ssl.SSLContext | None = None, *, source: str = "") -> None:
+        """`source`: the address to call from, in clear."""
         if context is None:
-            self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+            own = (source, 0) if source else None
+            self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S, source_address=own)
         else:
             self._connection = http.client.HTTPSConnection(address, timeout=TIMEOUT_S, context=context)
 
