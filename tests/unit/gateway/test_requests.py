@@ -34,6 +34,7 @@ from tests.integration.edge_calls import (
 from tests.raw_call import trailers
 from tests.waiting import eventually
 from weft.orders.v1 import inventory_pb2, orders_pb2
+from weft_protos import policy
 
 from .served import Door
 from .served import door as door
@@ -43,6 +44,7 @@ GET = Target.of(method("GetStock"), REQUEST)
 SET = Target.of(method("SetStock"), inventory_pb2.SetStockRequest(name="stock/a", request_id=str(uuid.uuid4())))
 FRAME = struct.pack(">BI", 0, len(GET.body)) + GET.body
 MOST = 1024
+MILLION = 1_000_000
 
 BROKEN = {
     "no message": b"",
@@ -265,6 +267,20 @@ def test_a_long_list_within_the_size_is_refused_by_its_length(door: Door) -> Non
     answers = door.everywhere(target, door.token())
 
     assert [(INVALID, ["items"])] * 4 == [(one.code, one.fields) for one in answers.values()]
+    nothing_happened(door, calls)
+
+
+def test_a_list_of_a_million_is_above_the_size_of_every_method(door: Door) -> None:
+    most, calls = max(policy.request_bytes(policy.effective(one)) for one in METHODS), door.handled
+    place = Target.of(method("PlaceOrder"), orders_pb2.PlaceOrderRequest())
+    listed = b"[" + b",".join([b"{}"] * MILLION) + b"]"
+    target = replace(place, body=b"\x0a\x00" * MILLION, json=b'{"items":' + listed + b"}")
+
+    answers = door.everywhere(target, door.token())
+
+    # An element takes two bytes or more: nobody counts them, and nothing of them is read.
+    assert most < 2 * MILLION
+    assert [(EXHAUSTED, "REQUEST_TOO_LARGE")] * 4 == [(one.code, one.reason) for one in answers.values()]
     nothing_happened(door, calls)
 
 
