@@ -163,6 +163,7 @@ class Resources:
 
     def __init__(self, edge: Edge) -> None:
         self._shop = Shop(edge.mesh, edge.operator)
+        self._customers: dict[str, Customer] = {}
         self._suspended: dict[str, dict[str, str]] = {}
 
     def customer(self) -> Customer:
@@ -170,13 +171,14 @@ class Resources:
         customer, scopes = self._shop.customer(), (*CUSTOMER_SCOPES, "analytics.write")
         request = identity_pb2.GrantScopesRequest(name=customer.name, scopes=scopes)
         self._shop.operator.call(self._shop.identity.GrantScopes, request)
+        self._customers[customer.id] = customer
         return customer
 
     def suspended(self) -> str:
         """The id of somebody who has one of everything and is suspended."""
         customer = self.customer()
-        mine = {kind: self.of(kind, customer.id) for kind in ("orders", "reports")}
-        self._suspended[customer.id] = mine | {"sessions": customer.session.name}
+        mine = {kind: self.of(kind, customer.id) for kind in ("orders", "reports", "sessions")}
+        self._suspended[customer.id] = mine
         self._suspend(customer.name)
         return customer.id
 
@@ -200,7 +202,7 @@ class Resources:
                 )
                 return str(operator.call(self._shop.analytics.CreateReport, asked, user=user).name)
             case "sessions":
-                return (operator.delegate(user) if user else operator.sign_in()).name
+                return operator.sign_in().name if owner == OPERATOR else self._customers[owner].session.name
             case "users":
                 return self._shop.customer().name
         raise LookupError(kind)

@@ -85,7 +85,8 @@ def none_of(effects: Effects) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def effects(mesh: Mesh) -> Iterator[Effects]:
-    """The databases of a mesh."""
+    """The databases of a mesh, and its processes once all are back that an earlier test has hurt."""
+    mesh.wait_ready()
     with contextlib.ExitStack() as stack:
         databases = {}
         for name in _COUNTED:
