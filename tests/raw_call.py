@@ -13,14 +13,15 @@ _STREAM: Final = 1
 _TIMEOUT_S: Final = 30.0
 
 
-def trailers(address: str, path: str, message: bytes, *metadata: tuple[str, str]) -> dict[str, str]:
-    """Headers and trailers of the answer to a unary call, the latter last."""
+def trailers(address: str, path: str, message: bytes, *metadata: tuple[str, str], source: str = "") -> dict[str, str]:
+    """Headers and trailers of the answer to a unary call, the latter last; `source`: the address to call from."""
     host, _, port = address.rpartition(":")
     encoder, decoder, found = hpack.Encoder(), hpack.Decoder(), dict[str, str]()
     headers = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")]
     headers += [("content-type", "application/grpc"), ("te", "trailers"), *metadata]
     body = struct.pack(">BI", 0, len(message)) + message
-    with socket.create_connection((host, int(port)), timeout=_TIMEOUT_S) as connection:
+    own = (source, 0) if source else None
+    with socket.create_connection((host, int(port)), timeout=_TIMEOUT_S, source_address=own) as connection:
         frames = (
             SettingsFrame(0),
             HeadersFrame(_STREAM, encoder.encode(headers), flags=("END_HEADERS",)),

@@ -3,10 +3,12 @@
 from typing import Any, Final
 
 from google.protobuf.message import Message
-from google.type import money_pb2
+from google.type import date_pb2, money_pb2
 
+from weft.analytics.v1 import analytics_pb2
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
+from weft.operations.v1 import alerts_pb2, contracts_pb2, mails_pb2, mesh_pb2, queues_pb2, traces_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
 REQUEST_ID: Final = "6f0a52ab-1c9e-4a3e-9d4e-0f2d2c1b7a02"
@@ -33,6 +35,28 @@ def user(**fields: Any) -> identity_pb2.CreateUserRequest:
 def money(**fields: Any) -> catalog_pb2.CreateProductRequest:
     return product(price=money_pb2.Money(**{"currency_code": "GBP", "units": 1} | fields))
 
+
+def report(**fields: Any) -> analytics_pb2.CreateReportRequest:
+    usual: dict[str, Any] = {"kind": analytics_pb2.Report.KIND_COHORTS, "request_id": REQUEST_ID}
+    return analytics_pb2.CreateReportRequest(**usual | fields)
+
+
+def day(year: int = 2026, month: int = 1, day: int = 1) -> date_pb2.Date:
+    return date_pb2.Date(year=year, month=month, day=day)
+
+
+def scale(**fields: Any) -> mesh_pb2.ScaleServiceRequest:
+    return mesh_pb2.ScaleServiceRequest(name="services/orders", **fields)
+
+
+def bounds(least: int, most: int) -> mesh_pb2.ScaleServiceRequest:
+    return scale(bounds=mesh_pb2.SizeBounds(min=least, max=most))
+
+
+#: An id in capital letters, as some print them.
+UPPER: Final = "6F0A52AB-1C9E-4A3E-9D4E-0F2D2C1B7A02"
+#: Not a number of any value of Report.Kind.
+UNKNOWN_KIND: Final[Any] = 99
 
 #: Method, request, and the field that is named.
 BAD: Final[list[tuple[str, Message, str]]] = [
@@ -74,6 +98,89 @@ BAD: Final[list[tuple[str, Message, str]]] = [
     ("ListOrders", orders_pb2.ListOrdersRequest(page_token="a\0"), "page_token"),
     ("ListOrders", orders_pb2.ListOrdersRequest(page_token="a" * 513), "page_token"),
     ("ListProducts", catalog_pb2.ListProductsRequest(filter="a\0"), "filter"),
+    ("GetOrder", orders_pb2.GetOrderRequest(name=f"orders/{UPPER}"), "name"),
+    ("WatchOrder", orders_pb2.WatchOrderRequest(name=f"orders/{REQUEST_ID}0"), "name"),
+    ("CancelOrder", orders_pb2.CancelOrderRequest(name=f"orders/{REQUEST_ID}"), "request_id"),
+    ("GetStock", inventory_pb2.GetStockRequest(name="stock/" + "a" * 64), "name"),
+    ("BatchGetStock", inventory_pb2.BatchGetStockRequest(), "names"),
+    ("BatchGetStock", inventory_pb2.BatchGetStockRequest(names=["stock/a", "stock/a\0"]), "names[1]"),
+    ("GetProduct", catalog_pb2.GetProductRequest(name="products/a b"), "name"),
+    ("BatchGetProducts", catalog_pb2.BatchGetProductsRequest(names=["products/a"] * 501), "names"),
+    ("UpdateProduct", catalog_pb2.UpdateProductRequest(product=catalog_pb2.Product(name="products/-")), "product"),
+    ("DeleteProduct", catalog_pb2.DeleteProductRequest(name="products/a'--"), "name"),
+    ("DelegateSession", identity_pb2.DelegateSessionRequest(name="users/a", scopes=["*"]), "scopes[0]"),
+    ("DeleteSession", identity_pb2.DeleteSessionRequest(name="sessions/a_b"), "name"),
+    ("GetUser", identity_pb2.GetUserRequest(name="users/-"), "name"),
+    ("ListUsers", identity_pb2.ListUsersRequest(page_size=-(2**31)), "page_size"),
+    (
+        "UpdateUser",
+        identity_pb2.UpdateUserRequest(user=identity_pb2.User(name="users/a", display_name="\0")),
+        "user.display_name",
+    ),
+    ("GrantScopes", identity_pb2.GrantScopesRequest(name="users/a", scopes=["a.b", "a.b"]), "scopes"),
+    ("SuspendUser", identity_pb2.SuspendUserRequest(name="users/" + "a" * 64), "name"),
+    ("ResumeUser", identity_pb2.ResumeUserRequest(name="users/a\u202e"), "name"),
+    ("ListSigningKeys", identity_pb2.ListSigningKeysRequest(page_size=-1), "page_size"),
+    ("RotateSigningKey", identity_pb2.RotateSigningKeyRequest(name="signingKeys/a.b"), "name"),
+    ("RevokeSigningKey", identity_pb2.RevokeSigningKeyRequest(name="signingKeys/" + "a" * 65), "name"),
+    # Analytics.
+    ("CreateReport", report(kind=UNKNOWN_KIND), "kind"),
+    ("CreateReport", report(kind=-1), "kind"),
+    ("CreateReport", report(kind=2**31 - 1), "kind"),
+    ("CreateReport", report(kind=0), "kind"),
+    ("CreateReport", report(limit=-1), "limit"),
+    ("CreateReport", report(limit=10_001), "limit"),
+    ("CreateReport", report(limit=2**31 - 1), "limit"),
+    ("CreateReport", report(start_date=day(year=0)), "start_date"),
+    ("CreateReport", report(start_date=day(month=13)), "start_date"),
+    ("CreateReport", report(end_date=day(year=-1)), "end_date"),
+    ("CreateReport", report(end_date=day(year=2**31 - 1)), "end_date"),
+    ("CreateReport", report(request_id=""), "request_id"),
+    ("CreateReport", report(request_id="x" * 500), "request_id"),
+    ("CreateReport", report(request_id=f"{REQUEST_ID}\0"), "request_id"),
+    ("GetSales", analytics_pb2.GetSalesRequest(start_date=day(day=0)), "start_date"),
+    ("GetSales", analytics_pb2.GetSalesRequest(end_date=day(day=32)), "end_date"),
+    ("GetReport", analytics_pb2.GetReportRequest(name=f"reports/{UPPER}"), "name"),
+    ("GetReport", analytics_pb2.GetReportRequest(name=f"reports/{REQUEST_ID}", page_size=-1), "page_size"),
+    ("ListReports", analytics_pb2.ListReportsRequest(page_size=-1), "page_size"),
+    ("ListReports", analytics_pb2.ListReportsRequest(page_token="a" * 513), "page_token"),
+    ("CancelReport", analytics_pb2.CancelReportRequest(name=f"reports/{REQUEST_ID}'"), "name"),
+    # Operations.
+    ("ListAlerts", alerts_pb2.ListAlertsRequest(page_size=-1), "page_size"),
+    ("ListMethods", contracts_pb2.ListMethodsRequest(page_token="a\0"), "page_token"),
+    ("GetMethod", contracts_pb2.GetMethodRequest(name="methods/a-b"), "name"),
+    ("GetSchema", contracts_pb2.GetSchemaRequest(name="schemas/other"), "name"),
+    ("ListMails", mails_pb2.ListMailsRequest(page_size=-1), "page_size"),
+    ("GetMail", mails_pb2.GetMailRequest(name="mails/0"), "name"),
+    ("GetMail", mails_pb2.GetMailRequest(name=f"mails/{2**63}"), "name"),
+    ("GetMesh", mesh_pb2.GetMeshRequest(name="meshes/other"), "name"),
+    ("WatchMesh", mesh_pb2.WatchMeshRequest(name="meshes/other"), "name"),
+    ("RestartProcess", mesh_pb2.RestartProcessRequest(name="processes/ORDERS-1"), "name"),
+    ("KillProcess", mesh_pb2.KillProcessRequest(name="processes/1"), "name"),
+    ("ScaleService", scale(), "sizing"),
+    ("ScaleService", scale(size=0), "size"),
+    ("ScaleService", scale(size=-1), "size"),
+    ("ScaleService", scale(size=65), "size"),
+    ("ScaleService", scale(size=2**31 - 1), "size"),
+    ("ScaleService", bounds(3, 2), "bounds"),
+    ("ScaleService", bounds(-1, 2), "bounds"),
+    ("ScaleService", bounds(1, 2**31 - 1), "bounds"),
+    ("RollService", mesh_pb2.RollServiceRequest(name="services/orders@"), "name"),
+    ("ListQueues", queues_pb2.ListQueuesRequest(page_size=-1), "page_size"),
+    ("ListDeadLetters", queues_pb2.ListDeadLettersRequest(parent="queues/*"), "parent"),
+    ("ListDeadLetters", queues_pb2.ListDeadLettersRequest(parent="queues/-", reason="a" * 257), "reason"),
+    ("GetDeadLetter", queues_pb2.GetDeadLetterRequest(name="queues/-/deadLetters/a"), "name"),
+    ("ReplayDeadLetters", queues_pb2.ReplayDeadLettersRequest(parent="queues/-"), ""),
+    (
+        "ReplayDeadLetters",
+        queues_pb2.ReplayDeadLettersRequest(parent="queues/-", letter_ids=["a"] * 501),
+        "letter_ids",
+    ),
+    ("ListTraces", traces_pb2.ListTracesRequest(service="orders;"), "service"),
+    ("ListTraces", traces_pb2.ListTracesRequest(operation="a" * 257), "operation"),
+    ("ListTraces", traces_pb2.ListTracesRequest(min_duration_ms=-1), "min_duration_ms"),
+    ("GetTrace", traces_pb2.GetTraceRequest(name="traces/" + "0" * 31), "name"),
+    ("ListTraceLogs", traces_pb2.ListTraceLogsRequest(parent="traces/" + "g" * 32), "parent"),
 ]
 
 #: The same, but only the service can tell.
@@ -81,6 +188,8 @@ FORGED: Final[list[tuple[str, Message, str]]] = [
     ("ListOrders", orders_pb2.ListOrdersRequest(page_token="forged"), "page_token"),
     ("ListUsers", identity_pb2.ListUsersRequest(page_token="Zm9yZ2Vk"), "page_token"),
     ("ListProducts", catalog_pb2.ListProductsRequest(page_token="Zm9yZ2Vk"), "page_token"),
+    ("ListReports", analytics_pb2.ListReportsRequest(page_token="Zm9yZ2Vk"), "page_token"),
+    ("ListMethods", contracts_pb2.ListMethodsRequest(page_token="forged"), "page_token"),
 ]
 
 #: Bytes that are no message of any type.

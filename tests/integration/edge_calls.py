@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 import struct
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
-from deploy.cli.gateway_client import GatewayClient
+from deploy.cli.gateway_client import GatewayClient, Token
 from deploy.supervisor.mesh import Mesh
 from tests.waiting import eventually
 from weft.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -201,9 +202,11 @@ class Native:
 class _Http:
     """One HTTP/1.1 connection after another to the gateway."""
 
-    def __init__(self, address: str, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, address: str, context: ssl.SSLContext | None = None, *, source: str = "") -> None:
+        """`source`: the address to call from, in clear."""
         if context is None:
-            self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+            own = (source, 0) if source else None
+            self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S, source_address=own)
         else:
             self._connection = http.client.HTTPSConnection(address, timeout=TIMEOUT_S, context=context)
 
@@ -340,7 +343,7 @@ class Edge:
     operator: GatewayClient
     address: str
     wires: Sequence[Wire]
-    _tokens: dict[tuple[str, frozenset[str]], str] = field(default_factory=dict)
+    _tokens: dict[tuple[str, frozenset[str]], Token] = field(default_factory=dict)
 
     @classmethod
     def of(cls, mesh: Mesh, operator: GatewayClient) -> "Edge":
@@ -356,11 +359,11 @@ class Edge:
     def token(self, *scopes: str, user: str = "") -> str:
         """A token of the operator, or one that acts for a user, with just these scopes; none: all that there are."""
         key = user, frozenset(scopes)
-        if key not in self._tokens:
+        if key not in self._tokens or self._tokens[key].renew_at < time.monotonic():
             session = self.operator.delegate(user, *scopes) if user else self.operator.sign_in(*scopes)
             assert not scopes or set(scopes) == set(session.scopes)
-            self._tokens[key] = session.access_token
-        return self._tokens[key]
+            self._tokens[key] = Token.of(session)
+        return self._tokens[key].value
 
     def new_user(self) -> str:
         """A customer that nobody else uses, by id."""

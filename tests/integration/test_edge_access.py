@@ -1,22 +1,31 @@
-"""Whose data it is: another user's is not there, over every wire and straight at instances."""
+"""Whose data it is: another user's is not there, over every wire and straight at instances.
+
+The column of the matrix (test_edge_matrix.py) that access tokens do not decide. Methods and scopes come from the
+descriptors; which kinds of resources have owners, from the tables of edge_requests.py.
+"""
 
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from google.protobuf.message import Message
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
-from tests.integration.edge_calls import HTTP, NOT_FOUND, OK, Edge, Instances, Target, method
+from tests.integration import edge_requests
+from tests.integration.edge_calls import HTTP, INVALID, METHODS, NOT_FOUND, OK, Answer, Edge, Instances, Target, method
 from tests.integration.edge_calls import edge as edge
 from tests.integration.edge_calls import instances as instances
+from tests.integration.edge_requests import OWNERS_METHODS, Resources
+from tests.integration.edge_requests import resources as resources
 from tests.integration.effects import Effects, none_of
 from tests.integration.effects import effects as effects
-from weft.catalog.v1 import catalog_pb2, catalog_pb2_grpc
-from weft.identity.v1 import identity_pb2
-from weft.orders.v1 import inventory_pb2, inventory_pb2_grpc, orders_pb2, orders_pb2_grpc
+from weft.orders.v1 import orders_pb2
+from weft_protos import declared
 
 pytestmark = pytest.mark.calls
+
+OWNERS = pytest.mark.parametrize("descriptor", OWNERS_METHODS, ids=lambda one: one.name)
 
 
 @dataclass(frozen=True)
@@ -26,31 +35,12 @@ class Shop:
     owner: str
     thief: str
     order: str
-    session: str
-    product: str
 
 
 @pytest.fixture(scope="module")
-def shop(edge: Edge) -> Shop:
-    product, owner, thief = f"edge-{uuid.uuid4().hex[:16]}", edge.new_user(), edge.new_user()
-    operator, channel = edge.operator, edge.operator.channel()
-    made = catalog_pb2.Product(display_name="Edge", price={"currency_code": "GBP", "units": 2})
-    operator.call(
-        catalog_pb2_grpc.CatalogServiceStub(channel).CreateProduct,
-        catalog_pb2.CreateProductRequest(product_id=product, product=made),
-    )
-    operator.call(
-        inventory_pb2_grpc.InventoryServiceStub(channel).SetStock,
-        inventory_pb2.SetStockRequest(name=f"stock/{product}", quantity=5, request_id=str(uuid.uuid4())),
-    )
-    order = operator.call(
-        orders_pb2_grpc.OrderServiceStub(channel).PlaceOrder,
-        orders_pb2.PlaceOrderRequest(
-            items=[orders_pb2.ItemQuantity(product_id=product, quantity=2)], request_id=str(uuid.uuid4())
-        ),
-        user=owner,
-    )
-    return Shop(owner, thief, order.name, operator.delegate(owner).name, product)
+def shop(resources: Resources) -> Shop:
+    owner, thief = resources.customer().id, resources.customer().id
+    return Shop(owner, thief, resources.of("orders", owner))
 
 
 def get_order(name: str) -> Target:
@@ -62,7 +52,8 @@ def test_an_order_is_its_owners_to_read_over_every_wire(edge: Edge, shop: Shop) 
 
     (order,) = answers["grpc"].answers
     assert isinstance(order, orders_pb2.Order)
-    assert (f"users/{shop.owner}", 4, shop.product) == (order.user, order.total.units, order.items[0].product_id)
+    assert (shop.order, f"users/{shop.owner}") == (order.name, order.user)
+    assert [2] == [item.quantity for item in order.items]
     assert [(order,)] * 4 == [answer.answers for answer in answers.values()]
 
 
@@ -77,53 +68,126 @@ def test_an_order_can_be_watched_over_every_wire(edge: Edge, shop: Shop) -> None
     assert [(seen,)] * 4 == [answer.answers for answer in answers.values()]
 
 
-def with_name(request: Message, name: str) -> Message:
-    made = type(request)()
-    made.CopyFrom(request)
-    holder: Any = made.user if isinstance(made, identity_pb2.UpdateUserRequest) else made
-    holder.name = name
-    return made
+# Nobody is forgotten ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "request_message"),
-    [
-        ("GetOrder", orders_pb2.GetOrderRequest()),
-        ("CancelOrder", orders_pb2.CancelOrderRequest(request_id="6f0a52ab-1c9e-4a3e-9d4e-0f2d2c1b7a01")),
-        ("WatchOrder", orders_pb2.WatchOrderRequest()),
-        ("GetUser", identity_pb2.GetUserRequest()),
-        ("UpdateUser", identity_pb2.UpdateUserRequest(user=identity_pb2.User(display_name="Stolen"))),
-        ("DeleteSession", identity_pb2.DeleteSessionRequest()),
-    ],
-)
+def test_every_kind_of_resource_that_a_request_names_is_somebodys_or_nobodys() -> None:
+    named = {kind for one in METHODS for kind in edge_requests.collections(one).values()}
+
+    assert set() == edge_requests.OWNED.keys() & edge_requests.NOBODYS.keys()
+    assert named == edge_requests.OWNED.keys() | edge_requests.NOBODYS.keys()
+
+
+def test_every_method_of_an_owned_resource_tells_owners_apart_or_is_for_administrators() -> None:
+    owned = {one.name for one in METHODS if edge_requests.owned(one)}
+
+    assert owned == {one.name for one in OWNERS_METHODS} | edge_requests.ADMINISTRATION
+    assert {"CancelOrder", "CancelReport", "DeleteSession", "GetOrder", "GetReport", "GetUser", "UpdateUser"} <= {
+        one.name for one in OWNERS_METHODS
+    }
+    assert {"WatchOrder"} == {one.name for one in OWNERS_METHODS if one.server_streaming}
+
+
+def test_every_method_that_names_no_resource_makes_or_lists_ones_own_or_has_nobodys() -> None:
+    unnamed = [one.name for one in METHODS if not edge_requests.collections(one)]
+    tables = [*edge_requests.LISTS, *edge_requests.MAKERS, *edge_requests.UNNAMED]
+
+    assert sorted(unnamed) == sorted(tables)
+
+
+# Nobody gets at another's -------------------------------------------------------------------------------------------
+
+
+def everywhere(edge: Edge, instances: Instances, target: Target, token: str) -> list[Answer]:
+    """The answers of all wires and all instances."""
+    return [edge.ask(wire, target, token) for wire in edge.wires] + instances.ask(target, token)
+
+
+@OWNERS
 def test_what_is_another_users_is_not_found_exactly_like_what_is_not_there(
-    edge: Edge, instances: Instances, shop: Shop, effects: Effects, name: str, request_message: Message
+    edge: Edge, instances: Instances, resources: Resources, effects: Effects, descriptor: MethodDescriptor
 ) -> None:
-    there, absent = shop.order, f"orders/{uuid.uuid4()}"
-    if name.endswith("User"):
-        there, absent = f"users/{shop.owner}", f"users/edge-{uuid.uuid4().hex[:16]}"
-    elif name.endswith("Session"):
-        there, absent = shop.session, f"sessions/{uuid.uuid4()}"
-    token, errors = edge.token(user=shop.thief), list[str]()
-    with none_of(effects):
-        for resource in (there, absent):
-            target = Target.of(method(name), with_name(request_message, resource))
-            answer = edge.refused(target, token, http=HTTP[NOT_FOUND])
-            for each in (answer, *instances.ask(target, token)):
-                assert NOT_FOUND == each.code
-                errors.append(repr(each.error).replace(resource, "RESOURCE"))
+    owner, thief = resources.customer().id, resources.customer().id
+    kind = edge_requests.owned(descriptor)
+    there = f"users/{owner}" if kind == "users" else resources.of(kind, owner)
+    absent = edge_requests.absent(kind)
+    reasons = {error.reason for error in declared.errors(descriptor) if error.code == "NOT_FOUND"}
+    for scope in edge_requests.owners_scopes(descriptor):
+        mine, token, errors = edge.token(scope, user=owner), edge.token(scope, user=thief), list[str]()
+        with none_of(effects):
+            for name in (there, absent):
+                target = Target.of(descriptor, edge_requests.well_formed(descriptor, {kind: name}))
+                answer = edge.refused(target, token, http=HTTP[NOT_FOUND])
+                for each in (answer, *instances.ask(target, token)):
+                    assert NOT_FOUND == each.code
+                    assert each.reason in reasons
+                    errors.append(repr(each.error).replace(name, "RESOURCE"))
 
-    # Word for word, wherever it is asked.
-    assert 1 == len(set(errors))
+        # Word for word, wherever it is asked.
+        assert 1 == len(set(errors))
+        # And it was there all the time: its owner is not told that it is not. (A report may be done meanwhile.)
+        target = Target.of(descriptor, edge_requests.well_formed(descriptor, {kind: there}))
+        answer = edge.ask(edge.wires[0], target, mine)
+        assert OK == answer.code or "REPORT_FINISHED" == answer.reason
+
+
+def names(answer: Answer) -> list[str]:
+    """The resources that a page lists."""
+    page: Any = answer.answers[0]
+    (listed,) = (value for field, value in page.ListFields() if field.is_repeated)
+    return [one.name for one in listed]
+
+
+@pytest.mark.parametrize("name", sorted(edge_requests.LISTS))
+def test_a_list_holds_nothing_of_another_and_nobody_goes_on_with_anothers_page(
+    edge: Edge, instances: Instances, resources: Resources, effects: Effects, name: str
+) -> None:
+    descriptor, kind = method(name), edge_requests.LISTS[name]
+    owner, thief = resources.customer().id, resources.customer().id
+    (scope,) = edge_requests.owners_scopes(descriptor)
+    mine, token = edge.token(scope, user=owner), edge.token(scope, user=thief)
+    theirs = {resources.of(kind, owner) for _ in range(2)}
+    request: Any = edge_requests.well_formed(descriptor, {})
+    whole = Target.of(descriptor, request)
+    assert 2 == request.page_size
+    request.page_size = 1
+    page: Any = edge.ask(edge.wires[0], Target.of(descriptor, request), mine).answers[0]
+    assert page.next_page_token
+    request.page_token = page.next_page_token
+
+    assert theirs == set(names(edge.ask(edge.wires[0], whole, mine)))
+    with none_of(effects):
+        listed = everywhere(edge, instances, whole, token)
+        went_on = everywhere(edge, instances, Target.of(descriptor, request), token)
+
+    empty = GetMessageClass(descriptor.output_type)()
+    assert [(OK, (empty,))] * len(listed) == [(answer.code, answer.answers) for answer in listed]
+    assert [(INVALID, ["page_token"])] * len(went_on) == [(answer.code, answer.fields) for answer in went_on]
+
+
+@pytest.mark.parametrize("name", sorted(edge_requests.MAKERS))
+def test_a_request_id_of_another_is_as_new_as_any(
+    edge: Edge, instances: Instances, resources: Resources, name: str
+) -> None:
+    descriptor = method(name)
+    owner, thief = resources.customer().id, resources.customer().id
+    (scope,) = edge_requests.owners_scopes(descriptor)
+    target = Target.of(descriptor, resources.asked(descriptor, owner))
+    first: Any = edge.ask(edge.wires[0], target, edge.token(scope, user=owner)).answers[0]
+
+    answers = everywhere(edge, instances, target, edge.token(scope, user=thief))
+
+    # One of the other's own, the same for each repetition.
+    assert {OK} == {answer.code for answer in answers}
+    made: list[Any] = [answer.answers[0] for answer in answers]
+    assert 1 == len({one.name for one in made})
+    assert first.name != made[0].name
 
 
 def test_a_thief_leaves_no_trace(edge: Edge, shop: Shop) -> None:
-    listed = Target.of(method("ListOrders"), orders_pb2.ListOrdersRequest())
     cancel = orders_pb2.CancelOrderRequest(name=shop.order, request_id=str(uuid.uuid4()))
     edge.everywhere(Target.of(method("CancelOrder"), cancel), edge.token(user=shop.thief))
 
-    theirs = edge.everywhere(listed, edge.token(user=shop.thief))
     order: Any = edge.wires[0].call(get_order(shop.order), edge.token(user=shop.owner)).answers[0]
 
-    assert [(OK, (orders_pb2.ListOrdersResponse(),))] * 4 == [(one.code, one.answers) for one in theirs.values()]
     assert (1, orders_pb2.Order.STATE_PLACED) == (order.revision, order.state)

@@ -25,8 +25,10 @@ from tests.integration.effects import Effects, none_of
 from tests.integration.effects import effects as effects
 from tests.integration.shop import Shop, traceparent
 from tests.waiting import eventually
+from weft.analytics.v1 import analytics_pb2
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
+from weft.operations.v1 import contracts_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
 
 pytestmark = pytest.mark.calls
@@ -72,6 +74,8 @@ def test_bytes_that_are_no_message_are_no_request_of_any_method(
         ("ListProducts", catalog_pb2.ListProductsRequest(page_size=10**9), 1000),
         ("ListUsers", identity_pb2.ListUsersRequest(page_size=10**9), 1000),
         ("ListOrders", orders_pb2.ListOrdersRequest(page_size=10**9), 200),
+        ("ListReports", analytics_pb2.ListReportsRequest(page_size=10**9), 200),
+        ("ListMethods", contracts_pb2.ListMethodsRequest(page_size=10**9), 1000),
     ],
 )
 def test_a_page_is_never_larger_than_its_contract_says(

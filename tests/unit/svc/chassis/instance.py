@@ -27,6 +27,7 @@ from svc.chassis.tokens import TokenVerifier
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
 from weft.orders.v1 import inventory_pb2, orders_pb2
+from weft_protos import policy
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -133,7 +134,7 @@ class Behaviour:
     def __getattr__(self, name: str) -> Callable[[Message, CallContext], Any]:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self._many if name == "WatchOrder" else self._one
+        return self._many if name.startswith("Watch") else self._one
 
 
 class Failure(Exception):  # noqa: N818
@@ -184,9 +185,7 @@ class Instance:
         self.verifier = TokenVerifier(self.clock)
         if keys:
             self.verifier.update(self.issuer.jwks())
-        services: tuple[Service, ...] = tuple(
-            (service, self.behaviour) for service in (INVENTORY, ORDERS, IDENTITY, CATALOG)
-        )
+        services: tuple[Service, ...] = tuple((service, self.behaviour) for service in policy.SERVICES)
         limits = limits or Limits(threads=4, streams=2)
         self.server = Server(
             services,
