@@ -24,7 +24,7 @@ _COLUMNS: Final = (
     "report_id, owner, kind, start_day, end_day, row_limit, state, create_time, start_time, end_time, stages, "
     "stages_done, events, events_read, row_count, truncated, failure"
 )
-_REPORT: Final = f"SELECT {_COLUMNS} FROM reports WHERE report_id = %(id)s::uuid"
+_REPORT: Final = f"SELECT {_COLUMNS} FROM reports WHERE report_id = %(id)s::uuid AND owner = %(owner)s"
 _LOCK: Final = f"{_REPORT} FOR UPDATE"
 _PAGE: Final = f"""
 SELECT {_COLUMNS} FROM reports
@@ -88,14 +88,14 @@ class ReportStore:
         }
         tx.exec_driver_sql(_INSERT, parameters)
 
-    def report(self, tx: Transaction, report_id: str) -> Report | None:
-        """One report."""
-        row = tx.exec_driver_sql(_REPORT, {"id": report_id}).first()
+    def report(self, tx: Transaction, report_id: str, *, owner: str) -> Report | None:
+        """One report of a user's."""
+        row = tx.exec_driver_sql(_REPORT, {"id": report_id, "owner": owner}).first()
         return None if row is None else _report(row)
 
-    def lock_report(self, tx: Transaction, report_id: str) -> Report | None:
-        """One report, which nobody else changes until the transaction ends."""
-        row = tx.exec_driver_sql(_LOCK, {"id": report_id}).first()
+    def lock_report(self, tx: Transaction, report_id: str, *, owner: str) -> Report | None:
+        """One report of a user's, which nobody else changes until the transaction ends."""
+        row = tx.exec_driver_sql(_LOCK, {"id": report_id, "owner": owner}).first()
         return None if row is None else _report(row)
 
     def reports(self, tx: Transaction, owner: str, *, before: Cursor | None, limit: int) -> Sequence[Report]:

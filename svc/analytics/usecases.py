@@ -62,12 +62,12 @@ class ReportStore(Protocol):
         """Store a new report."""
         ...
 
-    def report(self, tx: Transaction, report_id: str) -> Report | None:
-        """One report."""
+    def report(self, tx: Transaction, report_id: str, *, owner: str) -> Report | None:
+        """One report of a user's; another's is as good as none."""
         ...
 
-    def lock_report(self, tx: Transaction, report_id: str) -> Report | None:
-        """One report, which nobody else changes until the transaction ends."""
+    def lock_report(self, tx: Transaction, report_id: str, *, owner: str) -> Report | None:
+        """The same, and nobody else changes it until the transaction ends."""
         ...
 
     def reports(self, tx: Transaction, owner: str, *, before: Cursor | None, limit: int) -> Sequence[Report]:
@@ -151,7 +151,7 @@ def get_report(ports: Ports, report_id: str, *, start: int, limit: int, call: Ca
     """Read a report of the caller's own, with its rows from position `start` on once it has any."""
 
     def work(tx: Transaction) -> Answer:
-        report = _own(ports.reports.report(tx, report_id), report_id, call)
+        report = _found(ports.reports.report(tx, report_id, owner=call.caller.subject), report_id)
         # One more than the page tells whether there is a next one.
         rows = ports.reports.rows(tx, report_id, start=start, limit=limit + 1) if report.rows else ()
         return Answer(report, tuple(rows[:limit]), start + limit if len(rows) > limit else None)
@@ -174,7 +174,7 @@ def cancel_report(ports: Ports, report_id: str, *, call: CallContext) -> Report:
     """Give up a report of the caller's own that is not done."""
 
     def work(tx: Transaction) -> Report:
-        report = _own(ports.reports.lock_report(tx, report_id), report_id, call)
+        report = _found(ports.reports.lock_report(tx, report_id, owner=call.caller.subject), report_id)
         model.check_unfinished(report)
         if report.state is State.CANCELLED:
             return report
@@ -185,9 +185,8 @@ def cancel_report(ports: Ports, report_id: str, *, call: CallContext) -> Report:
     return ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
 
 
-def _own(report: Report | None, report_id: str, call: CallContext) -> Report:
-    """Another's report looks like none at all."""
-    if report is None or report.owner != call.caller.subject:
+def _found(report: Report | None, report_id: str) -> Report:
+    if report is None:
         name = f"reports/{report_id}"
         raise NotFound(f"There is no {name}.", reason="REPORT_NOT_FOUND", resource=("report", name))
     return report

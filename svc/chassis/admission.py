@@ -92,6 +92,16 @@ class Admission(Generic[Work]):
         self._queues[level].waiting.append(_Waiting(work, now, until))
         return refused
 
+    def hurried(self, level: Criticality, *, now: float, until: float) -> bool:
+        """Whether a call is refused for its own deadline alone, and one with the patience of its class is not.
+
+        That says nothing of how much there is to do: whoever set a deadline of milliseconds would else be able to have
+        the gateway refuse the calls of others.
+        """
+        if self._closed(level, now) or self.waiting >= self._places:
+            return False
+        return self._hopeless(level, now, until) and not self._hopeless(level, now, now + PATIENCE_S[level])
+
     def take(self, *, now: float) -> tuple[Work | None, list[Work]]:
         """What a free thread does next, None where nobody waits; and whom to refuse, because it waited too long."""
         late = [work for queue in self._queues.values() for work in queue.take_late(now)]

@@ -113,6 +113,8 @@ class Call:
     """How much it matters: as the method says, or the call that led to it."""
     shed: bool = False
     """There is too much to do, and this call is not to be served."""
+    hurried: bool = False
+    """It is not to be served for its caller's own deadline alone: others have the time to wait."""
     shown: str | None = None
     """URI of the certificate that whoever made the hop has shown; empty: one without. None: hops are in clear."""
     refusal: Refusal | None = None

@@ -2,10 +2,11 @@
 
 identity publishes it, always, be it empty; `tokens.TokenVerifier` of every instance obeys it. Both sides of its form
 are here. It is bounded: an entry is dropped when no token that it refuses can live any more, and there is a limit to
-how many there are.
+how many there are. What does not fit is refused by its time, with others of that time: never let in.
 
     {"sessions": {"<sid>": <second after which none of its tokens lives>},
-     "subjects": {"<sub>": {"before": <second>, "suspended": <bool>}}}
+     "subjects": {"<sub>": {"before": <second>, "suspended": <bool>}},
+     "before": <second; not there: 0>}
 """
 
 import json
@@ -42,6 +43,8 @@ class Revocations:
     sessions: Mapping[str, int] = field(default_factory=dict)
     """Ended sessions, and the second of the Unix time after which none of their tokens lives."""
     subjects: Mapping[str, SubjectRevocation] = field(default_factory=dict)
+    before: int = 0
+    """Tokens issued before this second are refused, whosever they are: those that may be revoked and are not listed."""
 
     def refuse(self, principal: Principal) -> None:
         """Raise Unauthenticated where the principal's token was revoked: the subject's, or that of who acts for it."""
@@ -55,6 +58,8 @@ class Revocations:
                 raise _revoked({"subject": subject or ""})
         if principal.session in self.sessions:
             raise _revoked({"session": principal.session})
+        if principal.issued < self.before:
+            raise _revoked({"subject": principal.subject})
 
 
 def _revoked(metadata: Mapping[str, str]) -> Unauthenticated:
@@ -63,13 +68,15 @@ def _revoked(metadata: Mapping[str, str]) -> Unauthenticated:
 
 def encode(revocations: Revocations) -> bytes:
     """The document. The same entries give the same bytes."""
-    document = {
+    document: dict[str, object] = {
         "sessions": dict(revocations.sessions),
         "subjects": {
             subject: {"before": entry.before, "suspended": entry.suspended}
             for subject, entry in revocations.subjects.items()
         },
     }
+    if revocations.before:
+        document["before"] = revocations.before
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -87,6 +94,7 @@ def parse(document: bytes) -> Revocations:
     return Revocations(
         sessions={session: _second(until) for session, until in sessions.items()},
         subjects={subject: _subject(entry) for subject, entry in subjects.items()},
+        before=_second(fields.get("before", 0)),
     )
 
 

@@ -146,7 +146,7 @@ def _abort(context: grpc.ServicerContext, call: Call, load: bytes = b"") -> NoRe
         trailers.append((TRAILER, load))
     if call.refusal.pushback_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(call.refusal.pushback_ms)))
-    if call.shed:
+    if call.shed and not call.hurried:
         trailers.append((grounds.OVERLOADED_MARK, "1"))
     context.set_trailing_metadata(tuple(trailers))
     context.abort(grpc.StatusCode[call.refusal.code], call.refusal.message)
@@ -250,6 +250,7 @@ def _unary(
 ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
         call = route.call(body, context, level, shed=workers.refuses)
+        call.hurried = workers.hurried
         answer = b""
         with _guard(call), ExitStack() as stack:
             route.enter(stack, call)

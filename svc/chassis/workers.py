@@ -30,12 +30,13 @@ _NEVER: Final = float("inf")
 class _Work:
     """One call: gRPC's function and what it is told of its end."""
 
-    __slots__ = ("_arguments", "_function", "future", "until")
+    __slots__ = ("_arguments", "_function", "future", "hurried", "until")
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self._function = function
         self._arguments = arguments
         self.until = _deadline(arguments)
+        self.hurried = False
         self.future: Future[Any] = Future()
 
     def run(self) -> None:
@@ -117,6 +118,11 @@ class Workers:
         """Whether the calling thread has a call only in order to refuse it."""
         return getattr(self._here, "refuses", False)
 
+    @property
+    def hurried(self) -> bool:
+        """Whether it refuses that call for its caller's own deadline alone."""
+        return getattr(self._here, "hurried", False)
+
     def turn(self) -> bool:
         """Whether calls are still served: some thread runs that has not been at one call for longer than any may take.
 
@@ -144,18 +150,24 @@ class Workers:
     def _mark_refuser(self) -> None:
         self._here.refuses = True
 
+    def _refuse(self, work: _Work) -> None:
+        self._here.hurried = work.hurried
+        work.run()
+
     def _offer(self, level: Criticality, work: _Work) -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the server has stopped")
-            refused = self._admission.offer(work, level, now=time.monotonic(), until=work.until)
+            now = time.monotonic()
+            refused = self._admission.offer(work, level, now=now, until=work.until)
+            work.hurried = refused == [work] and self._admission.hurried(level, now=now, until=work.until)
         if work not in refused:
             self._meter.arrived()
             self._tokens.put(None)
         for each in refused:
             if each is not work:
                 self._meter.left()
-            self._refusers.submit(each.run)
+            self._refusers.submit(self._refuse, each)
 
     def _serve(self, number: int) -> None:
         while True:
@@ -168,7 +180,7 @@ class Workers:
                 return
             for each in late:
                 self._meter.left()
-                self._refusers.submit(each.run)
+                self._refusers.submit(self._refuse, each)
             if work is None:
                 continue
             self._over_at[number] = min(work.until, began + LONGEST_S) + OVERDUE_S

@@ -31,17 +31,21 @@ class Passwords:
         most = concurrent_max or max(2, os.cpu_count() or 2)
         self._slots = BoundedSemaphore(most)
         self._limit = f"{most} passwords checked at once"
+        # New passwords get half of the slots: whoever makes users without end keeps nobody from signing in.
+        self._new = BoundedSemaphore(max(1, most // 2))
+        self._new_limit = f"{max(1, most // 2)} new passwords hashed at once"
         # Nobody knows a password of this hash: it stands in where there is no user, so that time tells nothing.
         self._dummy = self._hasher.hash(os.urandom(32))
 
     def hash(self, password: str, *, deadline: Deadline) -> str:
         """Hash a password with a fresh salt."""
-        with _Slot(self._slots, deadline, self._limit):
+        turn = _turn(deadline)
+        with _Slot(self._new, turn, self._new_limit), _Slot(self._slots, turn, self._limit):
             return self._hasher.hash(password)
 
     def verify(self, password: str, password_hash: str | None, *, deadline: Deadline) -> bool:
         """Whether the password is the hash's. `password_hash` None (no such user): False, after the same work."""
-        with _Slot(self._slots, deadline, self._limit):
+        with _Slot(self._slots, _turn(deadline), self._limit):
             try:
                 self._hasher.verify(password_hash or self._dummy, password)
             except (VerificationError, InvalidHashError):
@@ -49,16 +53,21 @@ class Passwords:
             return password_hash is not None
 
 
-class _Slot:
-    """One of the places for a hash in progress, waited for no longer than the call's deadline."""
+def _turn(deadline: Deadline) -> Deadline:
+    """Until when a call waits for its turn."""
+    return Deadline.after(min(TURN_WAIT_S_MAX, deadline.remaining()))
 
-    def __init__(self, slots: BoundedSemaphore, deadline: Deadline, limit: str) -> None:
+
+class _Slot:
+    """One of the places for a hash in progress."""
+
+    def __init__(self, slots: BoundedSemaphore, turn: Deadline, limit: str) -> None:
         self._slots = slots
-        self._deadline = deadline
+        self._turn = turn
         self._limit = limit
 
     def __enter__(self) -> None:
-        if not self._slots.acquire(timeout=min(TURN_WAIT_S_MAX, max(0.0, self._deadline.remaining()))):
+        if not self._slots.acquire(timeout=self._turn.remaining()):
             raise ResourceExhausted(
                 "Too many passwords are being checked.",
                 reason="BUSY",

@@ -4,10 +4,13 @@
 revoke. Every instance looks at the database each second and publishes what follows from it, so all publish the same:
 none has to tell another anything, and a document that an instance overwrote with an older one is put right within a
 second, by itself or by any other. The document is published at the start, be it empty.
+
+It is as long as `chassis.revocations` lets it be, whoever signs out how often: of sessions that do not fit, every older
+token of their users is refused, and of users that do not fit, every older token of everybody. Either can be refreshed.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -44,28 +47,40 @@ class Revoked(Protocol):
         """Sessions revoked after a time, the latest first, at most so many of one user."""
         ...
 
+    def latest(self, tx: Transaction, since: datetime, until: datetime, *, limit: int) -> Mapping[str, datetime]:
+        """Users with a session revoked after `since` and up to `until`, and when the last of those was; the latest."""
+        ...
+
     def users(self, tx: Transaction, since: datetime, *, limit: int) -> Sequence[User]:
         """Users with a `tokens_from` after a time, the latest first."""
         ...
 
 
-def listed(ended: Sequence[EndedSession], users: Sequence[User]) -> Revocations:
-    """The list of revocations. `ended` has the latest first, and up to one more of each user than are listed."""
+def listed(
+    ended: Sequence[EndedSession], users: Sequence[User], unlisted: Mapping[str, datetime] | None = None
+) -> Revocations:
+    """The list of revocations. `ended` has the latest first, and up to one more of each user than are listed.
+
+    `unlisted`: users with sessions for which there is no room, and when the last of those was revoked. Of it and of
+    `users`, one more than `SUBJECTS_MAX` stands for all that follow.
+    """
     sessions: dict[str, int] = {}
-    subjects: dict[str, SubjectRevocation] = {}
+    before = {user_id: _seconds(after_this_second(time)) for user_id, time in (unlisted or {}).items()}
     of_user: dict[str, int] = {}
     for session in ended:
         of_user[session.user_id] = of_user.get(session.user_id, 0) + 1
         if of_user[session.user_id] <= SESSIONS_PER_USER:
             sessions[session.id] = _seconds(session.revoke_time + REVOCATION_WINDOW)
         else:
-            subjects[session.user_id] = SubjectRevocation(_seconds(after_this_second(session.revoke_time)))
+            rest = _seconds(after_this_second(session.revoke_time))
+            before[session.user_id] = max(rest, before.get(session.user_id, 0))
     for user in users:
         if user.tokens_from is not None:
-            other = subjects.get(user.id)
-            before = max(_seconds(user.tokens_from), other.before if other is not None else 0)
-            subjects[user.id] = SubjectRevocation(before, suspended=user.suspended)
-    return Revocations(sessions, subjects)
+            before[user.id] = max(_seconds(user.tokens_from), before.get(user.id, 0))
+    suspended = {user.id for user in users if user.suspended}
+    order = sorted(before, key=lambda user_id: (user_id not in suspended, -before[user_id], user_id))
+    subjects = {user_id: SubjectRevocation(before[user_id], user_id in suspended) for user_id in order[:SUBJECTS_MAX]}
+    return Revocations(sessions, subjects, max((before[user_id] for user_id in order[SUBJECTS_MAX:]), default=0))
 
 
 def _seconds(time: datetime) -> int:
@@ -110,15 +125,18 @@ class RevocationFeed:
         """Look at the database, and publish unless the registry holds that already."""
         since = self._clock.now() - REVOCATION_WINDOW
 
-        def look(tx: Transaction) -> tuple[Sequence[EndedSession], Sequence[User]]:
-            ended = self._revoked.sessions(tx, since, per_user=SESSIONS_PER_USER + 1, limit=SESSIONS_MAX)
-            return ended, self._revoked.users(tx, since, limit=SUBJECTS_MAX)
+        def look(tx: Transaction) -> tuple[Sequence[EndedSession], Sequence[User], Mapping[str, datetime]]:
+            ended = self._revoked.sessions(tx, since, per_user=SESSIONS_PER_USER + 1, limit=SESSIONS_MAX + 1)
+            unlisted: Mapping[str, datetime] = {}
+            if len(ended) > SESSIONS_MAX:
+                until = ended[SESSIONS_MAX].revoke_time
+                unlisted = self._revoked.latest(tx, since, until, limit=SUBJECTS_MAX + 1)
+            return ended[:SESSIONS_MAX], self._revoked.users(tx, since, limit=SUBJECTS_MAX + 1), unlisted
 
-        ended, users = self._transactions.read(look, deadline=deadline)
-        if len(ended) == SESSIONS_MAX or len(users) == SUBJECTS_MAX:
-            # The ones left out are those whose tokens end first.
-            log.error("revocations_overflow", sessions=len(ended), users=len(users))
-        revocations = listed(ended, users)
+        ended, users, unlisted = self._transactions.read(look, deadline=deadline)
+        revocations = listed(ended, users, unlisted)
+        if unlisted or revocations.before:
+            log.error("revocations_overflow", unlisted_users=len(unlisted), everybody_before=revocations.before)
         document = encode(revocations)
         if document != self._published or document != self._seen:
             self._publish(document)

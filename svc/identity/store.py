@@ -5,7 +5,7 @@ run inside the caller's transaction. There is no foreign key: under SERIALIZABLE
 write, and would turn a sign-in and a change of name into a conflict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -84,6 +84,16 @@ _ENDED_SESSIONS: Final = text(
              WHERE revoke_time > :since) AS ended
      WHERE place <= :per_user
      ORDER BY revoke_time DESC, id
+     LIMIT :limit
+    """
+)
+_LATEST_ENDED: Final = text(
+    """
+    SELECT user_id, max(revoke_time) AS revoke_time
+      FROM sessions
+     WHERE revoke_time > :since AND revoke_time <= :until
+     GROUP BY user_id
+     ORDER BY max(revoke_time) DESC, user_id
      LIMIT :limit
     """
 )
@@ -238,6 +248,11 @@ class RevocationStore:
         """Sessions revoked after a time, the latest first, at most so many of one user."""
         rows = tx.execute(_ENDED_SESSIONS, {"since": since, "per_user": per_user, "limit": limit})
         return [EndedSession(row.id, row.user_id, row.revoke_time) for row in rows]
+
+    def latest(self, tx: Transaction, since: datetime, until: datetime, *, limit: int) -> Mapping[str, datetime]:
+        """Users with a session revoked after `since` and up to `until`, and when the last of those was; the latest."""
+        rows = tx.execute(_LATEST_ENDED, {"since": since, "until": until, "limit": limit})
+        return {row.user_id: row.revoke_time for row in rows}
 
     def users(self, tx: Transaction, since: datetime, *, limit: int) -> Sequence[User]:
         """Users with a `tokens_from` after a time, the latest first."""

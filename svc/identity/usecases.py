@@ -275,7 +275,11 @@ def update_user(ports: Ports, user_id: str, *, display_name: str, fields: Sequen
 
 
 def grant_scopes(ports: Ports, user_id: str, *, scopes: Sequence[str], call: CallContext) -> User:
-    """Replace the scopes of a user. A scope that no contract names is refused."""
+    """Replace the scopes of a user. A scope that no contract names is refused, and one that the caller would give away
+    without having it: otherwise `identity.admin` would be every scope.
+
+    Where one is taken away, what was issued with it is worth nothing any more: tokens and sessions.
+    """
     violations = [
         (f"scopes[{index}]", f"no contract names `{scope}`")
         for index, scope in enumerate(scopes)
@@ -286,12 +290,24 @@ def grant_scopes(ports: Ports, user_id: str, *, scopes: Sequence[str], call: Cal
     wanted = tuple(sorted(set(scopes)))
 
     def work(tx: Transaction) -> User:
-        user = _existing(ports, tx, user_id)
+        user = _found(ports.users.get_locked(tx, user_id), user_id)
         if user.scopes == wanted:
             return user
-        return _change(ports, tx, replace(user, scopes=wanted), field="scopes", call=call)
+        beyond = sorted(set(wanted) - set(user.scopes) - call.caller.scopes)
+        if beyond:
+            raise PermissionDenied(
+                f"Nobody gives what they do not have: {', '.join(beyond)}.",
+                reason="SCOPE_NOT_GRANTABLE",
+                metadata={"scopes": " ".join(beyond)},
+            )
+        changed = replace(user, scopes=wanted)
+        if set(user.scopes) - set(wanted):
+            changed = replace(changed, tokens_from=after_this_second(ports.clock.now()))
+        return _change(ports, tx, changed, field="scopes", call=call)
 
-    return ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
+    user = ports.transactions.serializable(work, deadline=call.deadline, session=call.session)
+    ports.announce()
+    return user
 
 
 def suspend_user(ports: Ports, user_id: str, *, call: CallContext) -> User:

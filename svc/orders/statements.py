@@ -104,7 +104,8 @@ SELECT
 
 _ORDER_COLUMNS = "id, user_id, currency, total_minor, state, revision, create_time, update_time, region_code"
 
-ORDER = f"SELECT {_ORDER_COLUMNS} FROM orders WHERE id = %(id)s::uuid"
+# By its owner, too: another's order is not found, not locked, and no further statement follows.
+ORDER = f"SELECT {_ORDER_COLUMNS} FROM orders WHERE id = %(id)s::uuid AND user_id = %(owner)s"
 
 LOCK_ORDER = f"{ORDER} FOR UPDATE"
 

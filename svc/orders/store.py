@@ -36,13 +36,13 @@ class Store:
             return Placement(claimed=True, depleted=tuple(sorted(depleted)))
         return Placement(claimed=True, shortages=self._shortages(tx, order, frozenset(taken)))
 
-    def order(self, tx: Transaction, order_id: str) -> Order | None:
-        """One order."""
-        return self._one(tx, statements.ORDER, order_id)
+    def order(self, tx: Transaction, order_id: str, *, owner: str) -> Order | None:
+        """One order of a user's."""
+        return self._one(tx, statements.ORDER, order_id, owner=owner)
 
-    def lock_order(self, tx: Transaction, order_id: str) -> Order | None:
-        """One order, which nobody else changes until this transaction ends."""
-        return self._one(tx, statements.LOCK_ORDER, order_id)
+    def lock_order(self, tx: Transaction, order_id: str, *, owner: str) -> Order | None:
+        """One order of a user's, which nobody else changes until this transaction ends."""
+        return self._one(tx, statements.LOCK_ORDER, order_id, owner=owner)
 
     def orders(self, tx: Transaction, user_id: str, *, before: Cursor | None, limit: int) -> Sequence[Order]:
         """A user's orders, the newest first, from the one after `before` on."""
@@ -104,8 +104,8 @@ class Store:
             for product_id, wanted in short.items()
         )
 
-    def _one(self, tx: Transaction, statement: str, order_id: str) -> Order | None:
-        orders = self._with_items(tx, tx.exec_driver_sql(statement, {"id": order_id}).all())
+    def _one(self, tx: Transaction, statement: str, order_id: str, *, owner: str) -> Order | None:
+        orders = self._with_items(tx, tx.exec_driver_sql(statement, {"id": order_id, "owner": owner}).all())
         return orders[0] if orders else None
 
     def _with_items(self, tx: Transaction, heads: Sequence[Any]) -> list[Order]:

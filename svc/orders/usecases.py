@@ -65,12 +65,12 @@ class Store(Protocol):
         """Claim `key`, take stock, store order, event and answer; where it is short, the transaction must fail."""
         ...
 
-    def order(self, tx: Transaction, order_id: str) -> Order | None:
-        """One order."""
+    def order(self, tx: Transaction, order_id: str, *, owner: str) -> Order | None:
+        """One order of a user's; another's is as good as none."""
         ...
 
-    def lock_order(self, tx: Transaction, order_id: str) -> Order | None:
-        """One order, which nobody else changes until the transaction ends."""
+    def lock_order(self, tx: Transaction, order_id: str, *, owner: str) -> Order | None:
+        """The same, and nobody else changes it until the transaction ends."""
         ...
 
     def orders(self, tx: Transaction, user_id: str, *, before: Cursor | None, limit: int) -> Sequence[Order]:
@@ -183,7 +183,7 @@ def place_order(
 def get_order(ports: Ports, order_id: str, *, call: CallContext) -> Order:
     """Read an order of the caller's own."""
     return ports.transactions.read(
-        lambda tx: _own(ports.store.order(tx, order_id), order_id, call), deadline=call.deadline, session=call.session
+        lambda tx: _own(ports, tx, order_id, call=call), deadline=call.deadline, session=call.session
     )
 
 
@@ -207,7 +207,7 @@ def cancel_order(ports: Ports, order_id: str, lines: Sequence[Line], *, request_
         stored = ports.idempotency.claim(tx, key)
         if stored is not None:
             return stored
-        order = _own(ports.store.lock_order(tx, order_id), order_id, call)
+        order = _found(ports.store.lock_order(tx, order_id, owner=call.caller.subject), order_id)
         cancellation = model.cancel(order, lines, now=ports.clock.now())
         ports.store.cancel(tx, cancellation)
         ports.append(tx, [events.order_cancelled(cancellation, call=call)])
@@ -309,12 +309,15 @@ def _replay(ports: Ports, tx: Transaction, key: Key) -> bytes:
 
 def _watched(ports: Ports, order_id: str, *, call: CallContext) -> Order:
     deadline = Deadline.after(min(_WATCH_READ_S, call.deadline.remaining()))
-    return ports.transactions.read(lambda tx: _own(ports.store.order(tx, order_id), order_id, call), deadline=deadline)
+    return ports.transactions.read(lambda tx: _own(ports, tx, order_id, call=call), deadline=deadline)
 
 
-def _own(order: Order | None, order_id: str, call: CallContext) -> Order:
-    """Another's order looks like none at all."""
-    if order is None or order.user_id != call.caller.subject:
+def _own(ports: Ports, tx: Transaction, order_id: str, *, call: CallContext) -> Order:
+    return _found(ports.store.order(tx, order_id, owner=call.caller.subject), order_id)
+
+
+def _found(order: Order | None, order_id: str) -> Order:
+    if order is None:
         name = f"orders/{order_id}"
         raise NotFound(f"There is no {name}.", reason="ORDER_NOT_FOUND", resource=("order", name))
     return order

@@ -43,11 +43,12 @@ class FakeReports:
     def insert(self, tx: Transaction, report: Report) -> None:
         self.kept[report.id] = report
 
-    def report(self, tx: Transaction, report_id: str) -> Report | None:
-        return self.kept.get(report_id)
+    def report(self, tx: Transaction, report_id: str, *, owner: str) -> Report | None:
+        report = self.kept.get(report_id)
+        return report if report is not None and report.owner == owner else None
 
-    def lock_report(self, tx: Transaction, report_id: str) -> Report | None:
-        return self.kept.get(report_id)
+    def lock_report(self, tx: Transaction, report_id: str, *, owner: str) -> Report | None:
+        return self.report(tx, report_id, owner=owner)
 
     def reports(self, tx: Transaction, owner: str, *, before: Cursor | None, limit: int) -> Sequence[Report]:
         own = [report for report in self.kept.values() if report.owner == owner]

@@ -1,6 +1,6 @@
 """Fakes of identity's ports, in memory. The same suite tries the stores and their real twins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -184,6 +184,13 @@ class FakeRevocations:
         for session in ended:
             of_user.setdefault(session.user_id, []).append(session)
         return [session for session in ended if session in of_user[session.user_id][:per_user]][:limit]
+
+    def latest(self, tx: Transaction, since: datetime, until: datetime, *, limit: int) -> Mapping[str, datetime]:
+        latest: dict[str, datetime] = {}
+        for session in self._memory.sessions.values():
+            if session.revoke_time is not None and since < session.revoke_time <= until:
+                latest[session.user_id] = max(session.revoke_time, latest.get(session.user_id, since))
+        return dict(sorted(sorted(latest.items()), key=lambda entry: entry[1], reverse=True)[:limit])
 
     def users(self, tx: Transaction, since: datetime, *, limit: int) -> Sequence[User]:
         found = [

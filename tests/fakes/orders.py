@@ -134,11 +134,12 @@ class FakeStore:
         self._memory.events.append(event)
         return Placement(claimed=True, depleted=tuple(sorted(depleted)))
 
-    def order(self, tx: Transaction, order_id: str) -> Order | None:
-        return self._memory.orders.get(order_id)
+    def order(self, tx: Transaction, order_id: str, *, owner: str) -> Order | None:
+        order = self._memory.orders.get(order_id)
+        return order if order is not None and order.user_id == owner else None
 
-    def lock_order(self, tx: Transaction, order_id: str) -> Order | None:
-        return self._memory.orders.get(order_id)
+    def lock_order(self, tx: Transaction, order_id: str, *, owner: str) -> Order | None:
+        return self.order(tx, order_id, owner=owner)
 
     def orders(self, tx: Transaction, user_id: str, *, before: Cursor | None, limit: int) -> Sequence[Order]:
         own = [order for order in self._memory.orders.values() if order.user_id == user_id]

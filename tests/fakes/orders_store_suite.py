@@ -53,8 +53,8 @@ class Shop:
         stock = self.read(lambda tx: self.store.stock(tx, product_ids))
         return {product_id: one.quantity for product_id, one in stock.items()}
 
-    def order(self, order_id: str) -> Order | None:
-        return self.read(lambda tx: self.store.order(tx, order_id))
+    def order(self, order_id: str, *, owner: str) -> Order | None:
+        return self.read(lambda tx: self.store.order(tx, order_id, owner=owner))
 
     def place(self, order: Order, *, request_id: str | None = None, answer: bytes = b"answer") -> Placement:
         """Place as the use case does: what is short rolls back."""
@@ -72,12 +72,12 @@ class Shop:
         try:
             self.commit(work)
         except _RolledBackError:
-            assert self.order(order.id) is None
+            assert self.order(order.id, owner=order.user_id) is None
         return outcome
 
     def cancel(self, order: Order, lines: Sequence[Line] = ()) -> Order:
         def work(tx: Transaction) -> Order:
-            locked = self.store.lock_order(tx, order.id)
+            locked = self.store.lock_order(tx, order.id, owner=order.user_id)
             assert locked is not None
             cancellation = model.cancel(locked, lines, now=START + timedelta(hours=1))
             self.store.cancel(tx, cancellation)
@@ -110,7 +110,7 @@ class StoreSuite:
         order = make_order(tag, {f"{tag}b": 2, f"{tag}a": 5})
 
         assert Placement(claimed=True, depleted=(f"{tag}a",)) == shop.place(order)
-        assert order == shop.order(order.id)
+        assert order == shop.order(order.id, owner=tag)
         assert {f"{tag}a": 0, f"{tag}b": 3} == shop.left(f"{tag}a", f"{tag}b")
         assert [] == shop.mismatched()
 
@@ -139,7 +139,7 @@ class StoreSuite:
         again = make_order(tag, {tag: 1})
 
         assert Placement(claimed=False) == shop.place(again, request_id=request_id, answer=b"second")
-        assert shop.order(again.id) is None
+        assert shop.order(again.id, owner=tag) is None
         assert {tag: 8} == shop.left(tag)
         assert b"first" == shop.commit(lambda tx: shop.idempotency.claim(tx, make_key(tag, request_id)))
 
@@ -167,7 +167,7 @@ class StoreSuite:
         outcome = shop.place(order)
 
         assert 500 == len(outcome.depleted)
-        assert order == shop.order(order.id)
+        assert order == shop.order(order.id, owner=tag)
         assert State.CANCELLED is shop.cancel(order).state
         assert quantities == shop.left(*quantities)
         assert [] == shop.mismatched()
@@ -179,13 +179,13 @@ class StoreSuite:
 
         partly = shop.cancel(order, [Line(f"{tag}b", 4)])
 
-        assert partly == shop.order(order.id)
+        assert partly == shop.order(order.id, owner=tag)
         assert (State.PARTIALLY_CANCELLED, 2) == (partly.state, partly.revision)
         assert {f"{tag}a": 2, f"{tag}b": 4} == shop.left(f"{tag}a", f"{tag}b")
 
         whole = shop.cancel(partly)
 
-        assert whole == shop.order(order.id)
+        assert whole == shop.order(order.id, owner=tag)
         assert (State.CANCELLED, 3, 0) == (whole.state, whole.revision, whole.total_minor)
         assert {f"{tag}a": 5, f"{tag}b": 5} == shop.left(f"{tag}a", f"{tag}b")
         assert [] == shop.mismatched()
@@ -209,8 +209,16 @@ class StoreSuite:
         assert sorted(placed, key=lambda order: (order.create_time, order.id), reverse=True) == found
 
     def test_an_unknown_order_is_none(self, shop: Shop) -> None:
-        assert shop.order(new_id()) is None
-        assert shop.commit(lambda tx: shop.store.lock_order(tx, new_id())) is None
+        assert shop.order(new_id(), owner="ann") is None
+        assert shop.commit(lambda tx: shop.store.lock_order(tx, new_id(), owner="ann")) is None
+
+    def test_another_s_order_is_none(self, shop: Shop, tag: str) -> None:
+        shop.put(**{tag: 1})
+        order = make_order(tag, {tag: 1})
+        shop.place(order)
+
+        assert shop.order(order.id, owner=f"{tag}x") is None
+        assert shop.commit(lambda tx: shop.store.lock_order(tx, order.id, owner=f"{tag}x")) is None
 
     def test_setting_stock_records_the_difference(self, shop: Shop, tag: str) -> None:
         for quantity in (5, 2, 7, 7, 0):

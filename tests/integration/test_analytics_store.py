@@ -1,6 +1,7 @@
 """The sales roll-up, and reports as they are asked for, on a real database."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -100,8 +101,9 @@ def test_reports_are_kept_and_listed_as_they_were_asked_for(database: Database) 
     database.serializable(insert, deadline=deadline)
 
     def read(tx: Transaction) -> None:
-        assert asked[3] == store.report(tx, asked[3].id)
-        assert store.report(tx, report(8).id) is None
+        assert asked[3] == store.report(tx, asked[3].id, owner="ada")
+        assert store.report(tx, report(8).id, owner="ada") is None
+        assert store.report(tx, asked[3].id, owner="bob") is None
         pages, before = list[Report](), None
         while page := list(store.reports(tx, "ada", before=before, limit=2)):
             pages += page
@@ -112,16 +114,36 @@ def test_reports_are_kept_and_listed_as_they_were_asked_for(database: Database) 
     database.read(read, deadline=deadline)
 
 
+def test_nobody_waits_for_a_report_of_another(database: Database) -> None:
+    store, asked = ReportStore(), report(1)
+    database.serializable(lambda tx: store.insert(tx, asked), deadline=Deadline.after(10))
+
+    def foreign() -> Report | None:
+        return database.serializable(
+            lambda tx: store.lock_report(tx, asked.id, owner="bob"), deadline=Deadline.after(10)
+        )
+
+    def meanwhile(tx: Transaction) -> Report | None:
+        assert asked == store.lock_report(tx, asked.id, owner="ada")
+        # A wait for that lock would end at its deadline.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(foreign).result()
+
+    assert database.serializable(meanwhile, deadline=Deadline.after(30)) is None
+
+
 def test_a_report_that_was_given_up_counts_no_more(database: Database) -> None:
     store, asked, deadline = ReportStore(), report(1), Deadline.after(10)
     database.serializable(lambda tx: store.insert(tx, asked), deadline=deadline)
 
     def cancel(tx: Transaction) -> None:
-        locked = store.lock_report(tx, asked.id)
+        locked = store.lock_report(tx, asked.id, owner="ada")
         assert locked is not None
         store.cancel(tx, replace(locked, state=State.CANCELLED, end_time=locked.create_time))
 
     database.serializable(cancel, deadline=deadline)
 
-    found = database.read(lambda tx: (store.report(tx, asked.id), store.unfinished(tx, "ada")), deadline=deadline)
+    found = database.read(
+        lambda tx: (store.report(tx, asked.id, owner="ada"), store.unfinished(tx, "ada")), deadline=deadline
+    )
     assert (replace(asked, state=State.CANCELLED, end_time=asked.create_time), 0) == found

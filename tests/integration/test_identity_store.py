@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -258,6 +258,15 @@ def test_ended_sessions_come_the_latest_first_and_not_too_many_of_one_user(store
     assert [a3, a2, a1, b1] == list(ended(9, 9))
     assert [a3, a2, b1] == list(ended(2, 9))
     assert [a3, a2] == list(ended(9, 2))
+
+    def latest(until_s: int, limit: int) -> list[tuple[str, datetime]]:
+        until = START + timedelta(seconds=until_s)
+        found = stores.read(lambda tx: stores.revocations.latest(tx, START, until, limit=limit))
+        return list(found.items())
+
+    assert [("ann", a3.revoke_time), ("bob", b1.revoke_time)] == latest(3, 9)
+    assert [("ann", a2.revoke_time)] == latest(2, 1)
+    assert [] == latest(0, 9)
 
 
 def test_users_whose_tokens_were_revoked_come_the_latest_first(stores: Stores) -> None:

@@ -15,7 +15,7 @@ import svc.orders
 from svc.chassis import idempotency, outbox
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
-from svc.chassis.errors import Aborted, AppError, FailedPrecondition
+from svc.chassis.errors import Aborted, AppError, FailedPrecondition, NotFound
 from svc.chassis.ids import new_id
 from svc.chassis.watches import Watches
 from svc.orders import facts, usecases
@@ -149,6 +149,23 @@ def test_a_refused_order_leaves_nothing_behind(world: World, tag: str) -> None:
 
     assert [("STOCK", f"stock/{tag}b", "2 wanted, 1 left")] == list(refusal.value.violations)
     assert before == world.facts()
+
+
+def test_nobody_waits_for_an_order_of_another(world: World, tag: str) -> None:
+    world.put(**{tag: 1})
+    order = orders_pb2.Order.FromString(world.place((tag, 1)))
+    order_id, owner = order.name.removeprefix("orders/"), order.user.removeprefix("users/")
+
+    def cancel() -> bytes:
+        return usecases.cancel_order(world.ports, order_id, [], request_id=new_id(), call=make_call(f"{tag}x"))
+
+    def meanwhile(tx: Transaction) -> list[bytes | AppError]:
+        assert world.ports.store.lock_order(tx, order_id, owner=owner) is not None
+        # A wait for that lock would end at the call's deadline.
+        return at_once([cancel])
+
+    [refusal] = world.database.serializable(meanwhile, deadline=Deadline.after(60))
+    assert isinstance(refusal, NotFound)
 
 
 @pytest.mark.parametrize("kind", ["place", "cancel"])

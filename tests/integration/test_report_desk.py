@@ -66,7 +66,7 @@ class Bench:
         return Desk(self.analytics.database, self.places, engine or start)
 
     def report(self, report_id: str) -> Report:
-        found: Report | None = self.analytics.read(lambda tx: self.store.report(tx, report_id))
+        found: Report | None = self.analytics.read(lambda tx: self.store.report(tx, report_id, owner="ada"))
         assert found is not None
         return found
 

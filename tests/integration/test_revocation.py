@@ -138,6 +138,30 @@ def test_a_suspended_user_is_out_and_a_resumed_one_signs_in_anew(shop: Shop, ada
     assert "SESSION_ENDED" == refused(shop.identity.RefreshSession, refresh).reason
 
 
+def test_a_scope_that_was_taken_away_is_gone_everywhere_and_a_new_session_lacks_it(shop: Shop, ada: Customer) -> None:
+    left = [scope for scope in ada.session.scopes if scope != "analytics.read"]
+    assert {("OK", "")} == set(everywhere(shop, ada).values())
+
+    shop.operator.call(shop.identity.GrantScopes, identity_pb2.GrantScopesRequest(name=ada.name, scopes=left))
+
+    is_refused_everywhere(shop, ada, "TOKEN_REVOKED")
+    anew = sign_in(shop, ada)
+    assert left == list(anew.session.scopes) != list(ada.session.scopes)
+    eventually(lambda: {("OK", "")} == set(everywhere(shop, anew).values()), deadline_s=WITHIN_S)
+
+
+def test_who_administers_users_gives_nobody_more_than_they_have_themselves(shop: Shop, ada: Customer) -> None:
+    held = list(ada.session.scopes)
+    give = identity_pb2.GrantScopesRequest(name=ada.name, scopes=[*held, "identity.admin"])
+    shop.operator.call(shop.identity.GrantScopes, give)
+    admin = sign_in(shop, ada)
+
+    take = identity_pb2.GrantScopesRequest(name=ada.name, scopes=[*held, "identity.admin", "mesh.operate"])
+    refusal = refused(shop.identity.GrantScopes, take, admin)
+
+    assert (Code.PERMISSION_DENIED, "SCOPE_NOT_GRANTABLE") == (refusal.code, refusal.reason)
+
+
 def test_what_a_suspended_user_orders_is_not_placed(shop: Shop, ada: Customer) -> None:
     product = shop.product(stock=3)
     set_state(shop, "SuspendUser", ada)

@@ -25,7 +25,8 @@ SPAN_PREFIX: Final = "weft.refusal."
 REASON: Final = "reason"
 
 OVERLOADED_MARK: Final = "x-weft-overloaded"
-"""Trailer of an instance that refuses a call for want of time, so that the gateway need not read the details."""
+"""Trailer of an instance that refuses a call for want of time, so that the gateway need not read the details. Not there
+where only the caller's own deadline was too short: others are not to pay for that."""
 
 PUBLIC: Final = "access: public"
 TOKEN: Final = "access: token"

@@ -25,7 +25,8 @@ def build(method: Method, _verifier: Verifier) -> Interceptor:
             # Whatever it was turned away for, nobody waits for it any more; `deadline` says so.
             call.shed = False
         if call.shed:
-            counters[call.criticality].inc()
+            if not call.hurried:
+                counters[call.criticality].inc()
             # Not UNAVAILABLE: gateway and peers would repeat that at once, and take the instance for broken.
             raise ResourceExhausted(
                 "There is too much to do just now; try again later.",

@@ -118,6 +118,31 @@ def test_a_deadline_that_cannot_be_met_is_refused_when_the_call_comes() -> None:
     assert [] == queues.offer("critical", CRITICAL, now=0.0, until=0.15)
 
 
+def test_who_is_refused_for_its_own_deadline_alone_is_told_from_who_meets_too_much_to_do() -> None:
+    queues = admission(threads=2)
+    queues.served(0.1)
+    for number in range(4):
+        queues.offer(f"d{number}", DEFAULT, now=0.0)
+
+    assert queues.hurried(DEFAULT, now=0.0, until=0.15)
+    assert not queues.hurried(DEFAULT, now=0.0, until=0.25)
+    for number in range(8):
+        queues.offer(f"e{number}", DEFAULT, now=0.0)
+    # Half a second and more: nobody of its class would wait that long.
+    assert not queues.hurried(DEFAULT, now=0.0, until=0.15)
+
+
+def test_a_hurried_call_before_a_closed_or_a_full_queue_meets_too_much_to_do() -> None:
+    queues, now = standing(DEFAULT)
+    queues.served(0.001)
+    full = admission(places=1)
+    full.served(0.1)
+    full.offer("d", DEFAULT, now=0.0)
+
+    assert not queues.hurried(DEFAULT, now=now, until=now)
+    assert not full.hurried(DEFAULT, now=0.0, until=0.05)
+
+
 def test_at_the_hard_bound_the_latest_of_the_least_class_makes_room() -> None:
     queues = admission(places=3)
     for work, level in (("s1", SHEDDABLE), ("s2", SHEDDABLE), ("d1", DEFAULT)):

@@ -23,7 +23,7 @@ from tests.unit.svc.chassis.instance import (
     eventually,
 )
 from weft.orders.v1 import inventory_pb2, orders_pb2
-from weft_protos import locations
+from weft_protos import grounds, locations
 
 KEY = b"k" * 32
 STOCK = inventory_pb2.GetStockRequest(name="stock/a").SerializeToString()
@@ -105,6 +105,24 @@ def test_who_is_refused_hears_why_for_how_long_and_by_which_line() -> None:
     wait_ms = failed.detail(error_details_pb2.RetryInfo).retry_delay.ToMilliseconds()
     assert 1000 <= wait_ms <= 2000
     assert int(failed.trailers["grpc-retry-pushback-ms"]) in {wait_ms, wait_ms + 1}
+    busy.end()
+
+
+@pytest.mark.parametrize(("service_s", "mark"), [(1.9, None), (2.1, "1")], ids=["its own", "everybody's"])
+def test_a_deadline_that_only_its_caller_finds_too_short_is_refused_without_the_mark_of_overload(
+    service_s: float, mark: str | None
+) -> None:
+    busy = Busy()
+    busy.instance.server._workers._admission.served(service_s)
+    busy.calls.append(busy.call(PLACE_ORDER, ORDER))
+    busy.wait_for(1)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        busy.call(PLACE_ORDER, ORDER, timeout=1.8).result(timeout=10)
+
+    failed = Failure(caught.value)  # type: ignore[arg-type]
+    assert "OVERLOADED" == failed.reason
+    assert mark == failed.trailers.get(grounds.OVERLOADED_MARK)
     busy.end()
 
 

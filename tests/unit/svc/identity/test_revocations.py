@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from svc.chassis.context import Deadline
+from svc.chassis.context import Deadline, Principal
 from svc.chassis.database import Transaction
-from svc.chassis.errors import Unavailable
+from svc.chassis.errors import Unauthenticated, Unavailable
 from svc.chassis.revocations import Revocations, SubjectRevocation, parse
 from svc.identity import revocations, usecases
-from svc.identity.model import REVOCATION_WINDOW, EndedSession, User, UserState
+from svc.identity.model import REVOCATION_WINDOW, EndedSession, SessionRecord, User, UserState
 from svc.identity.revocations import SESSIONS_PER_USER, RevocationFeed, listed
 from svc.identity.usecases import NewUser
 from tests.fakes.clock import START
@@ -139,6 +139,77 @@ def test_of_two_times_of_one_user_the_later_counts() -> None:
     assert {"ann": SubjectRevocation(NOW_S + 1, suspended=True)} == listed(ended, [ann]).subjects
     later = replace(ann, tokens_from=START + timedelta(seconds=9))
     assert {"ann": SubjectRevocation(NOW_S + 9, suspended=True)} == listed(ended, [later]).subjects
+
+
+def refuses(listed: Revocations, subject: str, session: str, *, issued: int) -> bool:
+    try:
+        listed.refuse(Principal(subject, frozenset(), session, None, "", issued))
+    except Unauthenticated:
+        return True
+    return False
+
+
+def sign_out(world: World, number: int, subject: str) -> None:
+    """A session of `subject` that ended `number` seconds ago."""
+    ended = world.clock.now() - timedelta(seconds=number)
+    opened = ended - timedelta(seconds=60)
+    record = SessionRecord(f"{subject}-{number}", subject, None, (), opened, opened + timedelta(days=30), ended)
+    world.memory.sessions[record.id] = record
+
+
+@pytest.fixture
+def short_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most four sessions and three subjects."""
+    monkeypatch.setattr(revocations, "SESSIONS_MAX", 4)
+    monkeypatch.setattr(revocations, "SUBJECTS_MAX", 3)
+
+
+@pytest.mark.usefixtures("short_list")
+def test_sessions_beyond_the_longest_list_are_refused_by_their_subjects_times(world: World) -> None:
+    published: list[bytes] = []
+    sign_out(world, 9, "victim")
+    sign_out(world, 8, "victim")
+    for number in range(4):
+        sign_out(world, number, f"attacker-{number}")
+
+    refreshed(make_feed(world, published.append))
+
+    listed = parse(published[-1])
+    assert {f"attacker-{number}-{number}" for number in range(4)} == set(listed.sessions)
+    assert {"victim": SubjectRevocation(NOW_S - 7)} == listed.subjects
+    assert refuses(listed, "victim", "victim-9", issued=NOW_S - 60)
+    assert not refuses(listed, "victim", "another", issued=NOW_S - 7)
+    assert not refuses(listed, "bystander", "another", issued=NOW_S - 60)
+
+
+@pytest.mark.usefixtures("short_list")
+def test_subjects_beyond_the_longest_list_are_refused_with_everybody_of_their_time(world: World) -> None:
+    published: list[bytes] = []
+    for number in range(12):
+        sign_out(world, number, f"user-{number}")
+
+    refreshed(make_feed(world, published.append))
+
+    listed = parse(published[-1])
+    assert (4, {"user-4", "user-5", "user-6"}) == (len(listed.sessions), set(listed.subjects))
+    assert NOW_S - 6 == listed.before
+    assert all(
+        refuses(listed, f"user-{number}", f"user-{number}-{number}", issued=NOW_S - number) for number in range(12)
+    )
+    assert not refuses(listed, "bystander", "another", issued=NOW_S - 6)
+
+
+@pytest.mark.usefixtures("short_list")
+def test_a_suspension_is_not_crowded_out_by_later_sign_outs(world: World) -> None:
+    published: list[bytes] = []
+    usecases.suspend_user(world.ports, "ann", call=ADMIN)
+    world.clock.move(timedelta(seconds=60))
+    for number in range(12):
+        sign_out(world, number, f"user-{number}")
+
+    refreshed(make_feed(world, published.append))
+
+    assert parse(published[-1]).subjects["ann"].suspended
 
 
 class Flaky(FakeTransactions):

@@ -15,7 +15,7 @@ from tests.fakes.identity import World, make_call, make_world
 from weft.identity.v1 import identity_pb2
 
 ANONYMOUS = make_call(None)
-ADMIN = make_call("root", scopes=["identity.admin"])
+ADMIN = make_call("root", scopes=["identity.admin", "orders.read"])
 ANN = make_call("ann")
 
 

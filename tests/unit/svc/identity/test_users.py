@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from svc.chassis.errors import AlreadyExists, InvalidArgument, NotFound, Unauthenticated
+from svc.chassis.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, Unauthenticated
 from svc.identity import usecases
-from svc.identity.model import CUSTOMER_SCOPES, User
+from svc.identity.model import CUSTOMER_SCOPES, User, after_this_second
 from svc.identity.usecases import NewUser
 from tests.fakes.identity import World, make_call, make_world
 
 ANONYMOUS = make_call(None)
-ADMIN = make_call("root", scopes=["identity.admin"])
+ADMIN = make_call("root", scopes=["identity.admin", "catalog.read", "orders.read", "orders.write"])
 
 
 def new_user(
@@ -172,6 +172,55 @@ def test_a_scope_that_no_contract_names_is_refused_by_its_place(world: World) ->
         usecases.grant_scopes(world.ports, "ann", scopes=["orders.read", "orders.fly"], call=ADMIN)
 
     assert (("scopes[1]", "no contract names `orders.fly`"),) == refusal.value.violations
+
+
+@pytest.mark.usefixtures("ann")
+def test_nobody_gives_a_scope_that_they_do_not_have_not_even_to_themselves(world: World) -> None:
+    before = world.memory.users["ann"].user
+
+    for call in (ADMIN, make_call("ann", scopes=["identity.admin"])):
+        with pytest.raises(PermissionDenied) as refusal:
+            usecases.grant_scopes(
+                world.ports, "ann", scopes=["orders.read", "mesh.operate", "catalog.write"], call=call
+            )
+        assert ("SCOPE_NOT_GRANTABLE", {"scopes": "catalog.write mesh.operate"}) == (
+            refusal.value.reason,
+            refusal.value.metadata,
+        )
+
+    assert (before, []) == (world.memory.users["ann"].user, world.memory.events)
+
+
+@pytest.mark.usefixtures("ann")
+def test_what_a_user_has_already_may_stay_and_be_taken_by_who_does_not_have_it(world: World) -> None:
+    held = world.memory.users["ann"].user.scopes
+    little = make_call("root", scopes=["identity.admin"])
+
+    usecases.grant_scopes(world.ports, "ann", scopes=[*held, "identity.admin"], call=little)
+    user = usecases.grant_scopes(world.ports, "ann", scopes=[], call=little)
+
+    assert () == user.scopes
+
+
+@pytest.mark.usefixtures("ann")
+def test_taking_a_scope_ends_the_tokens_and_sessions_that_have_it_and_giving_one_ends_nothing(world: World) -> None:
+    held = world.memory.users["ann"].user.scopes
+    session = usecases.create_session(
+        world.ports, "ann@example.com", "correct horse", requested_scopes=[], call=make_call(None)
+    )
+
+    given = usecases.grant_scopes(world.ports, "ann", scopes=[*held, "identity.admin"], call=ADMIN)
+    session = usecases.refresh_session(world.ports, session.refresh_token, call=make_call(None))
+    assert given.tokens_from is None
+
+    taken = usecases.grant_scopes(world.ports, "ann", scopes=held, call=ADMIN)
+    with pytest.raises(Unauthenticated) as refusal:
+        usecases.refresh_session(world.ports, session.refresh_token, call=make_call(None))
+
+    assert after_this_second(world.clock.now()) == taken.tokens_from
+    assert "SESSION_ENDED" == refusal.value.reason
+    # Told after the commit.
+    assert 2 == world.announced[-1]
 
 
 def test_granting_to_nobody_is_not_found(world: World) -> None:

@@ -227,6 +227,10 @@ class ScopeMissing(PermissionDenied):
     """PERMISSION_DENIED SCOPE_MISSING."""
 
 
+class ScopeNotGrantable(PermissionDenied):
+    """PERMISSION_DENIED SCOPE_NOT_GRANTABLE: the user would get a scope that the caller does not have."""
+
+
 class Busy(ResourceExhausted):
     """RESOURCE_EXHAUSTED BUSY: too many passwords are being hashed; too many passwords are being checked."""
 
@@ -368,6 +372,7 @@ BY_REASON: Final[Mapping[tuple[str, str], type[WeftError]]] = {
     ("PERMISSION_DENIED", "DELEGATION_CHAIN"): DelegationChain,
     ("PERMISSION_DENIED", "SCOPE_INSUFFICIENT"): ScopeInsufficient,
     ("PERMISSION_DENIED", "SCOPE_MISSING"): ScopeMissing,
+    ("PERMISSION_DENIED", "SCOPE_NOT_GRANTABLE"): ScopeNotGrantable,
     ("RESOURCE_EXHAUSTED", "BUSY"): Busy,
     ("RESOURCE_EXHAUSTED", "RATE_LIMITED"): RateLimited,
     ("RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE"): RequestTooLarge,

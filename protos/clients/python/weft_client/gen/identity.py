@@ -25,7 +25,7 @@ class Identity:
         timeout: float | None = None,
     ) -> identity_pb2.User:
         """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is
-        taken.
+        taken, which whoever calls learns of an address, too.
 
         email: Address that mail goes to.
         password: Password in clear, over TLS; kept as an argon2id hash.
@@ -203,7 +203,10 @@ class Identity:
         scopes: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> identity_pb2.User:
-        """Replaces the scopes of a user; tokens already out keep theirs until they expire.
+        """Replaces the scopes of a user. Nobody gives a scope that they do not have. Where one is taken away, the
+        user's sessions end, and the tokens already out are refused everywhere within five seconds
+        (UNAUTHENTICATED, TOKEN_REVOKED): the user has to sign in again. A scope that is given is in the next
+        token.
 
         name: The user, `users/{user}`.
         scopes: The scopes the user has from now on; each must be named by a contract.
@@ -212,6 +215,7 @@ class Identity:
         Raises:
             UserNotFound: there is no such user
             ScopeUnknown: no contract names a scope of `scopes`
+            ScopeNotGrantable: the user would get a scope that the caller does not have
         """
         fields = {"name": name, "scopes": scopes}
         answer: identity_pb2.User = self._calls.call("GrantScopes", fields, timeout=timeout)
@@ -334,7 +338,7 @@ class AsyncIdentity:
         timeout: float | None = None,
     ) -> identity_pb2.User:
         """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is
-        taken.
+        taken, which whoever calls learns of an address, too.
 
         email: Address that mail goes to.
         password: Password in clear, over TLS; kept as an argon2id hash.
@@ -512,7 +516,10 @@ class AsyncIdentity:
         scopes: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> identity_pb2.User:
-        """Replaces the scopes of a user; tokens already out keep theirs until they expire.
+        """Replaces the scopes of a user. Nobody gives a scope that they do not have. Where one is taken away, the
+        user's sessions end, and the tokens already out are refused everywhere within five seconds
+        (UNAUTHENTICATED, TOKEN_REVOKED): the user has to sign in again. A scope that is given is in the next
+        token.
 
         name: The user, `users/{user}`.
         scopes: The scopes the user has from now on; each must be named by a contract.
@@ -521,6 +528,7 @@ class AsyncIdentity:
         Raises:
             UserNotFound: there is no such user
             ScopeUnknown: no contract names a scope of `scopes`
+            ScopeNotGrantable: the user would get a scope that the caller does not have
         """
         fields = {"name": name, "scopes": scopes}
         answer: identity_pb2.User = await self._calls.call("GrantScopes", fields, timeout=timeout)

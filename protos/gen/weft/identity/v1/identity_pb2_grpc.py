@@ -113,7 +113,8 @@ class IdentityServiceServicer:
     """
 
     def CreateUser(self, request, context):
-        """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken.
+        """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken,
+        which whoever calls learns of an address, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +173,9 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GrantScopes(self, request, context):
-        """Replaces the scopes of a user; tokens already out keep theirs until they expire.
+        """Replaces the scopes of a user. Nobody gives a scope that they do not have. Where one is taken away, the user's
+        sessions end, and the tokens already out are refused everywhere within five seconds (UNAUTHENTICATED, TOKEN_REVOKED):
+        the user has to sign in again. A scope that is given is in the next token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

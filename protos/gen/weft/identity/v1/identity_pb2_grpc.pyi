@@ -35,7 +35,9 @@ class IdentityServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IdentityServiceAsyncStub: ...
     CreateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateUserRequest, _identity_pb2.User]
-    """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken."""
+    """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken,
+    which whoever calls learns of an address, too.
+    """
     CreateSession: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateSessionRequest, _identity_pb2.Session]
     """Signs in: exchanges e-mail address and password for an access and a refresh token. After five failures in fifteen
     minutes an address is refused for a while (RESOURCE_EXHAUSTED with RetryInfo), whether anybody has it or not.
@@ -57,7 +59,10 @@ class IdentityServiceStub:
     UpdateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.UpdateUserRequest, _identity_pb2.User]
     """Changes a user's display name: one's own, or anyone's with `identity.admin`."""
     GrantScopes: _grpc.UnaryUnaryMultiCallable[_identity_pb2.GrantScopesRequest, _identity_pb2.User]
-    """Replaces the scopes of a user; tokens already out keep theirs until they expire."""
+    """Replaces the scopes of a user. Nobody gives a scope that they do not have. Where one is taken away, the user's
+    sessions end, and the tokens already out are refused everywhere within five seconds (UNAUTHENTICATED, TOKEN_REVOKED):
+    the user has to sign in again. A scope that is given is in the next token.
+    """
     SuspendUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.SuspendUserRequest, _identity_pb2.User]
     """Suspends a user: nobody signs in as it or acts for it, its sessions end, and the tokens already out are refused
     everywhere within five seconds (UNAUTHENTICATED, USER_SUSPENDED). A suspended user stays as it is.
@@ -84,7 +89,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateUserRequest, _identity_pb2.User]  # type: ignore[assignment]
-    """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken."""
+    """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken,
+    which whoever calls learns of an address, too.
+    """
     CreateSession: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateSessionRequest, _identity_pb2.Session]  # type: ignore[assignment]
     """Signs in: exchanges e-mail address and password for an access and a refresh token. After five failures in fifteen
     minutes an address is refused for a while (RESOURCE_EXHAUSTED with RetryInfo), whether anybody has it or not.
@@ -106,7 +113,10 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     UpdateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.UpdateUserRequest, _identity_pb2.User]  # type: ignore[assignment]
     """Changes a user's display name: one's own, or anyone's with `identity.admin`."""
     GrantScopes: _aio.UnaryUnaryMultiCallable[_identity_pb2.GrantScopesRequest, _identity_pb2.User]  # type: ignore[assignment]
-    """Replaces the scopes of a user; tokens already out keep theirs until they expire."""
+    """Replaces the scopes of a user. Nobody gives a scope that they do not have. Where one is taken away, the user's
+    sessions end, and the tokens already out are refused everywhere within five seconds (UNAUTHENTICATED, TOKEN_REVOKED):
+    the user has to sign in again. A scope that is given is in the next token.
+    """
     SuspendUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.SuspendUserRequest, _identity_pb2.User]  # type: ignore[assignment]
     """Suspends a user: nobody signs in as it or acts for it, its sessions end, and the tokens already out are refused
     everywhere within five seconds (UNAUTHENTICATED, USER_SUSPENDED). A suspended user stays as it is.
@@ -136,7 +146,9 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.CreateUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.User, _abc.Awaitable[_identity_pb2.User]]:
-        """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken."""
+        """Creates a user with the scopes of a customer. ALREADY_EXISTS where the id or the e-mail address is taken,
+        which whoever calls learns of an address, too.
+        """
 
     @_abc_1.abstractmethod
     def CreateSession(
@@ -206,7 +218,10 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.GrantScopesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.User, _abc.Awaitable[_identity_pb2.User]]:
-        """Replaces the scopes of a user; tokens already out keep theirs until they expire."""
+        """Replaces the scopes of a user. Nobody gives a scope that they do not have. Where one is taken away, the user's
+        sessions end, and the tokens already out are refused everywhere within five seconds (UNAUTHENTICATED, TOKEN_REVOKED):
+        the user has to sign in again. A scope that is given is in the next token.
+        """
 
     @_abc_1.abstractmethod
     def SuspendUser(
