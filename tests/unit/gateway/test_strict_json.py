@@ -17,7 +17,6 @@ ORDER = "weft.orders.v1.OrderService/PlaceOrder POST /v1/orders"
 UPDATE = "weft.catalog.v1.CatalogService/UpdateProduct PATCH /v1/{product.name=products/*}"
 READ = "weft.orders.v1.OrderService/GetOrder GET /v1/{name=orders/*}"
 SHOP = "weft.shop.v1.ShopService"
-SIGN_IN = "weft.identity.v1.IdentityService/CreateSession POST /v1/sessions"
 WHOLE = f"{SHOP}/Whole POST /v1/{{text=shops/*}}:whole"
 
 Check = Callable[..., list[tuple[str, str, str] | None]]
@@ -427,35 +426,6 @@ def test_a_body_must_say_that_it_is_json(
         found.get("respond :status"),
         found.get(f"respond {names.REASON}"),
     )
-
-
-#: What a page of any origin can have a browser send without asking first (Fetch, "CORS-safelisted request-header").
-SIMPLE = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "TEXT/PLAIN;charset=UTF-8", "")
-
-
-def test_where_no_token_is_needed_no_body_passes_that_any_page_could_send(
-    envoy_says: EnvoySays, policies: PolicySet
-) -> None:
-    public = [
-        json_schema.key(rpc, binding)
-        for rpc in policies.rpcs
-        for binding in rpc.method.bindings
-        if rpc.policy.public and binding.body
-    ]
-    assert SIGN_IN in public
-    cases: list[dict[str, Any]] = [
-        {"route": {"json_body": binding}, "body": "{}", "headers": {"content-type": media}}
-        for binding in public
-        for media in (*SIMPLE, "application/json")
-    ]
-
-    found = list(_send(envoy_says, policies, *cases).values())
-
-    refused = [("415", "JSON_MEDIA_TYPE")] * len(SIMPLE)
-    assert [*refused, (None, None)] * len(public) == [
-        (one.get("respond :status"), one.get(f"respond {names.REASON}")) for one in found
-    ]
-    assert "-H 'content-type: application/json'" in found[0]["respond body"]
 
 
 def test_a_body_that_is_missing_or_not_asked_for_is_refused(envoy_says: EnvoySays, policies: PolicySet) -> None:

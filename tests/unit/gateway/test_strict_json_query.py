@@ -1,10 +1,9 @@
-"""Queries of JSON calls on a real Envoy: what each binding takes, and that nothing is given twice, anywhere."""
+"""Queries and content types of JSON calls on a real Envoy: nothing given twice, nothing that any page could send."""
 
 import http.client
 import json
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gateway.contract import Binding
 from gateway.policy import PolicySet, Rpc
+from tests.waiting import free_port
 
 from .conftest import JWKS, TESTDATA, settings_in
 from .fronted import running
@@ -158,7 +158,7 @@ class Shop:
     ) -> tuple[int, Any, dict[str, Any] | None]:
         """Status and body of the answer, and the message that the service saw."""
         self._got.clear()
-        status, answer = asked(self._address, line, media, token)
+        status, answer = asked(self._address, line, "application/json")
         if not self._got:
             return status, answer, None
         message = self._wanted.FromString(self._got[0])
@@ -169,7 +169,7 @@ class Shop:
         )
 
 
-def asked(address: str, line: str, media: str, token: str = "") -> tuple[int, Any]:
+def asked(address: str, line: str, media: str) -> tuple[int, Any]:
     """The answer to `VERB PATH [BODY]`."""
     verb, path, *body = line.split(" ", 2)
     sent = body[0].encode() if body else None
@@ -179,8 +179,6 @@ def asked(address: str, line: str, media: str, token: str = "") -> tuple[int, An
         connection.putheader("content-length", str(len(sent)))
         if media:
             connection.putheader("content-type", media)
-    if token:
-        connection.putheader("authorization", f"Bearer {token}")
     connection.endheaders(sent)
     response = connection.getresponse()
     content = response.read()
@@ -285,8 +283,16 @@ def lines(rpc: Rpc, binding: Binding, request: Descriptor) -> Iterator[tuple[str
         yield f"{binding.verb} {path}?{one}&{other}{body}", 401 if way[-1].is_repeated and not elsewhere else 400
 
 
+@pytest.fixture(scope="module")
+def gateway(descriptors: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of the real contracts' gateway, with nobody behind it."""
+    folder = tmp_path_factory.mktemp("real")
+    with running(descriptors, settings_in(folder), jwks=JWKS.encode(), backend=free_port()) as address:
+        yield address
+
+
 def test_every_query_that_the_contracts_allow_is_read_and_no_other(
-    descriptors: bytes, policies: PolicySet, tmp_path: Path
+    gateway: str, descriptors: bytes, policies: PolicySet
 ) -> None:
     pool, expected = pool_of(descriptors), dict[str, int]()
     for rpc in policies.rpcs:
@@ -295,7 +301,30 @@ def test_every_query_that_the_contracts_allow_is_read_and_no_other(
                 expected |= lines(rpc, binding, pool.FindMessageTypeByName(rpc.method.request))
     assert {400, 401} == set(expected.values())
 
-    with running(descriptors, settings_in(tmp_path), jwks=JWKS.encode(), backend=1) as address:
-        found = {line: asked(address, line, "application/json")[0] for line in expected}
+    found = {line: asked(gateway, line, "application/json")[0] for line in expected}
 
     assert expected == found
+
+
+#: What a page of any origin can have a browser send without asking first (Fetch, "CORS-safelisted request-header").
+SIMPLE = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "TEXT/PLAIN;charset=UTF-8", "")
+
+
+def test_where_no_token_is_needed_no_body_passes_that_any_page_could_send(gateway: str, policies: PolicySet) -> None:
+    public = [rpc for rpc in policies.rpcs if rpc.policy.public]
+    lines = [f"{each.verb} {each.template} {{}}" for rpc in public for each in rpc.method.bindings if each.body]
+    assert "POST /v1/sessions {}" in lines
+
+    answers = [asked(gateway, line, media) for line in lines for media in SIMPLE]
+    typed = [asked(gateway, line, "application/json")[0] for line in lines]
+
+    assert {(415, "JSON_MEDIA_TYPE")} == {(status, refused(answer)[0]) for status, answer in answers}
+    assert {True} == {"-H 'content-type: application/json'" in answer["message"] for _, answer in answers}
+    # Read, and nobody is there to answer.
+    assert [503] * len(lines) == typed
+
+
+def test_where_a_token_is_needed_what_curl_says_of_a_body_counts_as_json(gateway: str) -> None:
+    found = [asked(gateway, "POST /v1/orders {}", media) for media in (*SIMPLE, "application/json")]
+
+    assert [401, 415, 415, 415, 415, 401] == [status for status, _ in found]
