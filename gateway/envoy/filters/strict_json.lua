@@ -636,7 +636,9 @@ local function lead(given, known, name)
       given[choice] = field.name
     end
     if dot == nil then return field end
-    if field.kind ~= "message" or field.form ~= nil then refuse("JSON_FIELD_UNKNOWN", "fields of it do not stand in a query") end
+    if field.kind ~= "message" or field.form ~= nil then
+      refuse("JSON_FIELD_UNKNOWN", "fields of it do not stand in a query")
+    end
     if depth == DEPTH_MAX then refuse("JSON_TOO_DEEP", "more than " .. DEPTH_MAX .. " objects in each other") end
     above, from, depth = above .. field.name .. ".", dot + 1, depth + 1
     known = MESSAGES[field.of]
@@ -680,11 +682,11 @@ local function examine_query(target, taken)
   local known, given = MESSAGES[taken.query], {}
   for _, name in ipairs(taken.path) do
     lead(given, known, name)
-    given[name] = "path"
+    given[place()] = "path"
   end
   if taken.field ~= nil then
     lead(given, known, taken.field)
-    given[taken.field] = "body"
+    given[place()] = "body"
   end
   while mark ~= nil do
     local from = mark + 1
