@@ -21,14 +21,13 @@ from weft.options.v1.policy_pb2 import EventPolicy
 from weft_protos import mesh_parts
 from weft_protos import policy as shared
 from weft_protos.locations import Location
+from weft_protos.manifests import GATEWAYS_MAX
 
 #: Attempts in all. More than five multiply a fault instead of bridging it.
 ATTEMPTS_MIN, ATTEMPTS_MAX = 2, 5
 #: Envoy refuses buckets that fill faster.
 FILL_MIN: Final = timedelta(milliseconds=50)
 FILL_MAX: Final = timedelta(days=1)
-#: Envoy divides a bucket by the number of gateways, and a share below one token lets nothing through at all.
-GATEWAYS_MAX: Final = 16
 #: A unary call that may take longer is work for a long-running operation.
 TIMEOUT_MAX: Final = timedelta(minutes=5)
 #: Below it, the gateway would send attempts that only look late because it is busy itself.

@@ -136,6 +136,6 @@ test("lines for a shell hold no token, and quotes in a request do not end theirs
   );
   expect(open).toBe("grpcurl -d '{}' weft.example:443 weft.identity.v1.IdentityService/CreateSession");
   expect(curl(place, httpCall(place, {}), ORIGIN)).toMatch(
-    /^curl -s -H .* 'http:\/\/127\.0\.0\.1:8080\/v1\/orders' -d '\{\}'$/,
+    /^curl -s -H .* 'http:\/\/127\.0\.0\.1:8080\/v1\/orders' -H 'content-type: application\/json' -d '\{\}'$/,
   );
 });

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from deploy.supervisor.chores import ROLLABLE
-from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
+from deploy.supervisor.desired import SCALABLE, instances_max
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.messages import Status
@@ -51,7 +51,7 @@ def roll(mesh: Mesh, service: str, names: Sequence[str], *, step: Step) -> None:
 @contextmanager
 def _one_more(mesh: Mesh, service: str, size: int, *, step: Step) -> Iterator[None]:
     """Have one more instance for a while. It stays where the roll failed: what did not come up is missing already."""
-    if service not in SCALABLE or size >= INSTANCES_MAX:
+    if service not in SCALABLE or size >= instances_max(service):
         yield
         return
     with step(service, f"to {size + 1}") as told:

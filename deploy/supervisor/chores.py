@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from deploy.supervisor.desired import INSTANCES_MAX, SCALABLE
+from deploy.supervisor.desired import SCALABLE, instances_max
 from deploy.supervisor.errors import ConfigError, RefusedError
 from deploy.supervisor.messages import Killed, Process
 from deploy.supervisor.part import Kind
@@ -73,7 +73,7 @@ class Chores:
 
     async def _roll(self, supervisor: Supervisor, service: str, names: list[str], *, size: int | None) -> None:
         try:
-            if size is None or size >= INSTANCES_MAX:
+            if size is None or size >= instances_max(service):
                 await self._renew(supervisor, service, names)
                 return
             await self._resize(service, size + 1)  # the others take the work of the one that goes

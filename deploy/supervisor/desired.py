@@ -51,6 +51,11 @@ INSTANCES_MAX = manifests.INSTANCES_MAX
 """More instances of one part than any single machine makes sense of."""
 
 
+def instances_max(name: str) -> int:
+    """The most instances of a part; of gateways, as many as every limit of a contract can be divided by."""
+    return manifests.GATEWAYS_MAX if name == "gateway" else INSTANCES_MAX
+
+
 @dataclass(frozen=True, slots=True)
 class Desired:
     """Everything the daemon has to know to build the stack."""
@@ -229,6 +234,6 @@ def complete_sizes(wanted: Mapping[str, int], *, usual: Mapping[str, int] = DEFA
     for name, size in wanted.items():
         if name not in DEFAULT_SIZES:
             raise ConfigError(f"nothing called {name} has a size; known are {', '.join(DEFAULT_SIZES)}")
-        if not 0 <= size <= INSTANCES_MAX:
-            raise ConfigError(f"size of {name} is {size}; give 0 to {INSTANCES_MAX}")
+        if not 0 <= size <= instances_max(name):
+            raise ConfigError(f"size of {name} is {size}; give 0 to {instances_max(name)}")
     return {**usual, **wanted}

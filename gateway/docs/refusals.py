@@ -66,10 +66,10 @@ def _declared(comment: str) -> Iterator[Refusal]:
 def _by_policy(rpc: Rpc) -> Iterator[Refusal]:
     policy, method = rpc.policy, rpc.method
     reasons: tuple[str, ...] = ("INVALID_FIELDS", "MALFORMED_MESSAGE")
+    if method.bindings:
+        reasons += ("JSON_INVALID", "JSON_FIELD_UNKNOWN", "JSON_FIELD_REPEATED", "JSON_QUERY_UNEXPECTED")
     if any(binding.body for binding in method.bindings):
-        reasons += ("JSON_INVALID", "JSON_FIELD_UNKNOWN", "JSON_FIELD_REPEATED", "JSON_TYPE", "JSON_NUMBER")
-    if any(binding.body == "*" for binding in method.bindings):
-        reasons += ("JSON_QUERY_UNEXPECTED",)
+        reasons += ("JSON_TYPE", "JSON_NUMBER")
     when = "The request breaks a rule of a field; BadRequest names each field."
     yield Refusal("INVALID_ARGUMENT", HTTP["INVALID_ARGUMENT"], reasons, when)
     if not policy.public:

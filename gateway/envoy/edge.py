@@ -27,7 +27,7 @@ class Edge:
     """In clear; None: there is no such port."""
     tls_port: int = 8443
     trace_percent: float = 100.0
-    """Share of the requests without a trace of their own that are traced."""
+    """Share of the requests that are traced; none that brings a trace which is not sampled."""
     profile: Profile = Profile.LOCAL
     tls_secret: Path = Path("/run/weft/edge-tls.json")
     """The file that tells Envoy where certificate and key lie (`tls.secret`); the same for every gateway."""
@@ -46,4 +46,9 @@ class Edge:
     @property
     def shows_itself(self) -> bool:
         """Whether strangers may ask what is served here."""
+        return self.profile is Profile.LOCAL
+
+    @property
+    def joins_traces(self) -> bool:
+        """Whether requests may bring a trace of their own: strangers could join another's, or keep out of all."""
         return self.profile is Profile.LOCAL

@@ -1,8 +1,9 @@
-"""What each JSON body may hold, by the contracts, as the Lua calls that tell it to strict_json.lua.
+"""What each JSON body and each query may hold, by the contracts, as the Lua calls that tell it to strict_json.lua.
 
-A message is listed once however many bodies hold it. Well-known types are listed by their JSON form: a Timestamp is a
-string, a wrapper is what it wraps, a Struct is any object. Formats inside strings are left to the transcoder, which
-refuses bad ones by itself; what it lets pass in silence is unknown and repeated keys, and those need only names.
+A message is listed once however many bodies and queries hold it. Well-known types are listed by their JSON form: a
+Timestamp is a string, a wrapper is what it wraps, a Struct is any object. Formats inside strings are left to the
+transcoder, which refuses bad ones by itself; what it lets pass in silence is unknown and repeated keys, and those need
+only names.
 """
 
 from collections.abc import Iterator, Mapping
@@ -67,7 +68,8 @@ def program(policies: PolicySet) -> str:
         pool.Add(file)
     types = _Types()
     lines = [
-        _body(key(rpc, binding), binding, _method(pool, rpc), types)
+        f"body({_quoted(key(rpc, binding))}, {_rest(rpc, binding, types, _method(pool, rpc).input_type)}, "
+        f"{_body(binding, types, _method(pool, rpc).input_type)})"
         for rpc in policies.rpcs
         for binding in rpc.method.bindings
     ]
@@ -108,12 +110,22 @@ class _Types:
         return f"enum({_quoted(found.full_name)}, {{{values}}})"
 
 
-def _body(name: str, binding: Binding, method: MethodDescriptor, types: _Types) -> str:
+def _rest(rpc: Rpc, binding: Binding, types: _Types, request: Descriptor) -> str:
+    """Who may send the body, and which fields a query gives: those that neither path nor body do."""
+    said = ["open = true"] if rpc.policy.public else []
+    if binding.body != "*":
+        said.append(f"query = {_quoted(types.meet(request))}")
+        said.append(f"path = {{{', '.join(map(_quoted, binding.variables))}}}")
+        said += [f"field = {_quoted(binding.body)}"] if binding.body else []
+    return f"{{{', '.join(said)}}}"
+
+
+def _body(binding: Binding, types: _Types, request: Descriptor) -> str:
     if not binding.body:
-        return f"body({_quoted(name)}, nil)"
+        return "nil"
     if binding.body == "*":
-        return f"body({_quoted(name)}, {_table(_message_shape(method.input_type, types))})"
-    return f"body({_quoted(name)}, {_field(method.input_type.fields_by_name[binding.body], types)})"
+        return _table(_message_shape(request, types))
+    return _field(request.fields_by_name[binding.body], types)
 
 
 def _field(field: FieldDescriptor, types: _Types) -> str:

@@ -108,7 +108,7 @@ def _manager(name: str, edge: Edge, policies: PolicySet) -> Any:
         # internal_address_config without ranges would trust every private address, none at all trusts nobody.
         use_remote_address=True,
         strip_any_host_port=True,
-        early_header_mutation_extensions=[header_strip.early()],
+        early_header_mutation_extensions=[header_strip.early(edge)],
         # A path is taken as it is written or not at all: routes are exact, so `/v1/x/../stock` and `//v1` lead nowhere,
         # and what filters, services and logs see is what was sent.
         normalize_path=False,

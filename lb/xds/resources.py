@@ -17,6 +17,7 @@ from lb.xds.bundle import Bundle, audience
 from lb.xds.snapshot import Resource, Snapshot, build
 from lb.xds.types import ECDS, EDS, Kind
 from weft_protos.lanes import Lane
+from weft_protos.manifests import GATEWAYS_MAX
 from weft_protos.xds import envoy, message_class
 
 #: The filter whose configuration is completed here. Also its name in the chain and of its per-route configuration.
@@ -77,6 +78,9 @@ def assignments(
     made = []
     for name in sorted(clusters):
         own, behind = members.get(name, ()), members.get(laned.get(name, ""), ())
+        if name == EDGE and len(own) > GATEWAYS_MAX:
+            # By what is counted here limits are divided; shares of nothing would refuse every call at every gateway.
+            own = sorted(own, key=lambda gateway: gateway.instance)[:GATEWAYS_MAX]
         made.append(_assignment(name, own or behind, behind=behind if own else ()))
     return made
 

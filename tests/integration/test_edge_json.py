@@ -181,6 +181,46 @@ def test_a_query_beside_the_body_is_refused(edge: Edge) -> None:
     assert ["request_id"] == answer.fields
 
 
+@pytest.mark.parametrize(
+    ("query", "reason", "field"),
+    [
+        ("user.name=users/operator", "JSON_QUERY_UNEXPECTED", "user.name"),
+        ("user.displayName=x", "JSON_QUERY_UNEXPECTED", "user.display_name"),
+        ("updateMask=displayName&update_mask=email", "JSON_FIELD_REPEATED", "update_mask"),
+        ("updateMask=displayName&update_m%61sk=email", "JSON_FIELD_REPEATED", "update_mask"),
+        ("updateMask", "JSON_QUERY_UNEXPECTED", "update_mask"),
+        ("updatemask=email", "JSON_FIELD_UNKNOWN", "updatemask"),
+    ],
+)
+def test_a_query_gives_nothing_that_path_or_body_give_and_nothing_twice(
+    edge: Edge, query: str, reason: str, field: str
+) -> None:
+    user = edge.new_user()
+    target = update(user, '{"displayName":"changed"}')
+
+    answer = sent(edge, replace(target, url=f"{target.url}?{query}"), edge.token(user=user))
+
+    assert (HTTP[INVALID], reason, [field]) == (answer.http, answer.reason, answer.fields)
+
+
+def test_a_query_does_not_read_another_resource_than_its_path(edge: Edge) -> None:
+    user = edge.new_user()
+    read = Target.of(method("GetUser"), identity_pb2.GetUserRequest(name=f"users/{user}"))
+
+    answer = sent(edge, replace(read, url=f"{read.url}?name=users/operator"), edge.token(user=user))
+
+    assert (HTTP[INVALID], "JSON_QUERY_UNEXPECTED", ["name"]) == (answer.http, answer.reason, answer.fields)
+
+
+@pytest.mark.parametrize("media", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_a_public_method_takes_no_body_that_any_page_could_send(edge: Edge, media: str) -> None:
+    target = Target.of(method("CreateSession"), identity_pb2.CreateSessionRequest(email="nobody@example.com"))
+
+    answer = sent(edge, target, media=media)
+
+    assert (415, INVALID, "JSON_MEDIA_TYPE") == (answer.http, answer.code, answer.reason)
+
+
 def test_a_body_is_bounded_before_it_is_checked(edge: Edge) -> None:
     answer = sent(edge, order("[" * TOO_LARGE_BYTES), edge.token("orders.write"))
 

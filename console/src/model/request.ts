@@ -69,7 +69,8 @@ export function grpcurl(method: Method, request: JsonObject, origin: URL): strin
 export function curl(method: Method, call: HttpCall, origin: URL): string {
   const auth = method.open ? "" : `-H "authorization: Bearer $(.venv/bin/weft token)" `;
   const verb = call.verb === "GET" || call.verb === "POST" ? "" : `-X ${call.verb} `;
-  const body = call.body === undefined ? "" : ` -d ${quoted(call.body)}`;
+  // Public methods take no body that does not say what it is.
+  const body = call.body === undefined ? "" : ` -H 'content-type: application/json' -d ${quoted(call.body)}`;
   return `curl -s ${verb}${auth}${quoted(origin.origin + call.target)}${body}`;
 }
 

@@ -8,6 +8,7 @@ filter is there for what only a filter sees: trailers, and headers that some rou
 from typing import Any, Final
 
 from gateway.envoy import names
+from gateway.envoy.edge import Edge
 from gateway.policy import PolicySet
 from weft_protos import lanes
 from weft_protos.xds import envoy
@@ -22,6 +23,8 @@ _INBOUND: Final = (*_IDENTITY, "baggage", *names.MARKS)
 #: What proxies tell each other of a request's way. Envoy reads some of it before any filter runs: retries, timeouts and
 #: forced traces are for the contracts to say, and no hop before this one is known.
 _HOPS: Final = ("forwarded", "via", "x-client-trace-id")
+#: By which a caller says what trace its request belongs to (W3C), and whether that one is sampled at all.
+_TRACE: Final = ("traceparent", "tracestate")
 _HOPS_BEGIN: Final = ("x-envoy-", "x-forwarded-")
 #: gRPC's own words that only clients' libraries, balancers or servers use. Instances answer one that they cannot read
 #: with an error, and every later call of anybody that has a header of that name, for as long as the connection from the
@@ -75,10 +78,11 @@ def build(_: PolicySet) -> Any:
     )
 
 
-def early() -> dict[str, Any]:
+def early(edge: Edge) -> dict[str, Any]:
     """Takes away what Envoy itself would read or instances cannot, and counts what came, before a route is chosen."""
+    taken = (*_INBOUND, *_HOPS, *_GRPC) + (() if edge.joins_traces else _TRACE)
     mutations: list[dict[str, Any]] = [{"append": _BYTES}]
-    mutations += [{"remove": name} for name in (*_INBOUND, *_HOPS, *_GRPC)]
+    mutations += [{"remove": name} for name in taken]
     mutations += [_BINARY, *(_beginning(prefix) for prefix in _HOPS_BEGIN)]
     kind = "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
     return {

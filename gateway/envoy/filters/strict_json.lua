@@ -1,5 +1,6 @@
--- Checks the body of a JSON call against the contract before the transcoder reads it: JSON to the letter (RFC 8259),
--- no key that the contract does not know, none twice, no value of another type, all within fixed bounds.
+-- Checks a JSON call against the contract before the transcoder reads it: a body of JSON to the letter (RFC 8259), no key
+-- that the contract does not know, none twice, no value of another type, all within fixed bounds; and a query that gives
+-- no field that path or body give, or another part of it has given.
 -- Runs on routes that name a body (BODY in their metadata) and never on a gRPC call. Changes nothing.
 -- Fails closed: an error in the check is a refusal. checks is the script above; BODY, MOST, DEPTH_MAX and DIGITS_MAX are
 -- set there, too. Below the script, the compiler calls `body`, `message` and `enum` for all that the contracts hold.
@@ -8,14 +9,19 @@
 
 local byte, sub, char = string.byte, string.sub, string.char
 
+-- All calls but gRPC ones are taken by the transcoder, whatever they call themselves.
+local stop, is_grpc = checks.stop, checks.is_grpc
+
 -- The contracts -------------------------------------------------------------------------------------------------
 
 local BODIES, MESSAGES, ENUMS = {}, {}, {}
 local NONE = {kind = "none"}
 
--- What a binding takes as its body; nil: nothing.
-local function body(name, shape)
-  BODIES[name] = shape or NONE
+-- What a binding takes. Of `rest`: `open` where anybody may call, `query` the message whose fields a query gives, `path`
+-- the fields that stand in the path, and `field` the one that is the body. Without a shape, there is no body.
+local function body(name, rest, shape)
+  rest.shape = shape or NONE
+  BODIES[name] = rest
 end
 
 -- A field is known by two names, and giving it both is giving it twice.
@@ -609,52 +615,125 @@ local function check(shape, whole_body)
   if rest ~= nil then malformed("expected the end, not " .. shown(rest)) end
 end
 
+-- Queries -------------------------------------------------------------------------------------------------------
+
+-- Finds the field that a name says, and leaves in `path` how it is called. Marks its choices in `given`.
+local function lead(given, known, name)
+  local above, from = "", 1
+  depth = 0
+  while true do
+    path[depth] = ""
+    local dot = string.find(name, ".", from, true)
+    local key = sub(name, from, dot and dot - 1)
+    local field = known[key]
+    if field == nil then refuse_unknown(known, key) end
+    path[depth] = field.name
+    if field.oneof ~= nil then
+      local choice = above .. field.oneof
+      if (given[choice] or field.name) ~= field.name then
+        refuse("JSON_FIELD_REPEATED", "another field of the same choice is given")
+      end
+      given[choice] = field.name
+    end
+    if dot == nil then return field end
+    if field.kind ~= "message" or field.form ~= nil then
+      refuse("JSON_FIELD_UNKNOWN", "fields of it do not stand in a query")
+    end
+    if depth == DEPTH_MAX then refuse("JSON_TOO_DEEP", "more than " .. DEPTH_MAX .. " objects in each other") end
+    above, from, depth = above .. field.name .. ".", dot + 1, depth + 1
+    known = MESSAGES[field.of]
+  end
+end
+
+-- What a query cannot say in one value.
+local COMPOSED = {message = true, object = true, values = true}
+
+local function unescaped(digits)
+  return char(tonumber(digits, 16))
+end
+
+-- One `name=value`. The transcoder reads escapes in names, too.
+local function examine_part(given, known, part)
+  local equals = string.find(part, "=", 1, true)
+  if equals == 1 then stop("400", "JSON_QUERY_UNEXPECTED", "The query has a value without a field's name") end
+  local name = string.gsub(sub(part, 1, equals and equals - 1), "%%(%x%x)", unescaped)
+  local field = lead(given, known, name)
+  local full = place()
+  if equals == nil then refuse("JSON_QUERY_UNEXPECTED", "a query says fields as name=value") end
+  if given[path[0]] == "body" then refuse("JSON_QUERY_UNEXPECTED", "the field goes in the body") end
+  if given[full] == "path" then refuse("JSON_QUERY_UNEXPECTED", "the field stands in the path") end
+  if COMPOSED[field.kind] or field.form == "map" then
+    refuse("JSON_QUERY_UNEXPECTED", "a query gives single values, and lists of these")
+  end
+  if given[full] and field.form == nil then refuse("JSON_FIELD_REPEATED", "the field is given twice") end
+  given[full] = "query"
+end
+
+-- Of a field that is given twice the transcoder takes the last: the one in the query, where path or body give it as well.
+local function examine_query(target, taken)
+  local mark = string.find(target, "?", 1, true)
+  if mark == nil or mark == #target then return end
+  if taken.query == nil then
+    local sentence = "the method takes no query: its fields go in the body"
+    local name = string.match(target, "^[%w_%.]+", mark + 1)
+    if name ~= nil then sentence = name .. ": " .. sentence end
+    stop("400", "JSON_QUERY_UNEXPECTED", sentence)
+  end
+  local known, given = MESSAGES[taken.query], {}
+  for _, name in ipairs(taken.path) do
+    lead(given, known, name)
+    given[place()] = "path"
+  end
+  if taken.field ~= nil then
+    lead(given, known, taken.field)
+    given[place()] = "body"
+  end
+  while mark ~= nil do
+    local from = mark + 1
+    mark = string.find(target, "&", from, true)
+    local part = sub(target, from, mark and mark - 1)
+    if part ~= "" then examine_part(given, known, part) end
+  end
+end
+
 -- The call ------------------------------------------------------------------------------------------------------
 
--- All calls but gRPC ones are taken by the transcoder, whatever they call themselves.
-local stop, is_grpc = checks.stop, checks.is_grpc
-
--- What `curl -d` says unless it is told otherwise counts as JSON too: the body is held to the contract all the same, and
--- no browser gains by it, because a call needs a bearer token that no form can send.
-local function is_json(media)
+-- What `curl -d` says unless it is told otherwise counts as JSON where a call needs a bearer token: the body is held to
+-- the contract all the same. Where it needs none, any page could have it sent without a preflight (CORS).
+local function is_json(media, open)
   local parameters = string.find(media, ";", 1, true)
   local plain = string.lower(parameters and sub(media, 1, parameters - 1) or media)
   plain = string.gsub(plain, " +$", "")
-  return plain == "application/json" or plain == "application/x-www-form-urlencoded"
+  return plain == "application/json" or (not open and plain == "application/x-www-form-urlencoded")
 end
 
--- Where the body is the whole message, the transcoder would put fields of the query into it besides.
-local function examine_query(target)
-  local mark = string.find(target, "?", 1, true)
-  if mark == nil or mark == #target then return end
-  local sentence = "the method takes no query: its fields go in the body"
-  local name = string.match(target, "^[%w_%.]+", mark + 1)
-  if name ~= nil then sentence = name .. ": " .. sentence end
-  stop("400", "JSON_QUERY_UNEXPECTED", sentence)
-end
+local LARGE = "The request is too large"
+local MEDIA = "The body must be sent as application/json: curl takes -H 'content-type: application/json'"
 
 local function examine(handle)
   local name = handle:metadata():get(BODY)
   if name == nil then return end
   local media = handle:headers():get("content-type") or ""
   if is_grpc(media) then return end
-  local shape, most = BODIES[name], handle:metadata():get(MOST)
+  local taken, most = BODIES[name], handle:metadata():get(MOST)
   -- The route is newer than this script; the next moment brings the script too.
-  if shape == nil then stop("503", "CONTRACT_PENDING", "The gateway is about to learn this method") end
+  if taken == nil then stop("503", "CONTRACT_PENDING", "The gateway is about to learn this method") end
+  local shape = taken.shape
   local target = handle:headers():get(":path") or ""
-  if shape ~= NONE and shape.name == nil then examine_query(target) end
+  if most ~= nil and #target > most then stop("413", "REQUEST_TOO_LARGE", LARGE) end
+  examine_query(target, taken)
   -- Headers cannot be read any more after this. Path and query count: fields of the request travel in them too.
   local buffered = handle:body()
   local length = buffered ~= nil and buffered:length() or 0
   if most ~= nil and #target + length > most then
-    stop("413", "REQUEST_TOO_LARGE", "The request is too large")
+    stop("413", "REQUEST_TOO_LARGE", LARGE)
   end
   if shape == NONE then
     if length > 0 then stop("400", "JSON_BODY_UNEXPECTED", "The method takes no body: its fields go in path and query") end
     return
   end
   if length == 0 then stop("400", "JSON_BODY_MISSING", "The method takes a JSON body, and the request has none") end
-  if not is_json(media) then stop("415", "JSON_MEDIA_TYPE", "The body must be sent as application/json") end
+  if not is_json(media, taken.open) then stop("415", "JSON_MEDIA_TYPE", MEDIA) end
   check(shape, buffered:getBytes(0, length))
 end
 

@@ -28,6 +28,9 @@ from typing import Any, Final
 SERVICE_FILE: Final = "service.toml"
 WORKER_FILE: Final = "worker.toml"
 INSTANCES_MAX: Final = 32
+#: Envoy divides a bucket by the number of gateways, and a share below one token lets nothing through at all. So no
+#: contract has a smaller bucket, no mesh more gateways, and more than these are not counted.
+GATEWAYS_MAX: Final = 16
 
 
 class ManifestError(ValueError):

@@ -22,6 +22,7 @@ from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.messages import Killed, Process, Scaled, Status
 from deploy.supervisor.part import Kind
 from tests.fakes.market import Market
+from weft_protos.manifests import GATEWAYS_MAX
 
 SERVICES = {"orders": Kind.SERVICE, "relay": Kind.WORKER, "control-plane": Kind.CONTROL_PLANE, "gateway": Kind.GATEWAY}
 
@@ -265,11 +266,12 @@ def test_what_is_known_by_a_list_is_renewed_in_its_place(mesh: Mesh) -> None:
     assert ["restart control-plane-1", "restart control-plane-2"] == rolled(mesh, "control-plane")
 
 
-def test_as_many_as_there_may_be_are_rolled_without_one_more(mesh: Mesh) -> None:
-    mesh.scale("orders", INSTANCES_MAX)
+@pytest.mark.parametrize(("service", "most"), [("orders", INSTANCES_MAX), ("gateway", GATEWAYS_MAX)])
+def test_as_many_as_there_may_be_are_rolled_without_one_more(mesh: Mesh, service: str, most: int) -> None:
+    mesh.scale(service, most)
     mesh.done.clear()
 
-    assert [f"restart orders-{number}" for number in range(1, INSTANCES_MAX + 1)] == rolled(mesh, "orders")
+    assert [f"restart {service}-{number}" for number in range(1, most + 1)] == rolled(mesh, service)
 
 
 def test_a_roll_that_fails_stops_there_and_keeps_the_one_more(mesh: Mesh) -> None:

@@ -11,6 +11,7 @@ from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.desired import AUTOSCALED, DEFAULT_SIZES, Desired, complete_sizes
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.part import Command
+from weft_protos.manifests import GATEWAYS_MAX
 
 
 def test_an_empty_environment_is_the_documented_defaults() -> None:
@@ -105,6 +106,12 @@ def test_sizes_not_given_are_the_defaults() -> None:
 def test_a_size_that_makes_no_sense_is_refused(name: str, size: int) -> None:
     with pytest.raises(ConfigError):
         complete_sizes({name: size})
+
+
+def test_there_are_no_more_gateways_than_every_limit_can_be_divided_by() -> None:
+    assert GATEWAYS_MAX == complete_sizes({"gateway": GATEWAYS_MAX})["gateway"]
+    with pytest.raises(ConfigError, match=f"size of gateway is {GATEWAYS_MAX + 1}; give 0 to {GATEWAYS_MAX}"):
+        complete_sizes({"gateway": GATEWAYS_MAX + 1})
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", True), ("on", True), ("off", False)])

@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -143,6 +144,46 @@ def test_what_clients_say_of_hops_reaches_nobody(envoy: BareEnvoy) -> None:
     assert ("http", "127.0.0.1") == (seen["x-forwarded-proto"], seen["x-envoy-external-address"])
     assert [] == [name for name in answered if name.startswith("x-envoy")]
     assert "weft" == answered["server"]
+
+
+#: A trace that a caller says its request belongs to.
+TRACE = "a" * 32
+
+
+def traced(channel: grpc.Channel, flags: str) -> tuple[str, str, str, str]:
+    """Of a call that brings a trace with these flags: trace, flags and state at the backend, and the answer's trace."""
+    brought = (("traceparent", f"00-{TRACE}-{'b' * 16}-{flags}"), ("tracestate", "vendor=stranger"))
+    _, call = channel.unary_unary(PUBLIC).with_call(b"", metadata=brought, timeout=20)
+    answered = dict(call.initial_metadata())
+    seen = dict(json.loads(answered[SEEN]))
+    _, trace, _, sampled = seen["traceparent"].split("-")
+    return trace, sampled, seen.get("tracestate", ""), answered["x-trace-id"]
+
+
+def test_in_production_nobody_joins_anothers_trace_or_keeps_a_request_out_of_all(descriptors: bytes) -> None:
+    with running(descriptors, replace(Edge.of(Profile.PRODUCTION), trace_percent=100.0)) as envoy:
+        trusted = grpc.ssl_channel_credentials(envoy.authority.read_bytes())
+        with grpc.secure_channel(f"localhost:{envoy.tls_port}", trusted) as channel:
+            found = [traced(channel, flags) for flags in ("00", "01")]
+
+    assert [("01", "")] * 2 == [(sampled, state) for _, sampled, state, _ in found]
+    assert 3 == len({TRACE, *(trace for trace, *_ in found)})
+    assert [trace for trace, *_ in found] == [told for *_, told in found]
+
+
+def test_on_ones_own_machine_a_request_brings_its_trace(envoy: BareEnvoy) -> None:
+    with grpc.insecure_channel(envoy.address) as channel:
+        found = [traced(channel, flags) for flags in ("00", "01")]
+
+    assert [(TRACE, flags, "vendor=stranger", TRACE) for flags in ("00", "01")] == found
+
+
+def test_no_request_is_sampled_by_its_callers_word_alone(descriptors: bytes) -> None:
+    with (
+        running(descriptors, replace(Edge(), trace_percent=0.0)) as envoy,
+        grpc.insecure_channel(envoy.address) as channel,
+    ):
+        assert "00" == traced(channel, "01")[1]
 
 
 def test_production_shows_nothing_but_methods(descriptors: bytes) -> None:

@@ -181,7 +181,7 @@ RPCS = {
     "no interval": (rpc(f"{SOUND} {LIMIT.replace('per: {seconds: 1}', '')}"), 11, "is limited per 0 s"),
     "negative interval": (rpc(f"{SOUND} {LIMIT.replace('seconds: 1', 'seconds: -1')}"), 11, "is limited per -1 s"),
     "burst below requests": (rpc(f"{SOUND} {LIMIT.replace('40', '18')}"), 11, "has a burst of 18"),
-    "indivisible": (rpc(f"{SOUND} {LIMIT.replace('40', '4').replace('20', '2')}"), 11, "has a bucket of 4"),
+    "indivisible": (rpc(f"{SOUND} {LIMIT.replace('40', '15').replace('20', '2')}"), 11, "has a bucket of 15"),
     "no timeout": (rpc('scopes: "shop.read"'), 9, "has no timeout"),
     "zero timeout": (rpc('scopes: "shop.read" timeout: {}'), 11, "has a timeout of 0 s"),
     "negative timeout": (rpc('scopes: "shop.read" timeout: {seconds: -1}'), 11, "has a negative timeout"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from lb.xds.stream import Response
 from lb.xds.types import CDS, ECDS, EDS, LDS, RDS, Kind
 from lb.xds.wire import encode
 from tests.unit.lb import sample
+from weft_protos.manifests import GATEWAYS_MAX
 from weft_protos.xds import envoy, message_class
 
 EVERYTHING = [*sample.rows(), *sample.gateway_rows()]
@@ -152,6 +154,23 @@ def test_versions_follow_the_content_and_nothing_else() -> None:
 
     assert version(one, two) == version(two, one)
     assert version(one) != version(one, two)
+
+
+def test_limits_are_never_divided_by_more_gateways_than_a_bucket_has_tokens() -> None:
+    message: Any = message_class("envoy.config.endpoint.v3.ClusterLoadAssignment")
+
+    def told(names: Sequence[str]) -> list[int]:
+        gateways = [sample.endpoint(name, 1 + int(name[-2:]), "edge") for name in names]
+        (edge,) = assignments(by_cluster(gateways), ["edge"])
+        (locality,) = message.FromString(edge.content).endpoints
+        ports = (each.endpoint.address.socket_address.port_value for each in locality.lb_endpoints)
+        return sorted(int(port) for port in ports)
+
+    names = [f"gateway-{number:02}" for number in range(GATEWAYS_MAX + 9)]
+
+    assert [*range(1, GATEWAYS_MAX)] == told(names[: GATEWAYS_MAX - 1])
+    assert [*range(1, GATEWAYS_MAX + 1)] == told(names[:GATEWAYS_MAX])
+    assert [*range(1, GATEWAYS_MAX + 1)] == told(names) == told(names[::-1])
 
 
 def test_endpoints_have_what_grpc_asks_for() -> None:

@@ -1,10 +1,10 @@
-body("weft.shop.v1.ShopService/Whole POST /v1/{text=shops/*}:whole", {kind = "message", of = "weft.shop.v1.Everything"})
-body("weft.shop.v1.ShopService/Whole PUT /v1/shops", {name = "inner", json = "inner", kind = "message", of = "weft.shop.v1.Inner"})
-body("weft.shop.v1.ShopService/Listed POST /v1/listed", {name = "inners", json = "inners", form = "list", kind = "message", of = "weft.shop.v1.Inner"})
-body("weft.shop.v1.ShopService/Mapped POST /v1/mapped", {name = "by_name", json = "byName", form = "map", key = "string", kind = "message", of = "weft.shop.v1.Inner"})
-body("weft.shop.v1.ShopService/Masked POST /v1/masked", {name = "mask", json = "mask", kind = "string"})
-body("weft.shop.v1.ShopService/Nothing POST /v1/nothing", {kind = "message", of = "google.protobuf.Empty"})
-body("weft.shop.v1.ShopService/Read GET /v1/{again.text=shops/*}", nil)
+body("weft.shop.v1.ShopService/Whole POST /v1/{text=shops/*}:whole", {}, {kind = "message", of = "weft.shop.v1.Everything"})
+body("weft.shop.v1.ShopService/Whole PUT /v1/shops", {query = "weft.shop.v1.Everything", path = {}, field = "inner"}, {name = "inner", json = "inner", kind = "message", of = "weft.shop.v1.Inner"})
+body("weft.shop.v1.ShopService/Listed POST /v1/listed", {query = "weft.shop.v1.Everything", path = {}, field = "inners"}, {name = "inners", json = "inners", form = "list", kind = "message", of = "weft.shop.v1.Inner"})
+body("weft.shop.v1.ShopService/Mapped POST /v1/mapped", {query = "weft.shop.v1.Everything", path = {}, field = "by_name"}, {name = "by_name", json = "byName", form = "map", key = "string", kind = "message", of = "weft.shop.v1.Inner"})
+body("weft.shop.v1.ShopService/Masked POST /v1/masked", {query = "weft.shop.v1.Everything", path = {}, field = "mask"}, {name = "mask", json = "mask", kind = "string"})
+body("weft.shop.v1.ShopService/Nothing POST /v1/nothing", {}, {kind = "message", of = "google.protobuf.Empty"})
+body("weft.shop.v1.ShopService/Read GET /v1/{again.text=shops/*}", {query = "weft.shop.v1.Inner", path = {"again.text"}}, nil)
 message("weft.shop.v1.Everything", {
   {name = "text", json = "text", kind = "string"},
   {name = "raw", json = "raw", kind = "string"},
