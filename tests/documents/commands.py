@@ -57,6 +57,7 @@ OTHERS: Final = frozenset(
         "base64",
         "docker",
         "kubectl",
+        "./generate.sh",
         "./shop",
     ]
 )
