@@ -22,7 +22,6 @@ OTHERS: Final = frozenset(
     [
         "cat",
         "curl",
-        "grpcurl",
         "npm",
         "go",
         "git",
