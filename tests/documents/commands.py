@@ -44,6 +44,7 @@ OTHERS: Final = frozenset(
         "mkdir",
         "mktemp",
         "cp",
+        "cut",
         "chown",
         "apt-get",
         "openssl",
