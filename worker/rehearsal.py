@@ -17,6 +17,7 @@ from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from worker import restored
 from worker.amqp import topology
+from worker.amqp.deadletters import DeadLetters
 from worker.amqp.ladder import Ladder
 from worker.amqp.publisher import Publisher
 from worker.config import OUTBOXES
@@ -53,9 +54,12 @@ def put_aside(secrets: Secrets, worker: str) -> Mapping[str, object]:
     """
     published = sorted(_published(secrets, worker), key=lambda one: one.publish_time, reverse=True)
     noted = _noted(secrets, worker, [one.id for one in published])
+    queue = topology.work_queue(worker)
+    with DeadLetters(secrets.amqp_url(), queue) as letters:
+        # What lies there may have been noted, too, as one whose effect is still to come.
+        lying = {letter.id for letter in letters.look()}
     for one in published:
-        if one.id in noted:
-            queue = topology.work_queue(worker)
+        if one.id in noted and str(one.id) not in lying:
             _park(secrets, queue, one)
             return {"queue": queue.name, "id": str(one.id), "type": one.type}
     return {}

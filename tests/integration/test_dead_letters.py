@@ -22,7 +22,7 @@ from worker.amqp.ladder import Ladder
 from worker.amqp.publisher import Publisher
 from worker.amqp.topology import WorkQueue, work_queue
 from worker.config import OUTBOXES
-from worker.deadletter import Choice
+from worker.deadletter import Choice, Letter
 from worker.delivery import DeadLetter, Delivery
 from worker.errors import Outage, Permanent
 from worker.runner import Runner
@@ -189,10 +189,17 @@ def test_a_rehearsal_puts_aside_a_copy_of_what_was_handled(
     code, said, _ = run(tmp_path, "rehearse", "email")
 
     assert (0, {"queue": "weft.email", "id": handled.id, "type": handled.type}) == (code, said)
-    eventually(lambda: [handled.id] == desk.lying())
-    with DeadLetters(desk.url, EMAIL) as letters:
-        [letter] = letters.look()
-    assert (handled.envelope, rehearsal.REASON) == (letter.delivery.body, letter.reason)
+    found: list[Letter] = []
+
+    def looked() -> bool:
+        with DeadLetters(desk.url, EMAIL) as letters:
+            found[:] = letters.look()
+        return len(found) == 1
+
+    eventually(looked)
+    assert (handled.envelope, rehearsal.REASON) == (found[0].delivery.body, found[0].reason)
+    eventually(lambda: desk.depth("weft.email.dead") == 1)
+    assert (0, {}) == run(tmp_path, "rehearse", "email")[:2], "what lies there is not put there once more"
 
 
 def _write(url: str, work: Callable[[Transaction], object]) -> None:
