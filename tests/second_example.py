@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from collections.abc import Sequence
 from typing import Final
 
 from tests.clone_copy import ROOT, TOOL_S, Copy
@@ -11,9 +12,9 @@ PAGE: Final = ROOT / "docs" / "second-example.md"
 FILES: Final = ROOT / "docs" / "examples" / "thumbnails"
 
 
-def commands() -> list[str]:
-    """What the page says under "Make it", line by line."""
-    found = re.search(r"^## Make it\n.*?^```sh\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+def commands(title: str = "Make it") -> list[str]:
+    """What the page says under a title, line by line."""
+    found = re.search(rf"^## {title}\n.*?^```sh\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     return found[1].splitlines()
 
@@ -27,9 +28,22 @@ def _generating() -> list[str]:
 
 
 def put(copy: Copy) -> None:
-    """Run them in a copy, whose programs of Python are modules."""
+    """Have it in a copy."""
+    _run(copy, commands())
+
+
+def take_out(copy: Copy) -> None:
+    """Have it in a copy no more. No mesh runs there, and none of its packages are its own."""
+    _run(
+        copy,
+        [line for line in commands("Take it out again") if not line.startswith((".venv/bin/weft", ".venv/bin/uv"))],
+    )
+
+
+def _run(copy: Copy, lines: Sequence[str]) -> None:
+    """Run commands of the page in a copy, whose programs of Python are modules."""
     programs = {".venv/bin/weft": [str(copy.python), "-m", "deploy.cli"], ".venv/bin/python": [str(copy.python)]}
-    steps = [step for line in commands() for step in (_generating() if line == "make gen" else [line])]
+    steps = [step for line in lines for step in (_generating() if line == "make gen" else [line])]
     for line in steps:
         program, *arguments = shlex.split(line)
         done = subprocess.run(

@@ -3,7 +3,7 @@
 python -m worker relay|<worker>                                   be a worker until SIGTERM
 python -m worker migrate <worker>                                 bring a worker's database up to date
 python -m worker facts                                            what workers have done
-python -m worker dlq list|show|replay                             dead letters
+python -m worker dlq list|show|replay|rehearse                    dead letters
 python -m worker verify-audit                                     whether the audit log is whole
 python -m worker reconcile                                        whether the roll-up is what the archive says
 python -m worker restored                                         after a restore: send again what somebody has missed
@@ -23,7 +23,7 @@ from svc.chassis.clock import SystemClock
 from svc.chassis.config import ConfigError, Secrets, Settings, read
 from svc.chassis.context import Deadline
 from svc.chassis.errors import AppError
-from worker import config, operating, restored, wiring
+from worker import config, operating, rehearsal, restored, wiring
 from worker.deadletter import Choice
 from worker.errors import Outage
 
@@ -152,6 +152,9 @@ def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
     replaying = verbs.add_parser("replay", help="send letters back to the queues they came from")
     replaying.add_argument("ids", nargs="*", metavar="id")
     replaying.set_defaults(answer=_replay)
+    rehearsing = verbs.add_parser("rehearse", help="put a copy of an event aside that a worker has handled")
+    rehearsing.add_argument("worker", choices=operating.WORKERS)
+    rehearsing.set_defaults(answer=lambda arguments, secrets: rehearsal.put_aside(secrets, arguments.worker))
     for verb in (listing, showing, replaying):
         verb.add_argument("--queue", default="", choices=("", *operating.WORKERS), help="only this worker's")
     for verb in (listing, replaying):

@@ -54,6 +54,12 @@ class _Row:
     publish_time: datetime
 
 
+def noted(consumer: str, handled: Handled) -> str:
+    """Selects `message_id` and `create_time` of what a consumer has handled."""
+    found = f"SELECT message_id, create_time FROM inbox WHERE consumer = '{consumer}'"
+    return found + (f" UNION ALL SELECT message_id, create_time FROM {handled.table}" if handled.table else "")
+
+
 def mark(secrets: Secrets) -> Mapping[str, int]:
     """Mark them in every outbox; how many events each outbox has to publish again. Raises AppError."""
     opened: dict[str, Database] = {}
@@ -62,7 +68,7 @@ def mark(secrets: Secrets) -> Mapping[str, int]:
         return opened.setdefault(name, Database(secrets.database_url(name), pool_size=1, name=name))
 
     try:
-        consumers = {name: _Consumer(name, one.table, database(one.database)) for name, one in NOTES.items()}
+        consumers = {name: _Consumer(name, one, database(one.database)) for name, one in NOTES.items()}
         return {outbox: _mark(database(outbox), consumers) for outbox in OUTBOXES}
     finally:
         for one in opened.values():
@@ -72,14 +78,13 @@ def mark(secrets: Secrets) -> Mapping[str, int]:
 class _Consumer:
     """What one consumer has handled."""
 
-    def __init__(self, name: str, table: str, database: Database) -> None:
+    def __init__(self, name: str, handled: Handled, database: Database) -> None:
         self._database = database
-        noted = f"SELECT message_id, create_time FROM inbox WHERE consumer = '{name}'"
-        noted += f" UNION ALL SELECT message_id, create_time FROM {table}" if table else ""
-        self._oldest = f"SELECT min(create_time) FROM ({noted}) AS noted"
+        notes = noted(name, handled)
+        self._oldest = f"SELECT min(create_time) FROM ({notes}) AS noted"
         self._missing = (
             "SELECT id FROM unnest(%s::uuid[]) AS asked (id) "
-            f"WHERE NOT EXISTS (SELECT 1 FROM ({noted}) AS noted WHERE message_id = asked.id)"
+            f"WHERE NOT EXISTS (SELECT 1 FROM ({notes}) AS noted WHERE message_id = asked.id)"
         )
         self._since: datetime | None = database.read(self._first, deadline=Deadline.after(_STEP_S))
 

@@ -3,7 +3,7 @@ import { fromJson } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { catalogue, type Method } from "../src/model/contract";
 import { blank, DraftError, type Field, fields, toRequest } from "../src/model/form";
-import { curl, grpcurl, httpCall, PathError } from "../src/model/request";
+import { bufCurl, curl, httpCall, PathError } from "../src/model/request";
 
 // The project's own contracts, as a mesh tells them.
 const { registry, services } = catalogue(new Uint8Array(readFileSync("../protos/gen/contracts.binpb")));
@@ -128,13 +128,15 @@ test("JSON puts each part of a request where the contract says: path, body, quer
 });
 
 test("lines for a shell hold no token, and quotes in a request do not end theirs", () => {
-  const said = grpcurl(place, { regionCode: "it's" }, ORIGIN);
-  const open = grpcurl(method("weft.identity.v1.IdentityService/CreateSession"), {}, new URL("https://weft.example"));
+  const said = bufCurl(place, { regionCode: "it's" }, ORIGIN);
+  const open = bufCurl(method("weft.identity.v1.IdentityService/CreateSession"), {}, new URL("https://weft.example"));
 
   expect(said).toBe(
-    `grpcurl -plaintext -H "authorization: Bearer $(.venv/bin/weft token)" -d '{"regionCode":"it'\\''s"}' 127.0.0.1:8080 weft.orders.v1.OrderService/PlaceOrder`,
+    `.venv/bin/buf curl --protocol grpc -H "authorization: Bearer $(.venv/bin/weft token)" -d '{"regionCode":"it'\\''s"}' 'http://127.0.0.1:8080/weft.orders.v1.OrderService/PlaceOrder'`,
   );
-  expect(open).toBe("grpcurl -d '{}' weft.example:443 weft.identity.v1.IdentityService/CreateSession");
+  expect(open).toBe(
+    ".venv/bin/buf curl --protocol grpc -d '{}' 'https://weft.example/weft.identity.v1.IdentityService/CreateSession'",
+  );
   expect(curl(place, httpCall(place, {}), ORIGIN)).toMatch(
     /^curl -s -H .* 'http:\/\/127\.0\.0\.1:8080\/v1\/orders' -H 'content-type: application\/json' -d '\{\}'$/,
   );

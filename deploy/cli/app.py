@@ -150,6 +150,7 @@ VERBS: Final = (
             Verb("list", "Show which, and why.", "deadletters:list_letters"),
             Verb("show", "Show one of them whole.", "deadletters:show"),
             Verb("replay", "Have them tried again.", "deadletters:replay"),
+            Verb("rehearse", "Put a harmless one aside, to try the others on.", "deadletters:rehearse"),
         ),
     ),
     Verbs(

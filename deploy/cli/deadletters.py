@@ -1,6 +1,7 @@
-"""The verbs of `weft dlq`: list, show, replay. Registered by app.py.
+"""The verbs of `weft dlq`: list, show, replay, rehearse. Registered by app.py.
 
-They run `python -m worker dlq` with the secrets of the mesh; nothing but the broker has to run.
+They run `python -m worker dlq` with the secrets of the mesh. Nothing but the broker has to run; for `rehearse` the
+databases, too.
 """
 
 import json
@@ -111,9 +112,34 @@ def replay(
         fail(exits.FAILED, f"no dead letters: {', '.join(said['missing'])}")
 
 
+def rehearse(
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Among whose.", autocompletion=names.one_of(WORKERS))],
+    json_: Json = False,
+) -> None:
+    """Put a copy of an event that a worker has handled among its dead letters, to rehearse with.
+
+    Nothing is missing meanwhile, and sent back it takes no effect again; the alert DeadLetters fires until then.
+
+    Example: weft dlq rehearse email
+    """
+    _known(worker, "WORKER")
+    said = _ask("rehearse", worker)
+    if not said:
+        fail(exits.FAILED, f"{worker} has handled no event lately of which a copy could be put aside; place an order")
+    if json_:
+        print(json.dumps(said))
+    else:
+        print(f"{said['id']} of {said['queue']} is put aside; `weft dlq replay {said['id']}` sends it back")
+
+
+def _known(worker: str, where: str) -> None:
+    if worker not in WORKERS:
+        fail(exits.USAGE, f"{where}: there is no worker {worker!r} with dead letters; there are {', '.join(WORKERS)}")
+
+
 def _filters(queue: str, reason: str, type_: str) -> Sequence[str]:
-    if queue and queue not in WORKERS:
-        fail(exits.USAGE, f"--queue: there is no worker {queue!r} with dead letters; there are {', '.join(WORKERS)}")
+    if queue:
+        _known(queue, "--queue")
     # With an equals sign, so that a value that begins with a dash is a value.
     said = (("--queue", queue), ("--reason", reason), ("--type", type_))
     return [f"{flag}={value}" for flag, value in said if value]

@@ -6,6 +6,7 @@ A file that others may read is refused, since it may have been read already.
 
 import os
 import secrets
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -88,11 +89,20 @@ class Secrets:
         return stored
 
     def write(self, name: str, value: str) -> None:
-        """Write one file, whole or not at all."""
+        """Write one file, whole or not at all.
+
+        It keeps owner and mode; a new one is 0600, and its directory's owner's where root writes it.
+        """
         # Through a new file, so that a reader sees the old value or the new one, and nobody else ever sees either.
-        temporary = self.folder / f".{name}.new"
+        path, temporary = self.folder / name, self.folder / f".{name}.new"
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(value)
-        temporary.replace(self.folder / name)
+            before = path.stat() if path.exists() else None
+            owner = before or self.folder.stat()
+            if os.geteuid() == 0:  # nobody else can give a file away
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            if before is not None:
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+        temporary.replace(path)

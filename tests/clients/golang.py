@@ -1,15 +1,15 @@
-"""Builds the client in Go with the pinned toolchain, modules and plug-ins, once for each state of it."""
+"""Builds the client in Go by its own recipe, with the pinned toolchain and modules, once for each state of it."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Final
 
-from tests.clients.kept import BINARIES, CLIENTS, CONTRACTS, BuildError, built, run
+from tests.clients.kept import CLIENTS, CONTRACTS, ROOT, BuildError, built, run
 from tests.go import build as mesh
-from weft_protos import consumer
 
 FOLDER: Final = CLIENTS / "go"
-_GENERATED: Final = ("weft/catalog", "weft/identity", "weft/orders", "weft/options", "buf/validate")
+_CONTRACTS: Final = ("weft/catalog", "weft/identity", "weft/orders")
 
 
 def program() -> Path:
@@ -18,21 +18,15 @@ def program() -> Path:
 
 
 def _build(folder: Path) -> None:
-    source, plugins = folder / "source", folder / "plugins"
-    shutil.copytree(FOLDER, source)
+    source = folder / "source"  # as somebody has it who took the folder out of the clone
+    shutil.copytree(FOLDER, source, ignore=shutil.ignore_patterns("gen"))
     try:
         mesh.fetch_modules(source)
     except mesh.BuildError as error:
         raise BuildError(str(error)) from error
+    settings = dict(setting.split("=", 1) for setting in mesh.SETTINGS)
+    path = f"{mesh.toolchain().parent}{os.pathsep}{os.environ['PATH']}"  # noqa: TID251 - the recipe's Go is that of the PATH
+    environ = {**os.environ, **settings, "PATH": path, "WEFT": str(ROOT)}  # noqa: TID251 - the user's settings of Go hold
+    run(source / "generate.sh", *_CONTRACTS, folder=source, environ=environ)
     go = ("env", *mesh.SETTINGS, mesh.toolchain())
-    run(*go, "build", "-o", f"{plugins}/", *mesh.PLUGINS, folder=source)
-    template = source / "buf.gen.yaml"
-    template.write_text(template.read_text().replace("{bin}", str(plugins)))
-    paths = [word for path in _GENERATED for word in ("--path", path)]
-    run(BINARIES / "buf", "generate", f"{CONTRACTS}#format=binpb", "--template", template, *paths, folder=source)
-    (source / "gen" / "contract.go").write_text(
-        "// Package gen says which contracts the code below it was made of.\npackage gen\n\n"
-        f'// Contract is their hash.\nconst Contract = "{consumer.contract_hash()}"\n'
-    )
     run(*go, "build", "-ldflags=-s -w", "-o", folder / "program", "./program", folder=source)
-    shutil.rmtree(plugins)

@@ -87,6 +87,12 @@ def test_the_handler_beside_it_is_the_one_that_serves() -> None:
     assert shown[1] in (ROOT / "svc/orders/rpc.py").read_text()
 
 
+def test_every_claim_that_was_measured_is_on_the_page_of_benches() -> None:
+    told = (ROOT / "docs/reference/benchmarks.md").read_text()
+
+    assert [] == [path.stem for path in (ROOT / "bench/results").glob("*.json") if f"`{path.stem}`" not in told]
+
+
 def test_the_figures_on_the_first_screen_are_those_that_were_measured() -> None:
     rows = re.findall(r"^\| [^|]+ \| ([\d.]+) \| `\.venv/bin/python -m bench\.(\w+)` \|$", README, re.MULTILINE)
     claims = {

@@ -22,12 +22,10 @@ OTHERS: Final = frozenset(
     [
         "cat",
         "curl",
-        "grpcurl",
         "npm",
         "go",
         "git",
         "sed",
-        "buf",
         "export",
         "cd",
         "printf",
@@ -36,7 +34,6 @@ OTHERS: Final = frozenset(
         "eval",
         "source",
         "npx",
-        "pytest",
         "jq",
         "head",
         "tail",
@@ -47,7 +44,8 @@ OTHERS: Final = frozenset(
         "mkdir",
         "mktemp",
         "cp",
-        "sudo",
+        "cut",
+        "chown",
         "apt-get",
         "openssl",
         "ssh",
@@ -59,14 +57,17 @@ OTHERS: Final = frozenset(
         "base64",
         "docker",
         "kubectl",
+        "./generate.sh",
         "./shop",
     ]
 )
 #: What the documents make by `weft new service`, so that no contract here has it.
 MADE: Final = ("parcels", "images")
 _SHELL: Final = frozenset(
-    ["{", "}", "(", ")", "!", "if", "then", "else", "fi", "for", "do", "done", "in", "while", "until", "[", "]"]
+    ["{", "}", "(", ")", "!", "if", "then", "else", "fi", "for", "do", "done", "in", "while", "until", "[", "]", "sudo"]
 )
+#: What set-up puts into the clone's environment: a reader's shell finds none of it by its bare name.
+_INSTALLED: Final = frozenset(["weft", "python", "python3", "buf", "pytest", "uv", "ruff", "mypy"])
 _ASSIGNS: Final = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 _URL: Final = re.compile(r"https?://(?:127\.0\.0\.1|localhost):\d+(?P<path>/v1/[^\s\"'?]*)")
 _TARGET: Final = re.compile(r"^([a-z-]+):", re.MULTILINE)
@@ -91,7 +92,7 @@ def commands(text: str) -> Iterator[Sequence[str]]:
 
 
 def _bare(words: Sequence[str]) -> Sequence[str]:
-    """Without assignments and words of the shell before the command."""
+    """Without assignments, words of the shell and `sudo` before the command."""
     left = list(words)
     while left and (left[0] in _SHELL or _ASSIGNS.fullmatch(left[0])):
         left.pop(0)
@@ -109,7 +110,9 @@ def wrong(text: str) -> list[str]:
 
 def _wrong(words: Sequence[str]) -> Iterator[str]:
     program, *arguments = words
-    if program in {"weft", ".venv/bin/weft"}:
+    if program in _INSTALLED:
+        yield f"{program} is not on the PATH: .venv/bin/{program}"
+    elif program == ".venv/bin/weft":
         yield from unknown(arguments)
     elif program == "make":
         yield from (f"make has no target {word}" for word in arguments if "=" not in word and word not in _targets())
@@ -117,7 +120,7 @@ def _wrong(words: Sequence[str]) -> Iterator[str]:
         for name in (word.partition("=")[0] for word in arguments if "=" in word):
             if f"$({name})" not in makefile and f",{name})" not in makefile:
                 yield f"make takes no {name}"
-    elif program.rpartition("/")[2].startswith("python") and arguments[:1] == ["-m"]:
+    elif program == ".venv/bin/python" and arguments[:1] == ["-m"]:
         if find_spec(arguments[1]) is None:
             yield f"there is no module {arguments[1]}"
     elif program.startswith(".venv/bin/"):

@@ -16,6 +16,7 @@ from deploy.supervisor.config import Settings
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.single import Servers
 from deploy.supervisor.workspace import temporary
+from docs.site import building
 from svc.chassis import migrate
 from tests.integration.etcd_server import EtcdServer
 from worker.amqp import topology
@@ -74,6 +75,14 @@ def memcached_kill(real_servers: Servers) -> Iterator[Callable[[int], None]]:
 def clone() -> Path:
     """The root of the project."""
     return Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def documents(clone: Path) -> Path:
+    """The documents' site, built of today's sources where a mesh serves it from."""
+    out = clone / "build" / "docs"
+    building.build(clone, out, unless_fresh=True)
+    return out
 
 
 @pytest.fixture(scope="module")

@@ -3,26 +3,32 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from svc.chassis import outbox
+from svc.chassis.context import Deadline
+from svc.chassis.database import Database, Transaction
 from tests.fakes.worker import FakeHandler, delivery, event, garbage, order_cancelled, order_placed
 from tests.waiting import eventually
+from worker import inbox, rehearsal, wiring
 from worker.amqp.consumer import Consumer
 from worker.amqp.deadletters import DeadLetters
 from worker.amqp.depth import Depths
 from worker.amqp.ladder import Ladder
 from worker.amqp.publisher import Publisher
 from worker.amqp.topology import WorkQueue, work_queue
-from worker.deadletter import Choice
+from worker.config import OUTBOXES
+from worker.deadletter import Choice, Letter
 from worker.delivery import DeadLetter, Delivery
 from worker.errors import Outage, Permanent
 from worker.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
+MIGRATIONS = {**wiring.MIGRATIONS, **{name: ROOT / "svc" / name / "migrations" for name in OUTBOXES}}
 EMAIL: WorkQueue = work_queue("email")
 
 
@@ -161,6 +167,47 @@ def test_the_command_lists_shows_and_sends_back(desk: Desk, tmp_path: Path) -> N
     assert {"replayed": {}, "missing": [placed]} == run(tmp_path, "replay", placed)[1]
     eventually(lambda: desk.depth("weft.audit.dead") == 1)
     assert {"replayed": {"weft.audit": [broken]}, "missing": []} == run(tmp_path, "replay", "--reason=ENVELOPE")[1]
+
+
+def test_a_rehearsal_puts_aside_a_copy_of_what_was_handled(
+    desk: Desk, tmp_path: Path, migrated_url: Callable[[str, str], str]
+) -> None:
+    urls = {name: migrated_url(name, str(MIGRATIONS[name])) for name in (*OUTBOXES, "email")}
+    for name, url in {**{f"database-{name}": url for name, url in urls.items()}, "amqp": desk.url}.items():
+        (tmp_path / f"{name}.url").write_text(url)
+        (tmp_path / f"{name}.url").chmod(0o600)
+    handled, late = (outbox.event(order_placed(), source="orders", call=None) for _ in range(2))
+
+    def publish(tx: Transaction) -> None:
+        outbox.append(tx, [handled, late])
+        tx.exec_driver_sql("UPDATE outbox SET publish_time = now()")
+
+    _write(urls["orders"], publish)
+
+    assert (0, {}) == run(tmp_path, "rehearse", "email")[:2]
+    _write(urls["email"], lambda tx: inbox.claim(tx, "email", [handled.id]))
+    code, said, _ = run(tmp_path, "rehearse", "email")
+
+    assert (0, {"queue": "weft.email", "id": handled.id, "type": handled.type}) == (code, said)
+    found: list[Letter] = []
+
+    def looked() -> bool:
+        with DeadLetters(desk.url, EMAIL) as letters:
+            found[:] = letters.look()
+        return len(found) == 1
+
+    eventually(looked)
+    assert (handled.envelope, rehearsal.REASON) == (found[0].delivery.body, found[0].reason)
+    eventually(lambda: desk.depth("weft.email.dead") == 1)
+    assert (0, {}) == run(tmp_path, "rehearse", "email")[:2], "what lies there is not put there once more"
+
+
+def _write(url: str, work: Callable[[Transaction], object]) -> None:
+    database = Database(url, pool_size=1, name="test")
+    try:
+        database.serializable(work, deadline=Deadline.after(30))
+    finally:
+        database.close()
 
 
 def test_a_broker_that_is_away_is_one_line(tmp_path: Path) -> None:

@@ -33,13 +33,10 @@ class DeadLetters:
     """The dead-letter queue of one worker, for as long as a command runs. Outage where the broker is away."""
 
     def __init__(self, url: str, queue: WorkQueue) -> None:
+        """`url`: of one node, or of several with commas between them, tried in turn."""
         self._queue = queue
-        parameters = pika.URLParameters(url)
-        parameters.socket_timeout = parameters.stack_timeout = CONNECT_TIMEOUT_S
-        parameters.heartbeat = 6 * HEARTBEAT_S
-        parameters.blocked_connection_timeout = CONNECT_TIMEOUT_S
         try:
-            self._connection: Any = pika.BlockingConnection(parameters)
+            self._connection: Any = pika.BlockingConnection([_parameters(each) for each in url.split(",")])
             self._channel: Any = self._connection.channel()
         except (AMQPError, OSError) as error:
             raise Outage(f"the broker does not answer: {type(error).__name__}") from error
@@ -94,6 +91,14 @@ class DeadLetters:
                 self._channel.basic_publish("", self._queue.name, message.body, properties_of(message), mandatory=True)
             except (UnroutableError, NackError) as error:
                 raise Outage(f"{self._queue.name} does not take {letter.id} now") from error
+
+
+def _parameters(url: str) -> Any:  # the driver publishes no types
+    parameters = pika.URLParameters(url)
+    parameters.socket_timeout = parameters.stack_timeout = CONNECT_TIMEOUT_S
+    parameters.heartbeat = 6 * HEARTBEAT_S
+    parameters.blocked_connection_timeout = CONNECT_TIMEOUT_S
+    return parameters
 
 
 @contextmanager

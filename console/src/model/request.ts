@@ -1,4 +1,4 @@
-/** One call in the words of JSON over HTTP and of grpcurl, from its request in ProtoJSON. */
+/** One call in the words of JSON over HTTP and of `buf curl`, from its request in ProtoJSON. */
 
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { Method } from "./contract";
@@ -58,11 +58,10 @@ function flat(value: JsonObject, prefix = ""): [string, string][] {
 }
 
 /** A line for a POSIX shell. The token is asked of `weft token`: it never stands in a history. */
-export function grpcurl(method: Method, request: JsonObject, origin: URL): string {
-  const clear = origin.protocol === "http:" ? "-plaintext " : "";
+export function bufCurl(method: Method, request: JsonObject, origin: URL): string {
   const auth = method.open ? "" : `-H "authorization: Bearer $(.venv/bin/weft token)" `;
-  const port = origin.port || (origin.protocol === "https:" ? "443" : "80");
-  return `grpcurl ${clear}${auth}-d ${quoted(JSON.stringify(request))} ${origin.hostname}:${port} ${method.id}`;
+  const url = quoted(`${origin.origin}/${method.id}`);
+  return `.venv/bin/buf curl --protocol grpc ${auth}-d ${quoted(JSON.stringify(request))} ${url}`;
 }
 
 /** The same over HTTP, for curl. */

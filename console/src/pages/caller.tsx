@@ -5,7 +5,7 @@ import { useMemo, useRef, useState } from "preact/hooks";
 import type { Method } from "../model/contract";
 import { blank, type Drafts, type Field, fields, toRequest } from "../model/form";
 import { length, plural } from "../model/format";
-import { curl, grpcurl, httpCall } from "../model/request";
+import { bufCurl, curl, httpCall } from "../model/request";
 import { href } from "../model/route";
 import { Controls } from "../parts/controls";
 import { Mark } from "../parts/marks";
@@ -188,7 +188,7 @@ function read(shape: readonly Field[], typed: Typed): { request?: JsonObject; er
 
 function Shell({ method, request }: { method: Method; request: JsonObject }) {
   const origin = new URL(location.origin);
-  const lines = [{ title: "gRPC", text: grpcurl(method, request, origin) }];
+  const lines = [{ title: "gRPC", text: bufCurl(method, request, origin) }];
   try {
     if (method.path) lines.push({ title: "JSON", text: curl(method, httpCall(method, request), origin) });
   } catch {

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from deploy.cli.__main__ import run
 from deploy.ship import export, preparing
 from deploy.ship import secrets as keeping
 from deploy.ship.errors import ShipError
+from deploy.ship.workload import USER
 from deploy.supervisor import certificate
 from deploy.supervisor.certificate import Pair
 from deploy.supervisor.config import PROJECT, child_environ
@@ -71,6 +73,24 @@ def test_a_certificate_is_signed_anew_before_it_ends_and_for_another_name(made: 
     assert before["database-node"] != after["database-node"]
     assert all(certificate.signed_by(after[name], after["authority"]) for name in after)
     assert {"other.example", "localhost"} == {*certificate.names(after["edge"])}
+
+
+def test_what_root_renews_stays_readable_for_the_user_of_containers(made: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    folder = tmp_path / "kept"
+    shutil.copytree(made, folder)
+    (folder / "amqp.url").unlink()
+    (folder / "edge.key").chmod(0o400)
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, USER, USER)
+    before = pair(folder, "edge")
+
+    keeping.make("compose", folder, edge_name="shop.example", now=NOW + timedelta(days=310))
+
+    assert before != pair(folder, "edge")
+    assert {(USER, USER)} == {(path.stat().st_uid, path.stat().st_gid) for path in (folder, *folder.iterdir())}
+    assert [0o400, 0o600] == [(folder / name).stat().st_mode & 0o777 for name in ("edge.key", "amqp.url")]
 
 
 def test_the_authority_signs_what_openssl_believes(made: Path) -> None:

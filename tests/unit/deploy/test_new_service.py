@@ -167,6 +167,25 @@ def test_the_example_changes_nothing_but_what_was_made_for_it() -> None:
     assert {"worker/handlers/thumbnails/picture.py"} == second_example.names() - set(made)
 
 
+@pytest.mark.timeout(900)
+def test_the_example_that_is_taken_out_again_leaves_nothing(tmp_path: Path) -> None:
+    def tree() -> dict[str, bytes]:
+        found = (path for path in copy.root.rglob("*") if path.is_file() and not left_out & {*path.parts})
+        return {path.relative_to(copy.root).as_posix(): path.read_bytes() for path in found}
+
+    left_out = {".venv", "build", "__pycache__"}
+    copy = Copy(tmp_path / "clone")
+    before = tree()
+    second_example.put(copy)
+    assert set(second_example.names()) <= set(tree())
+
+    second_example.take_out(copy)
+
+    after = tree()
+    assert [] == sorted(set(before) ^ set(after))
+    assert [] == [name for name, text in after.items() if text != before[name]]
+
+
 def test_a_service_is_made_once(copy: Copy) -> None:
     done = copy.run("deploy.cli", "new", "service", "parcels")
 

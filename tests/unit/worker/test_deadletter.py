@@ -2,13 +2,19 @@
 
 import base64
 import json
+import socket
+import threading
 from dataclasses import replace
 
 import pytest
 
 from tests.fakes.worker import TRACEPARENT, delivery, garbage, order_placed, user_created
+from tests.waiting import free_port
 from weft_protos.redaction import MARK
+from worker.amqp.deadletters import DeadLetters
+from worker.amqp.topology import work_queue
 from worker.deadletter import Choice, Letter, summary, whole
+from worker.errors import Outage
 
 PLACED = Letter(
     replace(
@@ -39,6 +45,22 @@ def test_what_the_broker_put_aside_after_crashes_says_so() -> None:
     crashed = Letter(replace(PLACED.delivery, headers={"x-first-death-reason": "delivery_limit"}))
 
     assert ("its consumers vanished with it in hand, too often", "") == (crashed.reason, crashed.parked)
+
+
+def test_a_broker_of_several_nodes_is_looked_for_at_each() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as second:
+        reached = threading.Event()
+
+        def hang_up() -> None:
+            second.accept()[0].close()
+            reached.set()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        nodes = (f"amqp://weft:weft@127.0.0.1:{port}/%2F" for port in (free_port(), second.getsockname()[1]))
+        with pytest.raises(Outage, match="the broker does not answer"):
+            DeadLetters(",".join(nodes), work_queue("email"))
+
+        assert reached.wait(60)
 
 
 @pytest.mark.parametrize("parked", ["yesterday", True, 10**30, -(10**30), None])
