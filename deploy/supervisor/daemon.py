@@ -288,17 +288,24 @@ class Daemon:
             desired = change(self._desired)
             stack = self._stack.resized(desired)
             try:
+                parts = stack.parts()
                 desired.write(self._layout.desired)  # before anything is done: whoever takes over finishes it
             except OSError as error:
                 raise RefusedError(f"what is desired cannot be written down, so nothing is changed: {error}") from error
             try:
-                scaled = await self._supervisor.change(stack.parts())
+                scaled = await self._supervisor.change(parts)
             except RefusedError:
-                self._desired.write(self._layout.desired)
+                self._write_desired_again()
                 raise
             self._stack, self._desired = stack, desired
         log.info("scaled", sizes=dict(desired.sizes), started=scaled.started, stopped=scaled.stopped)
         return scaled
+
+    def _write_desired_again(self) -> None:
+        try:
+            self._desired.write(self._layout.desired)
+        except OSError as error:  # a successor would begin what was refused, and would be refused as well
+            log.error("desired_not_written", reason=str(error))
 
     def _hold(self, supervisor: Supervisor, name: str) -> None:
         """What somebody kills or restarts, by hand or because of an alert, is not sent away at the same moment."""

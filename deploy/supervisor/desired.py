@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from deploy.supervisor import lane
+from deploy.supervisor import durable, lane
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.config import ARCHIVE_DAYS, CONSUMER_SAMPLE, REPORT_MEMORY_MB, TRACES, ZIPKIN, Settings
 from deploy.supervisor.edge_certificate import Given
@@ -194,12 +194,8 @@ class Desired:
         return Path(self.zipkin_jar) if self.zipkin_jar else None
 
     def write(self, path: Path) -> None:
-        """Store at `path`."""
-        # At once: a supervisor that is killed here must not leave its successor half a state.
-        temporary = path.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(asdict(self), indent=1))
-        temporary.replace(path)
+        """Store at `path`. Raises OSError; then there is what was there before."""
+        durable.write(path, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, path: Path) -> "Desired":

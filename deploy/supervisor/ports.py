@@ -10,9 +10,13 @@ import socket
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from deploy.supervisor import procfs
+import structlog
+
+from deploy.supervisor import durable, procfs
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.probe import HOST
+
+log = structlog.get_logger()
 
 BLOCK = 1000
 """Ports from the base on that may be given away."""
@@ -57,7 +61,10 @@ class Ports:
         is_free: Callable[[int], bool] = is_free,
         kept: Collection[int] = (),
     ) -> None:
-        """`rng` switches to free mode: a block nobody else has. `kept`: ports that the mesh's own processes have."""
+        """`rng` switches to free mode: a block nobody else has. `kept`: ports that the mesh's own processes have.
+
+        Raises ConfigError where there are such processes and nobody knows any more which ports are whose.
+        """
         self._path = path
         self._base = base
         self._rng = rng
@@ -96,15 +103,23 @@ class Ports:
         return port in self._kept or self._free(port)
 
     def save(self) -> None:
-        """Keep what was given for the next start; names not asked for this time keep theirs as well."""
-        self._path.write_text(json.dumps({**self._stored, **self._given}, indent=1, sort_keys=True))
+        """Keep what was given for the next start; names not asked for this time keep theirs as well. Raises OSError."""
+        durable.write(self._path, json.dumps({**self._stored, **self._given}, indent=1, sort_keys=True))
 
     def _load(self) -> dict[str, int]:
         try:
             stored = json.loads(self._path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            return {str(name): int(port) for name, port in stored.items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            if self._kept:
+                # With other ports every part would be another one, and all that runs would be stopped at once.
+                raise ConfigError(
+                    f"{self._path} cannot be read ({error}), and it says where the processes listen that still run; "
+                    "put it back, or `weft down` and start anew"
+                ) from error
+            if not isinstance(error, FileNotFoundError):
+                log.warning("ports_unreadable", path=str(self._path), reason=str(error))
             return {}
-        return {str(name): int(port) for name, port in stored.items()}
 
     def _choose(self) -> int:
         taken = {*self._given.values(), *self._stored.values()}
