@@ -90,7 +90,8 @@ class Supervisor:
         slot.revive()
         if before is not None:
             await slot.drain()
-            slot.send(slot.server.stop_signal)
+            if slot.life.starts == starts:  # else it died meanwhile, and what runs is its successor already
+                slot.send(slot.server.stop_signal)
             log.info("renewing", part=name, pid=before)
         try:
             async with asyncio.timeout(RESTART_TIMEOUT_S):

@@ -427,6 +427,26 @@ def test_a_restart_waits_for_the_successor(folder: Path) -> None:
     supervise(folder, [web(folder)], scenario)
 
 
+def test_the_successor_of_a_process_that_dies_while_it_drains_is_left_alone(folder: Path) -> None:
+    async def scenario(supervisor: Supervisor) -> None:
+        [one] = supervisor._slots.values()
+
+        async def die() -> None:
+            assert one.life.pid is not None
+            os.kill(one.life.pid, signal.SIGKILL)
+            await until(lambda: one.life.starts == 2 and one.life.state is State.READY)
+
+        one.server = replace(one.server, drain=die)
+        before = one.life.pid
+        killed = await supervisor.restart("web-1")
+        assert (before, "ready") == (killed.pid, one.life.state)
+        # A signal that it had been sent would have ended it before it could answer.
+        assert probe.Answer.READY == await one.server.probe.check()
+        assert 1 == one.life.restarts
+
+    supervise(folder, [web(folder)], scenario)
+
+
 def test_restarts_that_were_asked_for_are_no_crash_loop(folder: Path) -> None:
     async def scenario(supervisor: Supervisor) -> None:
         for _ in range(3):
