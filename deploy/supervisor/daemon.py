@@ -129,7 +129,7 @@ class Daemon:
                 if self._supervisor is not None:
                     self._emit(Event("stopping", seconds=self._elapsed()))
                     await self._supervisor.stop()
-                elif self._stop.is_set():
+                if self._supervisor is not None or self._stop.is_set():
                     await stop_survivors(self._record)  # what was not taken over yet
                 self._emit(Event("stopped", seconds=self._elapsed()))
 
