@@ -298,6 +298,7 @@ class Daemon:
                 self._write_desired_again()
                 raise
             self._stack, self._desired = stack, desired
+            stack.settle()
         log.info("scaled", sizes=dict(desired.sizes), started=scaled.started, stopped=scaled.stopped)
         return scaled
 

@@ -71,7 +71,9 @@ class Ports:
         self._free = is_free
         self._kept = frozenset(kept)
         self._stored: dict[str, int] = self._load()
+        """What names had that were not asked for, the oldest first."""
         self._given: dict[str, int] = {}
+        self._asked: set[str] = set()
         self._claim: socket.socket | None = None
 
     def close(self) -> None:
@@ -80,8 +82,20 @@ class Ports:
             self._claim.close()
             self._claim = None
 
+    def begin(self) -> None:
+        """From now on names are asked for another time, for another stack of the same mesh."""
+        self._asked.clear()
+
+    def settle(self) -> None:
+        """Only what was asked for since `begin` runs: other names keep their ports for as long as there are more."""
+        gone = {name: port for name, port in self._given.items() if name not in self._asked and name != CLAIM}
+        self._given = {name: port for name, port in self._given.items() if name not in gone}
+        self._stored = {**{name: port for name, port in self._stored.items() if name not in gone}, **gone}
+        self._kept = frozenset()  # of whom that was is among the given ones, or gone
+
     def fixed(self, name: str, port: int, *, variable: str) -> int:
         """Give `name` exactly `port`. Raises ConfigError when it is taken."""
+        self._asked.add(name)
         if name not in self._given:
             if not self._is_usable(port):
                 owner = procfs.listener_name(port)
@@ -91,6 +105,7 @@ class Ports:
 
     def get(self, name: str) -> int:
         """The port of `name`. Raises ConfigError when no port is left."""
+        self._asked.add(name)
         if name in self._given:
             return self._given[name]
         port = self._stored.get(name)
@@ -104,7 +119,9 @@ class Ports:
 
     def save(self) -> None:
         """Keep what was given for the next start; names not asked for this time keep theirs as well. Raises OSError."""
-        durable.write(self._path, json.dumps({**self._stored, **self._given}, indent=1, sort_keys=True))
+        unused = {name: port for name, port in self._stored.items() if name not in self._given}
+        given = sorted(self._given.items(), key=lambda item: item[0] in self._asked)
+        durable.write(self._path, json.dumps({**unused, **dict(given)}, indent=1))
 
     def _load(self) -> dict[str, int]:
         try:
@@ -122,11 +139,20 @@ class Ports:
             return {}
 
     def _choose(self) -> int:
+        block = range(self._base, min(self._base + BLOCK, 65536)) if self._rng is None else self._block(self._rng)
         taken = {*self._given.values(), *self._stored.values()}
-        for port in range(self._base, min(self._base + BLOCK, 65536)) if self._rng is None else self._block(self._rng):
-            if port not in taken and port not in self._kept and self._free(port):
+        for port in block:
+            if port not in taken and self._may_change_hands(port):
+                return port
+        # Lanes have other names each time: without this, those of last month would have all there are.
+        for name, port in self._stored.items():
+            if name not in self._given and port in block and self._may_change_hands(port):
+                del self._stored[name]
                 return port
         raise ConfigError(f"no port is free from {self._base} on; set WEFT_PORT_BASE to another block")
+
+    def _may_change_hands(self, port: int) -> bool:
+        return port not in self._given.values() and port not in self._kept and self._free(port)
 
     def _block(self, rng: random.Random) -> range:
         """The block of free mode: the one of the last start, or any that nobody has."""

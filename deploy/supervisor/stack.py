@@ -124,7 +124,12 @@ class Stack:
 
     def resized(self, desired: Desired) -> "Stack":
         """The stack of another desired state of the same mesh: what is in both keeps its ports and its credentials."""
+        self._ports.begin()
         return Stack(desired, self._layout, ports=self._ports, secrets=self._secrets, account=self._account)
+
+    def settle(self) -> None:
+        """Nothing but these parts runs any more: what an earlier stack had besides is gone."""
+        self._ports.settle()
 
     def close(self) -> None:
         """Give the ports back that nobody listens on."""

@@ -175,3 +175,51 @@ def test_ports_that_the_meshs_own_processes_have_stay_theirs(tmp_path: Path) -> 
 
     assert (21000, 21001) == (kept.get("a"), kept.get("b"))
     assert 21000 == same.fixed("g", 21000, variable="V")
+
+
+def test_names_that_have_gone_give_their_ports_back_the_oldest_first_when_none_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.supervisor.ports.BLOCK", 4)
+    ports = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    stable = ports.get("stable")
+    for lane in ("one", "two", "three", "four", "five"):
+        ports.begin()
+        assert stable == ports.get("stable")
+        ports.get(lane)
+        ports.save()
+        ports.settle()
+
+    assert [21001, 21002, 21003] == [ports.get(lane) for lane in ("four", "five", "three")]
+    again = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    assert [21003, 21001] == [again.get("three"), again.get("six")]
+
+
+def test_a_port_that_is_in_use_is_not_taken_from_who_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.supervisor.ports.BLOCK", 2)
+    ports = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    ports.get("runs")
+    ports.get("runs-too")
+    ports.settle()
+    ports.begin()
+    ports.get("runs")  # what is wanted from now on does without the other, which still runs
+
+    with pytest.raises(ConfigError, match="no port is free"):
+        ports.get("new")
+
+    ports.settle()
+    assert 21001 == ports.get("new")
+
+
+@pytest.mark.parametrize(("base", "free"), [(21000, set()), (22000, {21000})])
+def test_what_has_gone_gives_back_nothing_that_somebody_took_or_that_is_outside_of_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: int, free: set[int]
+) -> None:
+    monkeypatch.setattr("deploy.supervisor.ports.BLOCK", 1)
+    first = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    first.get("gone")
+    first.save()
+    others = Ports(tmp_path / "ports.json", base=base, is_free=lambda port: port in free)
+
+    with pytest.raises(ConfigError, match="no port is free"):
+        others.get("new")
