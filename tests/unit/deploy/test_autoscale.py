@@ -1,6 +1,8 @@
 """How many instances a load needs: quick to grow, slow to shrink, unmoved by noise, never out of bounds."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -130,14 +132,63 @@ def test_threads_that_are_busy_and_calls_that_wait_are_load() -> None:
         loads = Loads()
         one = Instance("orders-1", 10_000_000, 1)
         await asyncio.sleep(0)
-        assert loads._busy(one, load.parse("weft_rpc_busy_seconds_total 10\nweft_rpc_threads 12\n")) is None
-        at, cpu_s, busy_s = loads._before[one.pid]
-        loads._before[one.pid] = (at - 10.0, cpu_s, busy_s)
+        assert loads._busy(one, load.parse("weft_rpc_busy_seconds_total 10\nweft_rpc_threads 12\n"), 0.0) is None
+        at, busy_s = loads._before[one.pid]
+        loads._before[one.pid] = (at - 10.0, busy_s)
         text = "weft_rpc_busy_seconds_total 70\nweft_rpc_threads 12\nweft_rpc_waiting 6\n"
-        return loads._busy(one, load.parse(text))
+        return loads._busy(one, load.parse(text), 0.2)
 
     # Sixty seconds of work in ten are six of twelve threads, and six calls wait.
     assert 1.0 == pytest.approx(asyncio.run(scenario()), abs=0.05)
+
+
+IDLE = "weft_rpc_busy_seconds_total 0\nweft_rpc_threads 12\n"
+
+
+@pytest.mark.parametrize(
+    ("shares", "answering", "found"),
+    [
+        ([0.95], [], 0.95),  # alone, and too busy to answer
+        ([0.95, 0.9], [], 1.85),
+        ([0.5], [], None),  # may be more, but what is known asks for nothing
+        ([0.0, 0.0], [], None),  # of which nobody may conclude that there is nothing to do
+        ([0.95, 0.1], [1], 1.05),
+        ([0.05, 0.1], [1], 0.2),  # as busy as the other, at least
+    ],
+)
+def test_who_is_too_busy_to_answer_is_as_busy_as_its_processor_says(
+    shares: list[float], answering: list[int], found: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scrape(number: int) -> list[load.Metric] | None:
+        return load.parse(IDLE) if number in answering else None
+
+    async def scenario() -> float | None:
+        loads = Loads()
+        instances = [Instance(f"orders-{number}", 10_000_000 + number, number) for number in range(len(shares))]
+        for one in instances:
+            loads._before[one.pid] = (0.0, 0.0)
+        return await loads.of("orders", instances)
+
+    monkeypatch.setattr(load, "_scrape", scrape)
+    monkeypatch.setattr(Loads, "_processor", lambda _, pid: shares[pid - 10_000_000])
+
+    assert pytest.approx(found) == asyncio.run(scenario())
+
+
+def test_the_processor_of_a_process_that_answers_nobody_is_measured() -> None:
+    spinning = subprocess.Popen((sys.executable, "-S", "-c", "while True: pass"))
+
+    async def scenario() -> None:
+        loads = Loads()
+        async with asyncio.timeout(60):
+            while not loads._processor(spinning.pid):
+                await asyncio.sleep(0.05)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        spinning.kill()
+        spinning.wait()
 
 
 def test_what_was_decided_is_done_and_work_by_hand_starts_the_clock_again(monkeypatch: pytest.MonkeyPatch) -> None:
