@@ -86,9 +86,13 @@ class Ports:
         """From now on names are asked for another time, for another stack of the same mesh."""
         self._asked.clear()
 
-    def settle(self) -> None:
-        """Only what was asked for since `begin` runs: other names keep their ports for as long as there are more."""
-        gone = {name: port for name, port in self._given.items() if name not in self._asked and name != CLAIM}
+    def asked(self) -> frozenset[str]:
+        """The names that were asked for since then."""
+        return frozenset(self._asked)
+
+    def settle(self, names: Collection[str]) -> None:
+        """Nothing runs but what has these names: others keep their ports for as long as there are more."""
+        gone = {name: port for name, port in self._given.items() if name not in names and name != CLAIM}
         self._given = {name: port for name, port in self._given.items() if name not in gone}
         self._stored = {**{name: port for name, port in self._stored.items() if name not in gone}, **gone}
         self._kept = frozenset()  # of whom that was is among the given ones, or gone

@@ -6,7 +6,7 @@ Owned by `daemon.py`. Invariant: when `stop()` has returned, no process that `st
 import asyncio
 import itertools
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import psycopg
@@ -110,14 +110,15 @@ class Supervisor:
         await slot.reread(slot.server)
         self.kill(name, signal.SIGHUP)
 
-    async def change(self, parts: Sequence[Part]) -> Scaled:
-        """Go over to another stack while what is in both runs on. Raises RefusedError when a new part does not start.
+    async def change(self, parts: Sequence[Part], names: Collection[str]) -> Scaled:
+        """Go over to another stack, of which other parts than `names` are as they were, or somebody else's to change.
 
-        Then it is stopped again with every other new one, and the mesh is as it was.
+        Raises RefusedError when a new part does not start. Then it is stopped again with every other new one.
         """
+        self._parts = tuple(parts)
         wanted = {part.name for part in parts}
-        added = [part for part in parts if part.name not in self._done]
-        removed = [name for name in self._done if name not in wanted]
+        added = [part for part in parts if part.name in names and part.name not in self._done]
+        removed = [name for name in self._done if name in names and name not in wanted]
         strict = replace(self._host, lenient=False)  # whoever asked is told what does not start
         self._slots.update((part.name, Slot(part, strict)) for part in added if isinstance(part, Server))
         for part in added:
@@ -127,8 +128,8 @@ class Supervisor:
         except StartError as error:
             await self._remove([part.name for part in added])
             raise RefusedError(f"{error}; everything else runs on as it was") from error
-        for part in parts:
-            if isinstance(part, Server) and part.rereads and part not in added:
+        for part in self._parts:  # which has everything that others have changed since
+            if isinstance(part, Server) and part.rereads and part.name in self._slots and part not in added:
                 await self._slots[part.name].reread(part)
         stopped = [name for name in removed if name in self._slots]
         await self._remove(removed)
@@ -153,8 +154,9 @@ class Supervisor:
 
     async def _bring_up(self, part: Part, *, in_order: bool = True, strict: bool = False) -> None:
         for need in part.after if in_order else ():
-            # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
-            await asyncio.shield(self._done[need])
+            if need in self._done:  # else it was sent away since, and there is nothing to wait for
+                # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
+                await asyncio.shield(self._done[need])
         if isinstance(part, Task):
             await self._run_task(part, lenient=self._host.lenient and not strict)
             self._host.record.finish(part.name, part.digest())

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.supervisor import autoscale, load
+from deploy.supervisor import autoscale, autoscaler, load
 from deploy.supervisor.autoscale import IN_AT, IN_FOR_S, OUT_AT, OUT_FOR_S, Bounds, Sample
 from deploy.supervisor.autoscaler import Autoscaler
+from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.load import Instance, Loads
 
 BOUNDS = Bounds(2, 8)
@@ -196,8 +197,8 @@ def test_what_was_decided_is_done_and_work_by_hand_starts_the_clock_again(monkey
         async def of(_: Loads, service: str, __: Sequence[Instance]) -> float:
             return 0.0
 
-        async def resize(sizes: Mapping[str, int]) -> None:
-            raise AssertionError(sizes)
+        async def resize(service: str, size: int) -> None:
+            raise AssertionError((service, size))
 
         monkeypatch.setattr(Loads, "of", of)
         monkeypatch.setattr(autoscale, "IN_FOR_S", 0.2)
@@ -211,3 +212,49 @@ def test_what_was_decided_is_done_and_work_by_hand_starts_the_clock_again(monkey
         return [found[0], found[-1], await one.look()]
 
     assert [{}, {"orders": 2}, {}] == asyncio.run(scenario())
+
+
+def test_a_service_that_is_resized_slowly_or_refused_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    resized: list[tuple[str, int]] = []
+    wanted = {"slow": (4, BOUNDS), "refused": (4, BOUNDS), "broken": (4, BOUNDS)}
+    looks = 0
+
+    def instances(_: str) -> list[Instance]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise OSError("no file is left to open")
+        return []
+
+    async def of(_: Loads, __: str, ___: Sequence[Instance]) -> float:
+        return 0.0
+
+    async def resize(service: str, size: int) -> None:
+        resized.append((service, size))
+        match service:
+            case "slow":
+                await asyncio.Event().wait()
+            case "refused":
+                raise RefusedError("it does not start")
+            case "broken":
+                raise ZeroDivisionError
+
+    async def scenario() -> None:
+        one = Autoscaler(wanted=lambda: wanted, instances=instances, resize=resize)
+        running = asyncio.create_task(one.run())
+        async with asyncio.timeout(30):
+            while len(resized) < 3:
+                await asyncio.sleep(0.01)
+            wanted["quick"] = (4, BOUNDS)
+            while ("quick", 2) not in resized:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    monkeypatch.setattr(Loads, "of", of)
+    monkeypatch.setattr(autoscale, "IN_FOR_S", 0.1)
+    monkeypatch.setattr(autoscaler, "EVERY_S", 0.01)
+    asyncio.run(scenario())
+
+    # Each of the others was tried once: it is at it still, or has a pause.
+    assert [("broken", 2), ("refused", 2), ("slow", 2)] == sorted(one for one in resized if one[0] != "quick")

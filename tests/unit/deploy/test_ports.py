@@ -188,7 +188,7 @@ def test_names_that_have_gone_give_their_ports_back_the_oldest_first_when_none_i
         assert stable == ports.get("stable")
         ports.get(lane)
         ports.save()
-        ports.settle()
+        ports.settle(ports.asked())
 
     assert [21001, 21002, 21003] == [ports.get(lane) for lane in ("four", "five", "three")]
     again = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
@@ -200,14 +200,14 @@ def test_a_port_that_is_in_use_is_not_taken_from_who_has_it(tmp_path: Path, monk
     ports = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
     ports.get("runs")
     ports.get("runs-too")
-    ports.settle()
+    ports.settle(ports.asked())
     ports.begin()
     ports.get("runs")  # what is wanted from now on does without the other, which still runs
 
     with pytest.raises(ConfigError, match="no port is free"):
         ports.get("new")
 
-    ports.settle()
+    ports.settle(ports.asked())
     assert 21001 == ports.get("new")
 
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -471,3 +471,23 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(folder: Path, name:
             supervisor.kill(name, signal.SIGTERM)
 
     supervise(folder, [web(folder)], scenario)
+
+
+def test_two_changes_at_once_have_each_what_they_asked_for(folder: Path) -> None:
+    gate = folder / "open"
+    waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{SERVER}"
+    one = replace(web(folder), heavy=False)
+    slow = replace(web(folder, source=waiting, name="slow-1"), heavy=False)
+    quick = replace(web(folder, name="quick-1"), heavy=False)
+
+    async def scenario(supervisor: Supervisor) -> None:
+        adding = asyncio.create_task(supervisor.change([one, slow], {"slow-1"}))
+        await until(lambda: len(supervisor.processes()) == 2)
+        assert (("quick-1",), ()) == astuple(await supervisor.change([one, slow, quick], {"quick-1"}))
+        assert ((), ("quick-1",)) == astuple(await supervisor.change([one, slow], {"quick-1"}))
+        assert not adding.done()
+        gate.touch()
+        assert (("slow-1",), ()) == astuple(await adding)
+        assert [("web-1", "ready"), ("slow-1", "ready")] == [(p.name, p.state) for p in supervisor.processes()]
+
+    supervise(folder, [one], scenario)
