@@ -155,8 +155,7 @@ class Supervisor:
     async def _bring_up(self, part: Part, *, in_order: bool = True, strict: bool = False) -> None:
         for need in part.after if in_order else ():
             if need in self._done:  # else it was sent away since, and there is nothing to wait for
-                # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
-                await asyncio.shield(self._done[need])
+                await self._needed(need, part.name)
         if isinstance(part, Task):
             await self._run_task(part, lenient=self._host.lenient and not strict)
             self._host.record.finish(part.name, part.digest())
@@ -166,6 +165,17 @@ class Supervisor:
         life.add_done_callback(self._life_ended)
         self._lives[part.name] = life
         await slot.ready_once
+
+    async def _needed(self, need: str, name: str) -> None:
+        own = asyncio.current_task()
+        assert own is not None
+        try:
+            # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
+            await asyncio.shield(self._done[need])
+        except asyncio.CancelledError as error:
+            if own.cancelling():
+                raise
+            raise StartError(name, f"{need}, which it needs, was given up") from error
 
     def _life_ended(self, life: "asyncio.Task[None]") -> None:
         error = None if life.cancelled() else life.exception()

@@ -491,3 +491,25 @@ def test_two_changes_at_once_have_each_what_they_asked_for(folder: Path) -> None
         assert [("web-1", "ready"), ("slow-1", "ready")] == [(p.name, p.state) for p in supervisor.processes()]
 
     supervise(folder, [one], scenario)
+
+
+def test_what_needs_a_part_that_another_change_gives_up_is_refused(folder: Path) -> None:
+    gate = folder / "open"
+    waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+    one = replace(web(folder), heavy=False)
+    never = replace(web(folder, source="import time; time.sleep(600)", name="never-1"), heavy=False)
+    dying = replace(web(folder, source=f"{waiting}raise SystemExit(7)", name="dying-1"), heavy=False)
+    late = replace(web(folder, name="late-1"), heavy=False, after=("never-1",))
+
+    async def scenario(supervisor: Supervisor) -> None:
+        adding = asyncio.create_task(supervisor.change([one, never, dying], {"never-1", "dying-1"}))
+        await until(lambda: len(supervisor.processes()) == 3)
+        needing = asyncio.create_task(supervisor.change([one, never, dying, late], {"late-1"}))
+        await until(lambda: len(supervisor.processes()) == 4)
+        gate.touch()
+        for change, complaint in ((adding, "dying-1: exited early"), (needing, "late-1: never-1, which it needs")):
+            with pytest.raises(RefusedError, match=complaint):
+                await change
+        assert ["web-1"] == [process.name for process in supervisor.processes()]
+
+    supervise(folder, [one], scenario)
