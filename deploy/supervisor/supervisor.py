@@ -29,6 +29,7 @@ TASK_ATTEMPTS_MAX = 2
 ROTATE_INTERVAL_S = 10.0
 RESTART_TIMEOUT_S = 90.0
 KILL_POLL_S = 0.05
+RENEW_INTERVAL_S = 1.0
 STATUS_LINES = 3
 """So many last lines of a process that is down are part of the status."""
 
@@ -52,7 +53,8 @@ class Supervisor:
         `resume`: continue a mesh that was up under an earlier supervisor. What runs is taken over, what does not is
         started, at once and in any order, as after any death; nothing is waited for.
         """
-        self._chores = [asyncio.create_task(self._rotate_logs()), asyncio.create_task(self._host.lag.run())]
+        chores = (self._rotate_logs(), self._host.lag.run(), self._renew_outdated())
+        self._chores = [asyncio.create_task(chore) for chore in chores]
         for part in self._parts:
             self._done[part.name] = asyncio.create_task(self._bring_up(part, in_order=not resume), name=part.name)
         if not resume:
@@ -226,6 +228,28 @@ class Supervisor:
         except (OSError, SupervisorError, EtcdError, psycopg.Error) as error:
             return str(error).strip() or type(error).__name__
         return ""
+
+    async def _renew_outdated(self) -> None:
+        """Replace what was taken over and would be started otherwise now, until one of them does not come up.
+
+        One by one, each when all others of its service are ready: an update reaches what runs as a roll would, and one
+        that does not work costs one process.
+        """
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL_S)
+            name = self._next_outdated()
+            if name is None:
+                continue
+            try:
+                await self.restart(name)
+            except RefusedError as error:
+                log.error("renewing_given_up", part=name, reason=str(error))
+                return
+
+    def _next_outdated(self) -> str | None:
+        resting = {slot.server.service for slot in self._slots.values() if slot.life.state is not State.READY}
+        found = (slot.server for slot in self._slots.values() if slot.outdated)
+        return next((server.name for server in found if server.service not in resting), None)
 
     async def _rotate_logs(self) -> None:
         while True:

@@ -2,87 +2,22 @@
 
 import asyncio
 import os
-import random
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import astuple, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy.supervisor import backoff, life, probe, readiness, slot
-from deploy.supervisor.config import child_environ
 from deploy.supervisor.errors import RefusedError, StartError
-from deploy.supervisor.layout import Layout
 from deploy.supervisor.life import State
 from deploy.supervisor.messages import Event
-from deploy.supervisor.part import Command, Kind, Part, Server, Task
-from deploy.supervisor.record import Record
-from deploy.supervisor.slot import Host, Slot
-from deploy.supervisor.starvation import Lag
+from deploy.supervisor.part import Command, Part, Server, Task
+from deploy.supervisor.slot import Slot
 from deploy.supervisor.supervisor import Supervisor
-
-DEADLINE_S = 20.0
-
-SERVER = """
-import http.server, os, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(503 if os.path.exists(sys.argv[2]) else 200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def web(folder: Path, *, port: int | None = None, source: str = SERVER, name: str = "web-1") -> Server:
-    port = port or free_port()
-    argv = (sys.executable, "-S", "-c", source, str(port), str(folder / "refuse"))
-    return Server(
-        name=name,
-        kind=Kind.SERVICE,
-        service="web",
-        command=Command(argv, child_environ(), folder),
-        probe=readiness.Http(port, "/"),
-        ports=(port,),
-        watched=True,
-        heavy=True,
-        grace_s=5.0,
-        start_timeout_s=DEADLINE_S,
-    )
-
-
-def host(folder: Path, events: list[Event], *, lenient: bool = False) -> Host:
-    layout = Layout(folder)
-    layout.prepare(None)
-    return Host(
-        layout=layout,
-        record=Record(layout.processes),
-        heavy=asyncio.Semaphore(1),
-        emit=events.append,
-        now=lambda: datetime.now(UTC),
-        rng=random.Random(1),
-        lag=Lag(),
-        dies_with_us=True,
-        lenient=lenient,
-    )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
+from tests.unit.deploy.tiny_web import DEADLINE_S, SERVER, host, supervise, until, web
 
 
 def live(folder: Path, server: Server, scenario: Callable[[Slot], Awaitable[None]]) -> list[Event]:
@@ -252,7 +187,7 @@ def test_a_part_that_cannot_live_does_not_end_a_mesh_that_was_up(folder: Path, m
     asyncio.run(run())
 
 
-def test_a_process_is_taken_over_by_the_next_slot_unless_another_one_is_wanted(folder: Path) -> None:
+def test_a_process_is_taken_over_by_the_next_slot_unless_it_is_somewhere_else(folder: Path) -> None:
     async def run() -> None:
         server = web(folder)
         first = Slot(server, host(folder, []))
@@ -262,15 +197,14 @@ def test_a_process_is_taken_over_by_the_next_slot_unless_another_one_is_wanted(f
         second = Slot(server, host(folder, []))
         lives.append(asyncio.create_task(second.run()))
         await second.ready_once
-        assert (first.life.pid, 0) == (second.life.pid, second.life.restarts)
+        assert (first.life.pid, 0, False) == (second.life.pid, second.life.restarts, second.outdated)
         for each in lives:  # as if its supervisor had died: the process runs on
             each.cancel()
 
-        environ = {**server.command.env, "WEFT_LOG_LEVEL": "debug"}
-        third = Slot(replace(server, command=replace(server.command, env=environ)), host(folder, []))
+        third = Slot(web(folder), host(folder, []))
         lives.append(asyncio.create_task(third.run()))
         await third.ready_once
-        assert first.life.pid != third.life.pid
+        assert (True, False) == (first.life.pid != third.life.pid, third.outdated)
         await third.stop()
         await asyncio.gather(*lives, return_exceptions=True)
 
@@ -359,21 +293,6 @@ def test_a_program_that_cannot_be_started_is_said_to_be_so(folder: Path) -> None
             await one.ready_once
 
     live(folder, missing, scenario)
-
-
-def supervise(folder: Path, parts: list[Part], scenario: Callable[[Supervisor], Awaitable[None]]) -> list[Event]:
-    events: list[Event] = []
-
-    async def run() -> None:
-        supervisor = Supervisor(parts, host(folder, events))
-        try:
-            await supervisor.start()
-            await scenario(supervisor)
-        finally:
-            await supervisor.stop()
-
-    asyncio.run(run())
-    return events
 
 
 async def nothing(_: Supervisor) -> None:
@@ -471,45 +390,3 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(folder: Path, name:
             supervisor.kill(name, signal.SIGTERM)
 
     supervise(folder, [web(folder)], scenario)
-
-
-def test_two_changes_at_once_have_each_what_they_asked_for(folder: Path) -> None:
-    gate = folder / "open"
-    waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{SERVER}"
-    one = replace(web(folder), heavy=False)
-    slow = replace(web(folder, source=waiting, name="slow-1"), heavy=False)
-    quick = replace(web(folder, name="quick-1"), heavy=False)
-
-    async def scenario(supervisor: Supervisor) -> None:
-        adding = asyncio.create_task(supervisor.change([one, slow], {"slow-1"}))
-        await until(lambda: len(supervisor.processes()) == 2)
-        assert (("quick-1",), ()) == astuple(await supervisor.change([one, slow, quick], {"quick-1"}))
-        assert ((), ("quick-1",)) == astuple(await supervisor.change([one, slow], {"quick-1"}))
-        assert not adding.done()
-        gate.touch()
-        assert (("slow-1",), ()) == astuple(await adding)
-        assert [("web-1", "ready"), ("slow-1", "ready")] == [(p.name, p.state) for p in supervisor.processes()]
-
-    supervise(folder, [one], scenario)
-
-
-def test_what_needs_a_part_that_another_change_gives_up_is_refused(folder: Path) -> None:
-    gate = folder / "open"
-    waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
-    one = replace(web(folder), heavy=False)
-    never = replace(web(folder, source="import time; time.sleep(600)", name="never-1"), heavy=False)
-    dying = replace(web(folder, source=f"{waiting}raise SystemExit(7)", name="dying-1"), heavy=False)
-    late = replace(web(folder, name="late-1"), heavy=False, after=("never-1",))
-
-    async def scenario(supervisor: Supervisor) -> None:
-        adding = asyncio.create_task(supervisor.change([one, never, dying], {"never-1", "dying-1"}))
-        await until(lambda: len(supervisor.processes()) == 3)
-        needing = asyncio.create_task(supervisor.change([one, never, dying, late], {"late-1"}))
-        await until(lambda: len(supervisor.processes()) == 4)
-        gate.touch()
-        for change, complaint in ((adding, "dying-1: exited early"), (needing, "late-1: never-1, which it needs")):
-            with pytest.raises(RefusedError, match=complaint):
-                await change
-        assert ["web-1"] == [process.name for process in supervisor.processes()]
-
-    supervise(folder, [one], scenario)
