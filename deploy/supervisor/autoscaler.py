@@ -64,7 +64,7 @@ class Autoscaler:
         except SupervisorError as error:
             log.warning("not_resized", service=service, reason=str(error))
             self._pause(service)
-        except Exception:
+        except Exception:  # a fault in this is no reason to leave the others alone
             log.exception("not_resized", service=service)
             self._pause(service)
         finally:
