@@ -58,7 +58,8 @@ class Changes:
             try:
                 scaled = await supervisor.change(parts, touched)
             except Exception:
-                await self._take_back(supervisor, before, after)
+                self._names ^= touched
+                await self._take_back(supervisor, self.desired.taken_back(before, after))
                 raise
             finally:
                 self._under_way -= 1
@@ -83,14 +84,16 @@ class Changes:
         self.stack, self.desired, self._names = stack, desired, _names(parts)
         return parts
 
-    async def _take_back(self, supervisor: Supervisor, before: Desired, after: Desired) -> None:
-        """Desire what there was before this change, and whatever others have changed since."""
+    async def _take_back(self, supervisor: Supervisor, desired: Desired) -> None:
+        """Desire what there was before a change that was refused, and what others have changed since."""
+        self.desired, self.stack = desired, self._current.resized(desired)
         try:
-            parts = self._take(self.desired.taken_back(before, after))
-        except RefusedError as error:  # a successor would begin what was refused, and would be refused as well
+            parts = self.stack.parts()
+            desired.write(self._layout.desired)
+        except OSError as error:  # a successor would begin what was refused, and would be refused as well
             log.error("not_taken_back", reason=str(error))
         else:
-            await supervisor.change(parts, frozenset())
+            await supervisor.change(parts, frozenset())  # for those who read of the others
 
 
 def _names(parts: Sequence[Part]) -> frozenset[str]:

@@ -134,3 +134,23 @@ def test_what_is_refused_is_taken_back_and_nothing_else(layout: Layout) -> None:
         assert "orders-3" not in running.parts
 
     scenario(layout, work)
+
+
+def test_what_is_refused_while_nothing_can_be_written_can_be_asked_for_again(layout: Layout) -> None:
+    async def work(changes: Changes, running: Running, resize: Resize) -> None:
+        refused = asyncio.ensure_future(resize("orders", 3))
+        await until(lambda: len(running.asked) == 1)
+        running.outcome.set_exception(RefusedError("orders-3: does not come up"))
+        in_the_way = layout.desired.with_suffix(".new")
+        in_the_way.mkdir()
+        with pytest.raises(RefusedError, match="does not come up"):
+            await refused
+        in_the_way.rmdir()
+        assert 2 == changes.desired.sizes["orders"]
+
+        running.outcome = asyncio.get_running_loop().create_future()
+        running.outcome.set_result(None)
+        assert ("orders-3",) == (await resize("orders", 3)).started
+        assert {"orders": 3, "catalog": 2} == written(layout)
+
+    scenario(layout, work)
