@@ -7,10 +7,15 @@ People use the `weft` command and `make`; tests use `mesh.Mesh`.
 
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from deploy.supervisor import lock
 from deploy.supervisor.backoff import STABLE_S, delay_s
@@ -19,6 +24,8 @@ from deploy.supervisor.errors import SupervisorError
 from deploy.supervisor.layout import Layout
 
 LOCK_TIMEOUT_S = 5.0
+PAUSE_S = 1.0
+"""At least so long the lock is free after a takeover that was not possible."""
 USAGE = "usage: python -m deploy.supervisor serve DATA | standby DATA TAKEOVERS | clean"
 
 
@@ -44,7 +51,7 @@ def serve(layout: Layout) -> int:
         if not ours:
             print(f"another supervisor already runs on {layout.root}", file=sys.stderr)
             return 3
-        return _run(layout, takeovers=0)
+        return _prepare(layout)(takeovers=0)
 
 
 def stand_by(layout: Layout, takeovers: int) -> int:
@@ -59,14 +66,35 @@ def stand_by(layout: Layout, takeovers: int) -> int:
             takeovers = 1
         # Whatever kills supervisors, such as a lack of memory, is not fed one after the other at full speed.
         threading.Event().wait(delay_s(takeovers - 1, random.Random()))
-        return _run(layout, takeovers=takeovers)
+        try:
+            run = _prepare(layout)
+        except Exception:  # noqa: BLE001 - an update that is half there, a damaged file: nobody else is left to try
+            traceback.print_exc()
+            print("cannot take over; everything runs on, and it is tried again", file=sys.stderr, flush=True)
+        else:
+            return run(takeovers=takeovers)
+    return _begin_anew(layout, takeovers + 1)
 
 
-def _run(layout: Layout, *, takeovers: int) -> int:
+def _prepare(layout: Layout) -> Callable[..., int]:
+    """What makes this process the daemon. Raises whatever the program or the desired state has wrong with it."""
     # Here and not above: a stand-by that waits for months needs a fifth of the memory without it.
     from deploy.supervisor import running
+    from deploy.supervisor.desired import Desired
 
-    return running.run(layout, takeovers=takeovers)
+    return partial(running.run, layout, Desired.read(layout.desired))
+
+
+def _begin_anew(layout: Layout, takeovers: int) -> NoReturn:
+    """Be a fresh stand-by after a while, with nothing of the program loaded that was there before.
+
+    The lock is free meanwhile: somebody may stop what runs, or start a supervisor by hand.
+    """
+    own = (sys.executable, "-c", f"import {__package__}.__main__")
+    while True:
+        threading.Event().wait(PAUSE_S + delay_s(takeovers, random.Random()))
+        if subprocess.run(own, stdin=subprocess.DEVNULL, check=False).returncode == 0:
+            os.execv(sys.executable, (sys.executable, "-m", __package__, "standby", str(layout.root), str(takeovers)))
 
 
 def clean() -> int:

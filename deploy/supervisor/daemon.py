@@ -24,6 +24,7 @@ from deploy.supervisor import account, lane, messages
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.autoscaler import Autoscaler
 from deploy.supervisor.backoff import delay_s
+from deploy.supervisor.changes import LANES, Change, Changes
 from deploy.supervisor.chores import Chores
 from deploy.supervisor.desired import SCALABLE, Desired
 from deploy.supervisor.door import Door
@@ -72,22 +73,22 @@ class Daemon:
     ) -> None:
         """`takeovers`: how many supervisors died soon before this one; 0: somebody asked for it."""
         self._layout = layout
-        self._desired = desired
+        self._changes = Changes(layout, desired)
         self._now = now
         self._rng = rng
         self._record = Record(layout.processes)
         self._takeovers = takeovers
         self._standby = StandBy(layout, self._record, takeovers=takeovers + 1, rng=rng)
-        self._stack: Stack | None = None
-        self._scaling = asyncio.Lock()
         self._autoscaler = Autoscaler(
-            wanted=lambda: {name: (self._desired.sizes[name], bounds) for name, bounds in self._desired.auto.items()},
+            wanted=lambda: {
+                name: (self._changes.desired.sizes[name], bounds) for name, bounds in self._changes.desired.auto.items()
+            },
             instances=self._instances,
             resize=self._follow_load,
         )
         around = Surroundings(
-            desired=lambda: self._desired,
-            change=self._change,
+            desired=lambda: self._changes.desired,
+            change=partial(self._change, LANES),
             processes=lambda: () if self._supervisor is None else self._supervisor.processes(),
             metrics_port=lambda name: self._running_stack.metrics_port(name),
             admin=lambda name: envoy.admin_socket(name, layout),
@@ -95,7 +96,7 @@ class Daemon:
         )
         self._lanes = Lanes(around, layout.run / "lanes.json")
         self._chores = Chores(
-            resize=lambda service, size: self._change(lambda desired: desired.following({service: size})),
+            resize=lambda service, size: self._change(service, lambda desired: desired.following({service: size})),
             hold=self._autoscaler.hold,
         )
         self._supervisor: Supervisor | None = None
@@ -117,7 +118,7 @@ class Daemon:
             try:
                 return await self._start_and_wait()
             except Exception:
-                if self._desired.ephemeral or not self._record.up:
+                if self._changes.desired.ephemeral or not self._record.up:
                     raise
                 # A fault of ours is no reason to stop what runs: the next supervisor takes it over.
                 log.exception("supervisor_failed")
@@ -129,7 +130,7 @@ class Daemon:
                 if self._supervisor is not None:
                     self._emit(Event("stopping", seconds=self._elapsed()))
                     await self._supervisor.stop()
-                elif self._stop.is_set():
+                if self._supervisor is not None or self._stop.is_set():
                     await stop_survivors(self._record)  # what was not taken over yet
                 self._emit(Event("stopped", seconds=self._elapsed()))
 
@@ -144,12 +145,13 @@ class Daemon:
             self._emit(Event("up", seconds=self._elapsed()))
             log.info("mesh_up", seconds=round(self._elapsed(), 3))
             assert self._supervisor is not None
-            assert self._stack is not None
             keeping = [
                 asyncio.create_task(self._upkeep.run(), name="certificates"),
                 asyncio.create_task(self._autoscaler.run(), name="autoscaler"),
                 asyncio.create_task(self._lanes.run(), name="lanes"),
-                asyncio.create_task(self._stack.leadership.keep(partial(self._pids, "rabbitmq")), name="broker-leader"),
+                asyncio.create_task(
+                    self._running_stack.leadership.keep(partial(self._pids, "rabbitmq")), name="broker-leader"
+                ),
             ]
             for chore in keeping:
                 chore.add_done_callback(_tell_of_fault)
@@ -190,14 +192,14 @@ class Daemon:
         await self._shut_door()  # of an attempt that failed: its port is ours, and has to be found free
         user = account.server_account()
         self._layout.prepare(user)
-        if not self._desired.ephemeral:
+        if not self._changes.desired.ephemeral:
             await self._standby.start()
         if strays := await stop_strays(self._layout, self._record):
             log.warning("strays_stopped", names=strays)
-        self._stack = self._make_stack(user)
+        self._changes.stack = stack = self._make_stack(user)
         self._upkeep.begin()
-        parts = self._stack.parts()
-        self._stack.write_secrets()
+        parts = self._changes.begin()
+        stack.write_secrets()
         wanted = frozenset(part.name for part in parts)
         if stopped := await stop_survivors(self._record, wanted=wanted):
             log.warning("orphans_stopped", names=stopped)
@@ -210,11 +212,11 @@ class Daemon:
             now=self._now,
             rng=self._rng,
             lag=Lag(),
-            dies_with_us=self._desired.ephemeral,
+            dies_with_us=self._changes.desired.ephemeral,
             lenient=resume or self._takeovers > 0,
         )
         self._supervisor = Supervisor(parts, host)
-        self._open_door(self._supervisor, self._stack)
+        self._open_door(self._supervisor, stack)
         await self._supervisor.start(resume=resume)
         self._record.mark_up()
 
@@ -243,16 +245,16 @@ class Daemon:
             await self._door.close()
         if self._recovery is not None:
             await self._recovery.close()
-        if self._stack is not None:
-            self._stack.close()
+        if self._changes.stack is not None:
+            self._changes.stack.close()
         self._door = self._recovery = None
 
     def _make_stack(self, user: account.Account | None) -> Stack:
-        free = random.Random(self._rng.random()) if self._desired.free_ports else None
+        free = random.Random(self._rng.random()) if self._changes.desired.free_ports else None
         kept = {port for entry in self._record.survivors() for port in entry.ports}
-        ports = Ports(self._layout.ports, base=self._desired.port_base, rng=free, kept=kept)
+        ports = Ports(self._layout.ports, base=self._changes.desired.port_base, rng=free, kept=kept)
         secrets = Secrets(self._layout.secrets)
-        return Stack(self._desired, self._layout, ports=ports, secrets=secrets, account=user)
+        return Stack(self._changes.desired, self._layout, ports=ports, secrets=secrets, account=user)
 
     async def _watch(self, supervisor: Supervisor, rules: str) -> None:
         try:
@@ -270,35 +272,23 @@ class Daemon:
             within = request["auto"]
             return desired.sized_by_load(service, None if within is None else Bounds(*within))
 
-        change(self._desired)  # what cannot be is refused before anything is begun
+        change(self._changes.desired)  # what cannot be is refused before anything is begun
         self._autoscaler.hold(service)
         if request.get("wait", True):
-            return await self._change(change)
-        self._chores.begin(f"scale {service}", self._change(change))
+            return await self._change(service, change)
+        self._chores.begin(f"scale {service}", self._change(service, change))
         return messages.Scaled((), ())
 
-    async def _follow_load(self, sizes: Mapping[str, int]) -> None:
-        await self._change(lambda desired: desired.following({n: s for n, s in sizes.items() if n in desired.auto}))
+    async def _follow_load(self, service: str, size: int) -> None:
+        def change(desired: Desired) -> Desired:
+            # Who asked for a certain size meanwhile has it.
+            return desired.following({service: size}) if service in desired.auto else desired
 
-    async def _change(self, change: Callable[[Desired], Desired]) -> messages.Scaled:
-        """Go over to another desired state, one at a time."""
-        async with self._scaling:
-            assert self._stack is not None
-            assert self._supervisor is not None
-            desired = change(self._desired)
-            stack = self._stack.resized(desired)
-            try:
-                desired.write(self._layout.desired)  # before anything is done: whoever takes over finishes it
-            except OSError as error:
-                raise RefusedError(f"what is desired cannot be written down, so nothing is changed: {error}") from error
-            try:
-                scaled = await self._supervisor.change(stack.parts())
-            except RefusedError:
-                self._desired.write(self._layout.desired)
-                raise
-            self._stack, self._desired = stack, desired
-        log.info("scaled", sizes=dict(desired.sizes), started=scaled.started, stopped=scaled.stopped)
-        return scaled
+        await self._change(service, change)
+
+    async def _change(self, about: str, change: Change) -> messages.Scaled:
+        assert self._supervisor is not None
+        return await self._changes.make(self._supervisor, about, change)
 
     def _hold(self, supervisor: Supervisor, name: str) -> None:
         """What somebody kills or restarts, by hand or because of an alert, is not sent away at the same moment."""
@@ -320,9 +310,9 @@ class Daemon:
         }
 
     def _sizes(self) -> Mapping[str, messages.Size]:
-        auto = {name: str(bounds) for name, bounds in self._desired.auto.items()}
+        auto = {name: str(bounds) for name, bounds in self._changes.desired.auto.items()}
         return {
-            name: messages.Size(self._desired.sizes[name], auto.get(name, ""), self._autoscaler.load(name))
+            name: messages.Size(self._changes.desired.sizes[name], auto.get(name, ""), self._autoscaler.load(name))
             for name in SCALABLE
         }
 
@@ -393,7 +383,7 @@ class Daemon:
         await writer.drain()
 
     async def _answer(self, request: Mapping[str, Any]) -> Mapping[str, object]:
-        supervisor, stack = self._supervisor, self._stack
+        supervisor, stack = self._supervisor, self._changes.stack
         if supervisor is None or stack is None:
             raise RefusedError("the mesh is only beginning to start")
         match request["op"]:
@@ -419,7 +409,7 @@ class Daemon:
                 waits = request.get("wait", True)
                 killed = await supervisor.restart(name) if waits else self._chores.restart(supervisor, name)
             case "roll":
-                self._chores.roll(supervisor, str(request["service"]), self._desired.sizes)
+                self._chores.roll(supervisor, str(request["service"]), self._changes.desired.sizes)
                 return {}
             case "scale":
                 return asdict(await self._scale(request))
@@ -442,8 +432,8 @@ class Daemon:
 
     @property
     def _running_stack(self) -> Stack:
-        assert self._stack is not None
-        return self._stack
+        assert self._changes.stack is not None
+        return self._changes.stack
 
     async def _send_events(self, writer: asyncio.StreamWriter, *, stop: bool) -> None:
         """Everything that happened and happens (`stop`: only what happens from now on), until the end."""

@@ -8,15 +8,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from deploy.supervisor import lane
+from deploy.supervisor import durable, lane
 from deploy.supervisor.autoscale import Bounds
 from deploy.supervisor.config import ARCHIVE_DAYS, CONSUMER_SAMPLE, REPORT_MEMORY_MB, TRACES, ZIPKIN, Settings
 from deploy.supervisor.edge_certificate import Given
 from deploy.supervisor.errors import ConfigError
 from deploy.supervisor.lane import LaneSpec
 from weft_protos import lanes, manifests, mesh_parts
+
+_T = TypeVar("_T")
 
 _SERVICES: tuple[str, ...] = tuple(one.name for one in mesh_parts.SERVICES)
 _WORKERS: tuple[str, ...] = ("relay", *(one.process for one in mesh_parts.WORKERS))
@@ -156,6 +158,15 @@ class Desired:
         """The same with the sizes that the load asks for."""
         return replace(self, sizes=complete_sizes({**self.sizes, **sizes}))
 
+    def taken_back(self, before: "Desired", after: "Desired") -> "Desired":
+        """The same, but for what differs between `before` and `after`: that is as it was before."""
+        return replace(
+            self,
+            sizes=_taken_back(self.sizes, before.sizes, after.sizes),
+            auto=_taken_back(self.auto, before.auto, after.auto),
+            lanes=_taken_back(self.lanes, before.lanes, after.lanes),
+        )
+
     def lane(self, name: str) -> LaneSpec:
         """The lane of that name. Raises ConfigError where there is none."""
         if name not in self.lanes:
@@ -199,12 +210,8 @@ class Desired:
         return Path(self.zipkin_jar) if self.zipkin_jar else None
 
     def write(self, path: Path) -> None:
-        """Store at `path`."""
-        # At once: a supervisor that is killed here must not leave its successor half a state.
-        temporary = path.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(asdict(self), indent=1))
-        temporary.replace(path)
+        """Store at `path`. Raises OSError; then there is what was there before."""
+        durable.write(path, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, path: Path) -> "Desired":
@@ -215,6 +222,12 @@ class Desired:
         laned = {name: lane.of(spec) for name, spec in fields.pop("lanes", {}).items()}
         known = {name: sizes.get(name, 0) for name in DEFAULT_SIZES}
         return cls(**{**fields, "sizes": known, "only": tuple(fields["only"]), "auto": auto, "lanes": laned})
+
+
+def _taken_back(now: Mapping[str, _T], before: Mapping[str, _T], after: Mapping[str, _T]) -> dict[str, _T]:
+    changed = {name for name in (*before, *after) if before.get(name) != after.get(name)}
+    kept = {name: value for name, value in now.items() if name not in changed or name in before}
+    return {**kept, **{name: value for name, value in before.items() if name in changed}}
 
 
 def _scalable(service: str, size: int) -> int:

@@ -91,6 +91,8 @@ class Lanes:
                     await step()
                 except SupervisorError as error:
                     log.warning("lanes_not_kept", reason=str(error))
+                except Exception:  # whatever it was: nobody else would look after lanes until a restart
+                    log.exception("lanes_not_kept")
 
     async def _tell(self) -> None:
         """Have control planes know what is desired, whatever kept them from it."""

@@ -1,8 +1,8 @@
 """What a supervisor has done, on disk, so that the next one continues it: processes by name, and tasks that are done.
 
 Written at every start and exit. A process is known again by its pid together with its start time and the boot that
-both count from, so that a pid that was given to somebody else meanwhile is left alone; and it is what is wanted only
-if its command, as a digest, is the one that would be started now.
+both count from, so that a pid that was given to somebody else meanwhile is left alone; and it is what is wanted, and
+not to be replaced in its turn, only if its command, as a digest, is the one that would be started now.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Being the daemon of a data directory: its log, its loop, its desired state. Called by `deploy.supervisor`."""
+"""Being the daemon of a data directory: its log, its loop. Called by `deploy.supervisor`."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from deploy.supervisor.layout import Layout
 from weft_protos import redaction
 
 
-def run(layout: Layout, *, takeovers: int) -> int:
+def run(layout: Layout, desired: Desired, *, takeovers: int) -> int:
     """Be the daemon of a data directory until it is told to stop; the exit code. The caller holds the lock."""
     process.forbid_core_files()
     structlog.configure(
@@ -31,7 +31,6 @@ def run(layout: Layout, *, takeovers: int) -> int:
     )
 
     async def live() -> int:
-        desired = Desired.read(layout.desired)
         rng, own = random.Random(), replace(layout, ha=desired.ha)
         return await Daemon(own, desired, now=lambda: datetime.now(UTC), rng=rng, takeovers=takeovers).run()
 

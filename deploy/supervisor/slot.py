@@ -71,6 +71,8 @@ class Slot:
         self.ready_once: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.last_words: tuple[str, ...] = ()
         """What the process that ended last wrote last."""
+        self.outdated = False
+        """Another supervisor started its process, and not as we would."""
         self._host = host
         self._log_path = host.layout.log_of(server.name)
         self._log_start = 0
@@ -168,11 +170,14 @@ class Slot:
         await self._clean_up(reason)
 
     async def _adopt(self) -> bool:
-        """Take over the process that an earlier supervisor has left, if it is what we would start now."""
-        entry, self._adopted = self._host.record.survivor(self.server.name), False
+        """Take over the process that an earlier supervisor has left, if it is where ours would be.
+
+        If it is not what we would start now, it is `outdated`: to be replaced, but not at once with all others.
+        """
+        entry, self._adopted, self.outdated = self._host.record.survivor(self.server.name), False, False
         if entry is None:
             return False
-        if entry.digest != self.server.command.digest():
+        if entry.ports != self.server.ports:
             log.warning("process_is_another", part=self.server.name, pid=entry.pid)
             await process.stop_foreign(entry.pid, entry.start_time, entry.stop_signal, grace_s=entry.grace_s)
             return False
@@ -180,11 +185,12 @@ class Slot:
         if child is None:
             return False
         self._child, self._adopted = child, True
+        self.outdated = entry.digest != self.server.command.digest()
         self._log_start = logfile.size(self._log_path)
         since = datetime.fromisoformat(entry.since)
         self.life = self.life.adopted(child.pid, starts=entry.starts, since=since)
         self._host.record.put(entry)
-        log.info("process_adopted", part=self.server.name, pid=child.pid)
+        log.info("process_adopted", part=self.server.name, pid=child.pid, outdated=self.outdated)
         if self.server.rereads:
             await self.reread(self.server)
         return True

@@ -107,6 +107,7 @@ class Stack:
         self._pages = {f"{OPERATIONS}-{number}": ports.get(f"{OPERATIONS}-{number}.pages") for number in places}
         self._letters = {f"relay-{number}": ports.get(f"relay-{number}.letters") for number in places}
         self._surroundings = self._make_surroundings()
+        self._asked: frozenset[str] = frozenset()
 
     def parts(self) -> tuple[Part, ...]:
         """Everything that is desired, each part behind what it needs."""
@@ -120,11 +121,17 @@ class Stack:
         parts += [self._alertmanager(), *self._databases.exporters(self._ports)]
         parts += self._monitor(parts)
         self._ports.save()
+        self._asked = self._ports.asked()
         return graph.ordered(graph.closure(parts, self._desired.only))
 
     def resized(self, desired: Desired) -> "Stack":
         """The stack of another desired state of the same mesh: what is in both keeps its ports and its credentials."""
+        self._ports.begin()
         return Stack(desired, self._layout, ports=self._ports, secrets=self._secrets, account=self._account)
+
+    def settle(self) -> None:
+        """Nothing but these parts runs any more: what an earlier stack had besides is gone."""
+        self._ports.settle(self._asked)
 
     def close(self) -> None:
         """Give the ports back that nobody listens on."""

@@ -6,7 +6,7 @@ Owned by `daemon.py`. Invariant: when `stop()` has returned, no process that `st
 import asyncio
 import itertools
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import psycopg
@@ -29,6 +29,7 @@ TASK_ATTEMPTS_MAX = 2
 ROTATE_INTERVAL_S = 10.0
 RESTART_TIMEOUT_S = 90.0
 KILL_POLL_S = 0.05
+RENEW_INTERVAL_S = 1.0
 STATUS_LINES = 3
 """So many last lines of a process that is down are part of the status."""
 
@@ -52,7 +53,8 @@ class Supervisor:
         `resume`: continue a mesh that was up under an earlier supervisor. What runs is taken over, what does not is
         started, at once and in any order, as after any death; nothing is waited for.
         """
-        self._chores = [asyncio.create_task(self._rotate_logs()), asyncio.create_task(self._host.lag.run())]
+        chores = (self._rotate_logs(), self._host.lag.run(), self._renew_outdated())
+        self._chores = [asyncio.create_task(chore) for chore in chores]
         for part in self._parts:
             self._done[part.name] = asyncio.create_task(self._bring_up(part, in_order=not resume), name=part.name)
         if not resume:
@@ -90,7 +92,8 @@ class Supervisor:
         slot.revive()
         if before is not None:
             await slot.drain()
-            slot.send(slot.server.stop_signal)
+            if slot.life.starts == starts:  # else it died meanwhile, and what runs is its successor already
+                slot.send(slot.server.stop_signal)
             log.info("renewing", part=name, pid=before)
         try:
             async with asyncio.timeout(RESTART_TIMEOUT_S):
@@ -109,14 +112,15 @@ class Supervisor:
         await slot.reread(slot.server)
         self.kill(name, signal.SIGHUP)
 
-    async def change(self, parts: Sequence[Part]) -> Scaled:
-        """Go over to another stack while what is in both runs on. Raises RefusedError when a new part does not start.
+    async def change(self, parts: Sequence[Part], names: Collection[str]) -> Scaled:
+        """Go over to another stack, of which other parts than `names` are as they were, or somebody else's to change.
 
-        Then it is stopped again with every other new one, and the mesh is as it was.
+        Raises RefusedError when a new part does not start. Then it is stopped again with every other new one.
         """
+        self._parts = tuple(parts)
         wanted = {part.name for part in parts}
-        added = [part for part in parts if part.name not in self._done]
-        removed = [name for name in self._done if name not in wanted]
+        added = [part for part in parts if part.name in names and part.name not in self._done]
+        removed = [name for name in self._done if name in names and name not in wanted]
         strict = replace(self._host, lenient=False)  # whoever asked is told what does not start
         self._slots.update((part.name, Slot(part, strict)) for part in added if isinstance(part, Server))
         for part in added:
@@ -126,8 +130,8 @@ class Supervisor:
         except StartError as error:
             await self._remove([part.name for part in added])
             raise RefusedError(f"{error}; everything else runs on as it was") from error
-        for part in parts:
-            if isinstance(part, Server) and part.rereads and part not in added:
+        for part in self._parts:  # which has everything that others have changed since
+            if isinstance(part, Server) and part.rereads and part.name in self._slots and part not in added:
                 await self._slots[part.name].reread(part)
         stopped = [name for name in removed if name in self._slots]
         await self._remove(removed)
@@ -152,8 +156,8 @@ class Supervisor:
 
     async def _bring_up(self, part: Part, *, in_order: bool = True, strict: bool = False) -> None:
         for need in part.after if in_order else ():
-            # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
-            await asyncio.shield(self._done[need])
+            if need in self._done:  # else it was sent away since, and there is nothing to wait for
+                await self._needed(need, part.name)
         if isinstance(part, Task):
             await self._run_task(part, lenient=self._host.lenient and not strict)
             self._host.record.finish(part.name, part.digest())
@@ -163,6 +167,17 @@ class Supervisor:
         life.add_done_callback(self._life_ended)
         self._lives[part.name] = life
         await slot.ready_once
+
+    async def _needed(self, need: str, name: str) -> None:
+        own = asyncio.current_task()
+        assert own is not None
+        try:
+            # Shielded: when this part is cancelled, what it needs goes on and is stopped in its own turn.
+            await asyncio.shield(self._done[need])
+        except asyncio.CancelledError as error:
+            if own.cancelling():
+                raise
+            raise StartError(name, f"{need}, which it needs, was given up") from error
 
     def _life_ended(self, life: "asyncio.Task[None]") -> None:
         error = None if life.cancelled() else life.exception()
@@ -213,6 +228,28 @@ class Supervisor:
         except (OSError, SupervisorError, EtcdError, psycopg.Error) as error:
             return str(error).strip() or type(error).__name__
         return ""
+
+    async def _renew_outdated(self) -> None:
+        """Replace what was taken over and would be started otherwise now, until one of them does not come up.
+
+        One by one, each when all others of its service are ready: an update reaches what runs as a roll would, and one
+        that does not work costs one process.
+        """
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL_S)
+            name = self._next_outdated()
+            if name is None:
+                continue
+            try:
+                await self.restart(name)
+            except RefusedError as error:
+                log.error("renewing_given_up", part=name, reason=str(error))
+                return
+
+    def _next_outdated(self) -> str | None:
+        resting = {slot.server.service for slot in self._slots.values() if slot.life.state is not State.READY}
+        found = (slot.server for slot in self._slots.values() if slot.outdated)
+        return next((server.name for server in found if server.service not in resting), None)
 
     async def _rotate_logs(self) -> None:
         while True:

@@ -160,6 +160,30 @@ def test_a_supervisor_killed_while_the_mesh_starts_is_replaced_by_one_that_finis
         assert {"postgres-1", "memcached-1"} == set(pids(successor_of(mesh, killed)))
 
 
+def test_a_standby_that_cannot_begin_says_so_and_tries_until_it_can(mesh: Mesh, folder: Path) -> None:
+    before = mesh.status()
+    eventually(lambda: STANDBY in Layout(folder).processes.read_text())
+    desired = Layout(folder).desired.read_text()
+    Layout(folder).desired.write_text('{"sizes": ')
+
+    killed = kill_supervisor(mesh)
+
+    eventually(lambda: "cannot take over" in "\n".join(mesh.log_tail("supervisor", 50)))
+    Layout(folder).desired.write_text(desired)
+    assert pids(before) == pids(successor_of(mesh, killed))
+
+
+def test_what_nobody_can_take_over_can_be_stopped(mesh: Mesh, folder: Path) -> None:
+    eventually(lambda: STANDBY in Layout(folder).processes.read_text())
+    Layout(folder).desired.write_text("{}")
+    kill_supervisor(mesh)
+    eventually(lambda: "cannot take over" in "\n".join(mesh.log_tail("supervisor", 50)))
+
+    assert mesh.stop()
+
+    eventually(lambda: not procfs.writing_to(Layout(folder).log))
+
+
 def test_a_standby_that_is_killed_is_replaced(mesh: Mesh, folder: Path) -> None:
     eventually(lambda: STANDBY in Layout(folder).processes.read_text())
     first = standby(folder)

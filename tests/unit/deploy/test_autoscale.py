@@ -1,6 +1,8 @@
 """How many instances a load needs: quick to grow, slow to shrink, unmoved by noise, never out of bounds."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -8,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.supervisor import autoscale, load
+from deploy.supervisor import autoscale, autoscaler, load
 from deploy.supervisor.autoscale import IN_AT, IN_FOR_S, OUT_AT, OUT_FOR_S, Bounds, Sample
 from deploy.supervisor.autoscaler import Autoscaler
+from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.load import Instance, Loads
 
 BOUNDS = Bounds(2, 8)
@@ -130,14 +133,63 @@ def test_threads_that_are_busy_and_calls_that_wait_are_load() -> None:
         loads = Loads()
         one = Instance("orders-1", 10_000_000, 1)
         await asyncio.sleep(0)
-        assert loads._busy(one, load.parse("weft_rpc_busy_seconds_total 10\nweft_rpc_threads 12\n")) is None
-        at, cpu_s, busy_s = loads._before[one.pid]
-        loads._before[one.pid] = (at - 10.0, cpu_s, busy_s)
+        assert loads._busy(one, load.parse("weft_rpc_busy_seconds_total 10\nweft_rpc_threads 12\n"), 0.0) is None
+        at, busy_s = loads._before[one.pid]
+        loads._before[one.pid] = (at - 10.0, busy_s)
         text = "weft_rpc_busy_seconds_total 70\nweft_rpc_threads 12\nweft_rpc_waiting 6\n"
-        return loads._busy(one, load.parse(text))
+        return loads._busy(one, load.parse(text), 0.2)
 
     # Sixty seconds of work in ten are six of twelve threads, and six calls wait.
     assert 1.0 == pytest.approx(asyncio.run(scenario()), abs=0.05)
+
+
+IDLE = "weft_rpc_busy_seconds_total 0\nweft_rpc_threads 12\n"
+
+
+@pytest.mark.parametrize(
+    ("shares", "answering", "found"),
+    [
+        ([0.95], [], 0.95),  # alone, and too busy to answer
+        ([0.95, 0.9], [], 1.85),
+        ([0.5], [], None),  # may be more, but what is known asks for nothing
+        ([0.0, 0.0], [], None),  # of which nobody may conclude that there is nothing to do
+        ([0.95, 0.1], [1], 1.05),
+        ([0.05, 0.1], [1], 0.2),  # as busy as the other, at least
+    ],
+)
+def test_who_is_too_busy_to_answer_is_as_busy_as_its_processor_says(
+    shares: list[float], answering: list[int], found: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scrape(number: int) -> list[load.Metric] | None:
+        return load.parse(IDLE) if number in answering else None
+
+    async def scenario() -> float | None:
+        loads = Loads()
+        instances = [Instance(f"orders-{number}", 10_000_000 + number, number) for number in range(len(shares))]
+        for one in instances:
+            loads._before[one.pid] = (0.0, 0.0)
+        return await loads.of("orders", instances)
+
+    monkeypatch.setattr(load, "_scrape", scrape)
+    monkeypatch.setattr(Loads, "_processor", lambda _, pid: shares[pid - 10_000_000])
+
+    assert pytest.approx(found) == asyncio.run(scenario())
+
+
+def test_the_processor_of_a_process_that_answers_nobody_is_measured() -> None:
+    spinning = subprocess.Popen((sys.executable, "-S", "-c", "while True: pass"))
+
+    async def scenario() -> None:
+        loads = Loads()
+        async with asyncio.timeout(60):
+            while not loads._processor(spinning.pid):
+                await asyncio.sleep(0.05)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        spinning.kill()
+        spinning.wait()
 
 
 def test_what_was_decided_is_done_and_work_by_hand_starts_the_clock_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +197,8 @@ def test_what_was_decided_is_done_and_work_by_hand_starts_the_clock_again(monkey
         async def of(_: Loads, service: str, __: Sequence[Instance]) -> float:
             return 0.0
 
-        async def resize(sizes: Mapping[str, int]) -> None:
-            raise AssertionError(sizes)
+        async def resize(service: str, size: int) -> None:
+            raise AssertionError((service, size))
 
         monkeypatch.setattr(Loads, "of", of)
         monkeypatch.setattr(autoscale, "IN_FOR_S", 0.2)
@@ -160,3 +212,49 @@ def test_what_was_decided_is_done_and_work_by_hand_starts_the_clock_again(monkey
         return [found[0], found[-1], await one.look()]
 
     assert [{}, {"orders": 2}, {}] == asyncio.run(scenario())
+
+
+def test_a_service_that_is_resized_slowly_or_refused_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    resized: list[tuple[str, int]] = []
+    wanted = {"slow": (4, BOUNDS), "refused": (4, BOUNDS), "broken": (4, BOUNDS)}
+    looks = 0
+
+    def instances(_: str) -> list[Instance]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise OSError("no file is left to open")
+        return []
+
+    async def of(_: Loads, __: str, ___: Sequence[Instance]) -> float:
+        return 0.0
+
+    async def resize(service: str, size: int) -> None:
+        resized.append((service, size))
+        match service:
+            case "slow":
+                await asyncio.Event().wait()
+            case "refused":
+                raise RefusedError("it does not start")
+            case "broken":
+                raise ZeroDivisionError
+
+    async def scenario() -> None:
+        one = Autoscaler(wanted=lambda: wanted, instances=instances, resize=resize)
+        running = asyncio.create_task(one.run())
+        async with asyncio.timeout(30):
+            while len(resized) < 3:
+                await asyncio.sleep(0.01)
+            wanted["quick"] = (4, BOUNDS)
+            while ("quick", 2) not in resized:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    monkeypatch.setattr(Loads, "of", of)
+    monkeypatch.setattr(autoscale, "IN_FOR_S", 0.1)
+    monkeypatch.setattr(autoscaler, "EVERY_S", 0.01)
+    asyncio.run(scenario())
+
+    # Each of the others was tried once: it is at it still, or has a pause.
+    assert [("broken", 2), ("refused", 2), ("slow", 2)] == sorted(one for one in resized if one[0] != "quick")

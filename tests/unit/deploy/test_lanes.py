@@ -343,3 +343,29 @@ def test_what_the_registry_did_not_take_is_told_again(tmp_path: Path, registry: 
     asyncio.run(until_told())
 
     assert ("canary",) == tuple(each.name for each in lanes.from_bytes(supervised.told.read_bytes()))
+
+
+def test_a_fault_on_the_way_does_not_end_the_keeping_of_lanes(tmp_path: Path, registry: Mapping[str, str]) -> None:
+    supervised = Supervised(1, told=tmp_path / "lanes.json")
+    supervised.desired = Desired().with_lane("canary", SPEC)
+    supervised.told.mkdir()  # what control planes were told cannot be read
+    looked = asyncio.Event()
+
+    def processes() -> list[Process]:
+        looked.set()
+        return []
+
+    async def scenario() -> None:
+        keeper = supervised.lanes(registry)
+        keeper._around = replace(keeper._around, processes=processes)
+        kept = asyncio.create_task(keeper.run())
+        async with asyncio.timeout(60):
+            await looked.wait()  # which comes behind the telling
+            supervised.told.rmdir()
+            while not supervised.told.exists():
+                await asyncio.sleep(0.05)
+        kept.cancel()
+
+    asyncio.run(scenario())
+
+    assert ("canary",) == tuple(each.name for each in lanes.from_bytes(supervised.told.read_bytes()))

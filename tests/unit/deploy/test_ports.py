@@ -1,7 +1,10 @@
 """Ports: kept over restarts, replaced when taken, free ones for tests."""
 
 import random
+import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,10 +107,51 @@ def test_a_mesh_that_finds_every_block_taken_says_so(tmp_path: Path, monkeypatch
     first.close()
 
 
-def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
-    (tmp_path / "ports.json").write_text('{"a": 2')
+DAMAGED = ['{"a": 2', '["a"]', '{"a": "x"}', "null", "\N{BYTE ORDER MARK}{}"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_file_is_as_good_as_none_where_nothing_runs(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ports.json").write_text(text)
 
     assert 21000 == Ports(tmp_path / "ports.json", base=21000, is_free=everything_free).get("a")
+
+
+@pytest.mark.parametrize("text", [*DAMAGED, None])
+def test_without_the_file_what_runs_is_not_given_other_ports(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "ports.json"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(ConfigError, match=r"ports\.json cannot be read .*`weft down`"):
+        Ports(path, base=21000, is_free=everything_free, kept={21000})
+
+
+def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    first = Ports(path, base=21000, is_free=everything_free)
+    first.get("a")
+    first.save()
+    before = path.read_text()
+    first.get("b")
+
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        first.save()
+
+    assert before == path.read_text()
+    first.save()
+    assert 21001 == Ports(path, base=1, is_free=everything_free).get("b")
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file grows beyond a few bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
@@ -127,6 +171,55 @@ def test_ports_that_the_meshs_own_processes_have_stay_theirs(tmp_path: Path) -> 
     first.save()
 
     kept = Ports(tmp_path / "ports.json", base=21000, is_free=lambda port: port != 21000, kept={21000})
+    same = Ports(tmp_path / "ports.json", base=1, is_free=lambda _: False, kept={21000})
 
     assert (21000, 21001) == (kept.get("a"), kept.get("b"))
-    assert 21000 == Ports(tmp_path / "x", base=1, is_free=lambda _: False, kept={21000}).fixed("g", 21000, variable="V")
+    assert 21000 == same.fixed("g", 21000, variable="V")
+
+
+def test_names_that_have_gone_give_their_ports_back_the_oldest_first_when_none_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.supervisor.ports.BLOCK", 4)
+    ports = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    stable = ports.get("stable")
+    for lane in ("one", "two", "three", "four", "five"):
+        ports.begin()
+        assert stable == ports.get("stable")
+        ports.get(lane)
+        ports.save()
+        ports.settle(ports.asked())
+
+    assert [21001, 21002, 21003] == [ports.get(lane) for lane in ("four", "five", "three")]
+    again = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    assert [21003, 21001] == [again.get("three"), again.get("six")]
+
+
+def test_a_port_that_is_in_use_is_not_taken_from_who_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.supervisor.ports.BLOCK", 2)
+    ports = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    ports.get("runs")
+    ports.get("runs-too")
+    ports.settle(ports.asked())
+    ports.begin()
+    ports.get("runs")  # what is wanted from now on does without the other, which still runs
+
+    with pytest.raises(ConfigError, match="no port is free"):
+        ports.get("new")
+
+    ports.settle(ports.asked())
+    assert 21001 == ports.get("new")
+
+
+@pytest.mark.parametrize(("base", "free"), [(21000, set()), (22000, {21000})])
+def test_what_has_gone_gives_back_nothing_that_somebody_took_or_that_is_outside_of_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: int, free: set[int]
+) -> None:
+    monkeypatch.setattr("deploy.supervisor.ports.BLOCK", 1)
+    first = Ports(tmp_path / "ports.json", base=21000, is_free=everything_free)
+    first.get("gone")
+    first.save()
+    others = Ports(tmp_path / "ports.json", base=base, is_free=lambda port: port in free)
+
+    with pytest.raises(ConfigError, match="no port is free"):
+        others.get("new")

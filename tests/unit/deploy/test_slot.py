@@ -2,87 +2,22 @@
 
 import asyncio
 import os
-import random
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from deploy.supervisor import backoff, life, probe, readiness, slot
-from deploy.supervisor.config import child_environ
 from deploy.supervisor.errors import RefusedError, StartError
-from deploy.supervisor.layout import Layout
 from deploy.supervisor.life import State
 from deploy.supervisor.messages import Event
-from deploy.supervisor.part import Command, Kind, Part, Server, Task
-from deploy.supervisor.record import Record
-from deploy.supervisor.slot import Host, Slot
-from deploy.supervisor.starvation import Lag
+from deploy.supervisor.part import Command, Part, Server, Task
+from deploy.supervisor.slot import Slot
 from deploy.supervisor.supervisor import Supervisor
-
-DEADLINE_S = 20.0
-
-SERVER = """
-import http.server, os, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(503 if os.path.exists(sys.argv[2]) else 200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def web(folder: Path, *, port: int | None = None, source: str = SERVER, name: str = "web-1") -> Server:
-    port = port or free_port()
-    argv = (sys.executable, "-S", "-c", source, str(port), str(folder / "refuse"))
-    return Server(
-        name=name,
-        kind=Kind.SERVICE,
-        service="web",
-        command=Command(argv, child_environ(), folder),
-        probe=readiness.Http(port, "/"),
-        ports=(port,),
-        watched=True,
-        heavy=True,
-        grace_s=5.0,
-        start_timeout_s=DEADLINE_S,
-    )
-
-
-def host(folder: Path, events: list[Event], *, lenient: bool = False) -> Host:
-    layout = Layout(folder)
-    layout.prepare(None)
-    return Host(
-        layout=layout,
-        record=Record(layout.processes),
-        heavy=asyncio.Semaphore(1),
-        emit=events.append,
-        now=lambda: datetime.now(UTC),
-        rng=random.Random(1),
-        lag=Lag(),
-        dies_with_us=True,
-        lenient=lenient,
-    )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
+from tests.unit.deploy.tiny_web import DEADLINE_S, SERVER, host, supervise, until, web
 
 
 def live(folder: Path, server: Server, scenario: Callable[[Slot], Awaitable[None]]) -> list[Event]:
@@ -252,7 +187,7 @@ def test_a_part_that_cannot_live_does_not_end_a_mesh_that_was_up(folder: Path, m
     asyncio.run(run())
 
 
-def test_a_process_is_taken_over_by_the_next_slot_unless_another_one_is_wanted(folder: Path) -> None:
+def test_a_process_is_taken_over_by_the_next_slot_unless_it_is_somewhere_else(folder: Path) -> None:
     async def run() -> None:
         server = web(folder)
         first = Slot(server, host(folder, []))
@@ -262,15 +197,14 @@ def test_a_process_is_taken_over_by_the_next_slot_unless_another_one_is_wanted(f
         second = Slot(server, host(folder, []))
         lives.append(asyncio.create_task(second.run()))
         await second.ready_once
-        assert (first.life.pid, 0) == (second.life.pid, second.life.restarts)
+        assert (first.life.pid, 0, False) == (second.life.pid, second.life.restarts, second.outdated)
         for each in lives:  # as if its supervisor had died: the process runs on
             each.cancel()
 
-        environ = {**server.command.env, "WEFT_LOG_LEVEL": "debug"}
-        third = Slot(replace(server, command=replace(server.command, env=environ)), host(folder, []))
+        third = Slot(web(folder), host(folder, []))
         lives.append(asyncio.create_task(third.run()))
         await third.ready_once
-        assert first.life.pid != third.life.pid
+        assert (True, False) == (first.life.pid != third.life.pid, third.outdated)
         await third.stop()
         await asyncio.gather(*lives, return_exceptions=True)
 
@@ -361,21 +295,6 @@ def test_a_program_that_cannot_be_started_is_said_to_be_so(folder: Path) -> None
     live(folder, missing, scenario)
 
 
-def supervise(folder: Path, parts: list[Part], scenario: Callable[[Supervisor], Awaitable[None]]) -> list[Event]:
-    events: list[Event] = []
-
-    async def run() -> None:
-        supervisor = Supervisor(parts, host(folder, events))
-        try:
-            await supervisor.start()
-            await scenario(supervisor)
-        finally:
-            await supervisor.stop()
-
-    asyncio.run(run())
-    return events
-
-
 async def nothing(_: Supervisor) -> None:
     return None
 
@@ -423,6 +342,26 @@ def test_a_restart_waits_for_the_successor(folder: Path) -> None:
         killed = await supervisor.restart("web-1")
         after = supervisor.processes()[0]
         assert (before.pid, "ready", 1) == (killed.pid, after.state, after.restarts)
+
+    supervise(folder, [web(folder)], scenario)
+
+
+def test_the_successor_of_a_process_that_dies_while_it_drains_is_left_alone(folder: Path) -> None:
+    async def scenario(supervisor: Supervisor) -> None:
+        [one] = supervisor._slots.values()
+
+        async def die() -> None:
+            assert one.life.pid is not None
+            os.kill(one.life.pid, signal.SIGKILL)
+            await until(lambda: one.life.starts == 2 and one.life.state is State.READY)
+
+        one.server = replace(one.server, drain=die)
+        before = one.life.pid
+        killed = await supervisor.restart("web-1")
+        assert (before, "ready") == (killed.pid, one.life.state)
+        # A signal that it had been sent would have ended it before it could answer.
+        assert probe.Answer.READY == await one.server.probe.check()
+        assert 1 == one.life.restarts
 
     supervise(folder, [web(folder)], scenario)
 
