@@ -14,8 +14,9 @@ import json
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from svc.chassis import lifecycle, migrate, telemetry
@@ -60,6 +61,18 @@ def main() -> int:
 def _migrate(arguments: argparse.Namespace, secrets: Secrets) -> None:
     url, location = secrets.database_url(arguments.database), str(wiring.MIGRATIONS[arguments.database])
     migrate.upgrade(url, location, contract=not arguments.expand)
+
+
+def _restored(arguments: argparse.Namespace, secrets: Secrets) -> object:
+    return restored.mark(secrets, arguments.as_of or SystemClock().now())
+
+
+def _moment(text: str) -> datetime:
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment
+    raise argparse.ArgumentTypeError(f"{text!r} is no moment; give one such as 2026-11-23T12:00:00Z")
 
 
 def _list(arguments: argparse.Namespace, secrets: Secrets) -> object:
@@ -126,7 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     migration.set_defaults(answer=_migrate)
     again = commands.add_parser("restored", help="after a restore: have sent again what a consumer has not handled")
-    again.set_defaults(answer=lambda _arguments, secrets: restored.mark(secrets))
+    again.add_argument(
+        "--as-of", type=_moment, metavar="TIME",
+        help="the moment the backup is of, RFC 3339 with an offset; not said: now. Events that are more than 30 days "
+        "older stay as they are",
+    )  # fmt: skip
+    again.set_defaults(answer=_restored)
     facts = commands.add_parser("facts", help="print what workers have done as one line of JSON")
     facts.set_defaults(answer=lambda _arguments, secrets: wiring.facts(secrets))
     _add_dead_letters(commands.add_parser("dlq", help="list, show and replay dead letters, as one line of JSON"))

@@ -5,6 +5,7 @@
       Early              one before it has not taken effect yet: no attempt is counted
       Outage             something that every event needs is away: nobody's attempt is counted, work waits
         Overrun          the time was over before the work was; less work at once may fit into it
+        Unreadable       one file of the archive; others are not affected
 
 Raised by decoding, by handlers and by the doors to broker, database and SMTP; `worker.retry` turns the first two into
 outcomes, the loops wait an outage out.
@@ -33,6 +34,15 @@ class Early(Transient):
 
 class Outage(Transient):
     """Broker, database or SMTP server cannot be used at the moment."""
+
+
+class Unreadable(Outage):
+    """A file of the archive is damaged or gone. The message names it."""
+
+    def __init__(self, file: str, file_id: str, why: Exception) -> None:
+        """`file`: where it lies."""
+        super().__init__(f"archive: {file} cannot be read: {str(why).partition(chr(10))[0] or type(why).__name__}")
+        self.file_id = file_id
 
 
 class Overrun(Outage):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from svc.chassis.database import Transaction
 from worker import manifest
+from worker.errors import Unreadable
 from worker.manifest import File
 
 #: Moment and sign of the events that the roll-up counts.
@@ -95,6 +96,7 @@ def differences(snapshot: Snapshot, late: Sequence[File], root: Path, *, since: 
     """Where the roll-up is not the fold of what it has taken.
 
     `late` is what `arrived` says, `root` the archive's directory, `since` the first day of which nothing was dropped.
+    Raises Unreadable.
     """
     folded = fold(snapshot.files, root, without=snapshot.uncounted)
     for key, sums in fold(late, root, only=snapshot.unarchived).items():
@@ -112,20 +114,26 @@ def whole_since(today: date, keep: timedelta) -> date:
 def fold(
     files: Sequence[File], root: Path, *, without: Collection[str] = (), only: Collection[str] | None = None
 ) -> dict[_Key, Sums]:
-    """The sums of all sales in files, but for some events; or of some events only."""
+    """The sums of all sales in files, but for some events; or of some events only. Raises Unreadable."""
     named = pa.array(sorted(without if only is None else only), pa.string())
     sums: dict[_Key, Sums] = defaultdict(lambda: _ZERO)
     for file in files:
         if file.type in _COUNTED:
             moment, sign = _COUNTED[file.type]
-            with pq.ParquetFile(file.path(root)) as source:
-                columns = ["event_id", moment, "total", "items"]
-                for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
-                    kept = pa.Table.from_batches([batch])
-                    is_named = pc.is_in(kept["event_id"], named)
-                    kept = kept.filter(pc.invert(is_named) if only is None else is_named)
-                    _add(sums, kept, moment, sign)
+            for kept in _rows(file, root, ["event_id", moment, "total", "items"]):
+                is_named = pc.is_in(kept["event_id"], named)
+                _add(sums, kept.filter(pc.invert(is_named) if only is None else is_named), moment, sign)
     return dict(sums)
+
+
+def _rows(file: File, root: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    path = file.path(root)
+    try:
+        with pq.ParquetFile(path) as source:
+            for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
+                yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+        raise Unreadable(str(path), file.id, error) from error
 
 
 def _add(sums: dict[_Key, Sums], rows: pa.Table, moment: str, sign: int) -> None:

@@ -4,6 +4,9 @@ The databases of a backup are of one moment each, consumers' first. So what a co
 but an event that was published and still lay in the broker, or in a worker's hands, is in no database as work to be
 done. Here it becomes that again. Whoever has handled it already drops it as a double.
 
+What is older than notes are kept is left alone: of it nobody can tell whether it was handled, and whoever had would
+handle it twice.
+
 Run by `python -m worker restored`, while no relay runs.
 """
 
@@ -12,9 +15,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
+from svc.chassis import retention
 from svc.chassis.config import Secrets
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
@@ -33,15 +37,24 @@ class Handled:
 
     database: str
     table: str = ""
-    """It has the columns `message_id` and `create_time`."""
+    """It has the column `message_id`."""
+    only: str = ""
+    """The condition under which a row of it says that the event is handled."""
+    owes: str = ""
+    """A query for ordering keys whose events it has noted, and has not done all that follows from them."""
 
 
 #: By consumer. Notes and effect are of one transaction, so what is noted has happened.
-NOTES: Final[Mapping[str, Handled]] = {one.name: Handled(one.database, one.notes) for one in mesh_parts.WORKERS}
+NOTES: Final[Mapping[str, Handled]] = {
+    one.name: Handled(one.database, one.notes, one.noted, one.owes) for one in mesh_parts.WORKERS
+}
+
+#: How long a note is kept at the least after its event has happened.
+KEPT: Final = timedelta(seconds=retention.INBOX.kept_s)
 
 _PUBLISHED: Final = (
-    "SELECT sequence, id, type, publish_time FROM outbox "
-    "WHERE publish_time IS NOT NULL AND sequence > %s ORDER BY sequence LIMIT %s"
+    "SELECT sequence, id, type, ordering_key FROM outbox "
+    "WHERE publish_time IS NOT NULL AND create_time >= %s AND sequence > %s ORDER BY sequence LIMIT %s"
 )
 _AGAIN: Final = "UPDATE outbox SET publish_time = NULL WHERE id = ANY(%s::uuid[])"
 
@@ -51,17 +64,22 @@ class _Row:
     sequence: int
     id: uuid.UUID
     type: str
-    publish_time: datetime
+    ordering_key: str
 
 
 def noted(consumer: str, handled: Handled) -> str:
     """Selects `message_id` and `create_time` of what a consumer has handled."""
     found = f"SELECT message_id, create_time FROM inbox WHERE consumer = '{consumer}'"
-    return found + (f" UNION ALL SELECT message_id, create_time FROM {handled.table}" if handled.table else "")
+    if not handled.table:
+        return found
+    return f"{found} UNION ALL SELECT message_id, create_time FROM {handled.table} WHERE {handled.only or 'true'}"
 
 
-def mark(secrets: Secrets) -> Mapping[str, int]:
-    """Mark them in every outbox; how many events each outbox has to publish again. Raises AppError."""
+def mark(secrets: Secrets, moment: datetime) -> Mapping[str, int]:
+    """Mark them in every outbox; how many events each outbox has to publish again. Raises AppError.
+
+    `moment`: when the consumers' databases were as they are now. Notes have not been swept since.
+    """
     opened: dict[str, Database] = {}
 
     def database(name: str) -> Database:
@@ -69,7 +87,7 @@ def mark(secrets: Secrets) -> Mapping[str, int]:
 
     try:
         consumers = {name: _Consumer(name, one, database(one.database)) for name, one in NOTES.items()}
-        return {outbox: _mark(database(outbox), consumers) for outbox in OUTBOXES}
+        return {outbox: _mark(database(outbox), consumers, moment - KEPT) for outbox in OUTBOXES}
     finally:
         for one in opened.values():
             one.close()
@@ -80,35 +98,29 @@ class _Consumer:
 
     def __init__(self, name: str, handled: Handled, database: Database) -> None:
         self._database = database
-        notes = noted(name, handled)
-        self._oldest = f"SELECT min(create_time) FROM ({notes}) AS noted"
         self._missing = (
-            "SELECT id FROM unnest(%s::uuid[]) AS asked (id) "
-            f"WHERE NOT EXISTS (SELECT 1 FROM ({notes}) AS noted WHERE message_id = asked.id)"
+            "SELECT id FROM unnest(%s::uuid[], %s::text[]) AS asked (id, key) "
+            f"WHERE NOT EXISTS (SELECT 1 FROM ({noted(name, handled)}) AS noted WHERE message_id = asked.id)"
         )
-        self._since: datetime | None = database.read(self._first, deadline=Deadline.after(_STEP_S))
+        if handled.owes:
+            self._missing += f" OR key IN ({handled.owes})"
 
     def missing(self, rows: Sequence[_Row]) -> set[uuid.UUID]:
-        """Ids of the events that it has not handled."""
-        # Notes are swept after a while: what was published before the oldest of them was handled long ago.
-        ids = [row.id for row in rows if self._since is None or row.publish_time >= self._since]
-        if not ids:
+        """Ids of the events that it has not handled, or not to the end."""
+        if not rows:
             return set()
+        asked = [row.id for row in rows], [row.ordering_key for row in rows]
 
         def ask(tx: Transaction) -> set[uuid.UUID]:
-            return {uuid.UUID(str(row.id)) for row in tx.exec_driver_sql(self._missing, (ids,))}
+            return {uuid.UUID(str(row.id)) for row in tx.exec_driver_sql(self._missing, asked)}
 
         return self._database.read(ask, deadline=Deadline.after(_STEP_S))
 
-    def _first(self, tx: Transaction) -> datetime | None:
-        first: datetime | None = tx.exec_driver_sql(self._oldest).scalar()
-        return first
 
-
-def _mark(outbox: Database, consumers: Mapping[str, _Consumer]) -> int:
+def _mark(outbox: Database, consumers: Mapping[str, _Consumer], since: datetime) -> int:
     types = {name: frozenset(topology.event_types(name)) for name in consumers}
     marked, sequence = 0, 0
-    while rows := _batch(outbox, sequence):
+    while rows := _batch(outbox, since, sequence):
         sequence = rows[-1].sequence
         again: set[uuid.UUID] = set()
         for name, consumer in consumers.items():
@@ -124,10 +136,11 @@ def _mark(outbox: Database, consumers: Mapping[str, _Consumer]) -> int:
     return marked
 
 
-def _batch(outbox: Database, after: int) -> list[_Row]:
+def _batch(outbox: Database, since: datetime, after: int) -> list[_Row]:
     def read(tx: Transaction) -> list[_Row]:
-        found = tx.exec_driver_sql(_PUBLISHED, (after, BATCH))
-        return [_Row(row.sequence, uuid.UUID(str(row.id)), row.type, row.publish_time) for row in found]
+        # By the time at which it happened: it was handled after that, however often it was published.
+        found = tx.exec_driver_sql(_PUBLISHED, (since, after, BATCH))
+        return [_Row(row.sequence, uuid.UUID(str(row.id)), row.type, row.ordering_key) for row in found]
 
     return outbox.read(read, deadline=Deadline.after(_STEP_S))
 

@@ -1,6 +1,7 @@
 """The files of a backup: a directory, or the same as a `.tar`, with a manifest that holds the checksum of each file.
 
-A backup is written beside its place and moved there when it is whole: what was interrupted is never taken for one.
+A backup is written beside its place, synced, and moved there when it is whole: what was interrupted is never taken for
+one, and what is there stays over a loss of power.
 """
 
 import hashlib
@@ -65,9 +66,13 @@ def writing(target: Path) -> Iterator[Path]:
             with tarfile.open(packed, "w") as archive:
                 for path in sorted(draft.rglob("*")):
                     archive.add(path, arcname=str(path.relative_to(draft)), recursive=False)
+            _sync(packed)
             packed.replace(target)
         else:
+            for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+                _sync(folder)
             draft.replace(target)
+        _sync(target.parent)
     except OSError as error:
         raise BackupError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
@@ -87,9 +92,17 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
     (folder / MANIFEST).write_text(json.dumps(asdict(whole), indent=1, sort_keys=True))
     for path in (*files, folder / MANIFEST):
         path.chmod(0o600)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(path)
     return whole
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what a file or a directory is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

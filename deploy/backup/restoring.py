@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -90,7 +91,7 @@ def restore(folder: Path, manifest: Manifest, settings: Settings, *, force: bool
         _forget(layout)
         _mailbox(folder, layout)
         behind = [name for name, dump in manifest.databases.items() if dump.revision in _revisions(name).values()]
-        return _again(mesh.publishing().environ, [*behind, *younger])
+        return _again(mesh.publishing().environ, [*behind, *younger], _moment(manifest))
 
 
 def _keys(folder: Path, layout: Layout, manifest: Manifest) -> None:
@@ -122,11 +123,20 @@ def _mailbox(folder: Path, layout: Layout) -> None:
     shutil.copyfile(kept, home / "mail.sqlite")
 
 
-def _again(environ: Mapping[str, str], behind: Sequence[str]) -> Mapping[str, int]:
-    """Bring the schemas up to date that are behind, then mark what has to be sent again."""
+def _moment(manifest: Manifest) -> str:
+    """The latest that one of its databases is of, RFC 3339. Raises BackupError."""
+    times = [dump.snapshot_time for dump in manifest.databases.values()] or [manifest.create_time]
+    try:
+        return max(map(datetime.fromisoformat, times)).isoformat()
+    except (ValueError, TypeError) as error:
+        raise BackupError(f"the backup does not say of which moment it is: {error}") from error
+
+
+def _again(environ: Mapping[str, str], behind: Sequence[str], moment: str) -> Mapping[str, int]:
+    """Bring the schemas up to date that are behind, then mark what has to be sent again: as of the backup's moment."""
     for name in behind:
         _python(environ, *(("worker", "migrate", name) if name in MIGRATED_BY_WORKER else (f"svc.{name}", "migrate")))
-    counts: Mapping[str, int] = json.loads(_python(environ, "worker", "restored").splitlines()[-1])
+    counts: Mapping[str, int] = json.loads(_python(environ, "worker", "restored", "--as-of", moment).splitlines()[-1])
     return counts
 
 

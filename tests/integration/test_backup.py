@@ -23,7 +23,7 @@ from deploy.supervisor.workspace import temporary
 from worker.config import OUTBOXES
 
 MIGRATED = tuple(f"migrate-{name}" for name in ORDER)
-SOME_TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SOME_TIME = datetime.now(UTC) - timedelta(hours=1)
 PLACED, CREATED = "weft.orders.v1.OrderPlaced", "weft.identity.v1.UserCreated"
 
 
@@ -47,29 +47,30 @@ def used() -> Iterator[tuple[Path, postgres.Server, Mapping[str, uuid.UUID]]]:
 
 
 def use(server: postgres.Server) -> Mapping[str, uuid.UUID]:
-    """Three events: handled by all, published and not handled by everybody, not published."""
-    events = {name: uuid.uuid4() for name in ("handled", "underway", "waiting", "swept")}
+    """Events: handled by all, published and not handled by everybody, not published, and handled long ago."""
+    events = {name: uuid.uuid4() for name in ("handled", "underway", "reserved", "waiting", "swept")}
     with server.connect("orders") as session:
         session.execute("INSERT INTO stock VALUES ('mug', 7, now())")
         session.execute("INSERT INTO stock_movement VALUES (%s, 'mug', 7, %s, now())", (uuid.uuid4(), uuid.uuid4()))
         for name, event in events.items():
-            published = {"waiting": None, "swept": SOME_TIME - timedelta(days=90)}.get(name, SOME_TIME)
+            happened = SOME_TIME - timedelta(days=90 if name == "swept" else 0)
             session.execute(
-                "INSERT INTO outbox (id, type, ordering_key, envelope, traceparent, publish_time) "
-                "VALUES (%s, %s, 'k', %s, '', %s)",
-                (event, PLACED, b"\0\xff" * 9, published),
+                "INSERT INTO outbox (id, type, ordering_key, envelope, traceparent, create_time, publish_time) "
+                "VALUES (%s, %s, 'k', %s, '', %s, %s)",
+                (event, PLACED, b"\0\xff" * 9, happened, None if name == "waiting" else happened),
             )
-    notes = {"audit": ("handled", "underway"), "analytics": ("handled",), "archive": ("handled",)}
+    most = ("handled", "reserved")
+    notes = {"audit": (*most, "underway"), "analytics": most, "archive": most}
     for consumer, handled in notes.items():
         with server.connect("audit" if consumer == "audit" else "analytics") as session:
             for name in handled:
                 session.execute("INSERT INTO inbox VALUES (%s, %s, %s)", (consumer, events[name], SOME_TIME))
     with server.connect("email") as session:
-        for name in ("handled", "underway"):
+        for name, state in {"handled": "sent", "underway": "sent", "reserved": "reserved"}.items():
             session.execute(
                 "INSERT INTO email_delivery (message_id, kind, user_name, recipient, state, occur_time, create_time, "
-                "sent_time) VALUES (%s, 'order-placed', 'users/u', 'u@weft.example', 'sent', %s, %s, %s)",
-                (events[name], SOME_TIME, SOME_TIME, SOME_TIME),
+                "sent_time) VALUES (%s, 'order-placed', 'users/u', 'u@weft.example', %s, %s, %s, %s)",
+                (events[name], state, SOME_TIME, SOME_TIME, SOME_TIME if state == "sent" else None),
             )
     return events
 
@@ -96,7 +97,7 @@ def test_what_was_backed_up_is_there_after_a_restore_into_an_empty_mesh(
         assert manifest == read
         settings = Settings(data=empty, autoscale=False)
         again = restoring.restore(whole, read, settings, force=False, tell=untold)
-        assert {**dict.fromkeys(OUTBOXES, 0), "orders": 1} == again
+        assert {**dict.fromkeys(OUTBOXES, 0), "orders": 2} == again
         assert (folder / "secrets/seal.key").read_text() == (empty / "secrets/seal.key").read_text()
         with Mesh(empty, ports="free", only=("databases",)) as mesh:
             mesh.start()
@@ -106,9 +107,9 @@ def test_what_was_backed_up_is_there_after_a_restore_into_an_empty_mesh(
             with restored.connect("orders") as session:
                 unpublished = {row[0] for row in session.execute("SELECT id FROM outbox WHERE publish_time IS NULL")}
                 owner = session.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'outbox'").fetchone()
-            # What analytics missed goes again, and what never went; what was handled so long ago that nobody has a
-            # note of it any more does not.
-            assert {events["underway"], events["waiting"]} == unpublished
+            # What analytics missed goes again, the mail that was in somebody's hands, and what never went; what was
+            # handled so long ago that nobody has a note of it any more does not.
+            assert {events["underway"], events["reserved"], events["waiting"]} == unpublished
             assert ("orders",) == owner
             assert "orders" == postgres.in_use(restored)
             with restored.connect("audit") as session, pytest.raises(psycopg.Error, match="append"):
@@ -116,7 +117,7 @@ def test_what_was_backed_up_is_there_after_a_restore_into_an_empty_mesh(
 
         with pytest.raises(RefusedError, match=r"orders database .* is in use.*--force"):
             restoring.restore(whole, read, settings, force=False, tell=untold)
-        assert 1 == restoring.restore(whole, read, settings, force=True, tell=untold)["orders"]
+        assert 2 == restoring.restore(whole, read, settings, force=True, tell=untold)["orders"]
 
 
 def test_a_backup_says_what_is_wrong_with_it(

@@ -16,6 +16,8 @@ And of a worker alone:
     events = "all"           # it gets every event; where absent, those whose contract names it in `queues`
     backlog = 1000           # events that one instance is left with before there is another
     notes = "deliveries"     # the table that tells what it has handled beside the inbox
+    noted = "state = 'out'"  # which of its rows do; all where absent
+    owes = "SELECT ..."      # ordering keys whose events it has noted and has still to do something about
     needs = ["mail"]         # parts that must run before it
 """
 
@@ -64,6 +66,8 @@ class Worker:
     backlog: int | None
     notes: str
     needs: tuple[str, ...]
+    noted: str = ""
+    owes: str = ""
 
 
 def services(root: Path) -> tuple[Service, ...]:
@@ -83,7 +87,9 @@ def workers(root: Path, services: Collection[Service]) -> tuple[Worker, ...]:
     stores = sorted(one.name for one in services if one.has_database)
     found = []
     for file in sorted(root.glob(f"*/{WORKER_FILE}")):
-        said = _read(file, {"instances", "autoscale", "database", "events", "backlog", "notes", "needs"})
+        said = _read(
+            file, {"instances", "autoscale", "database", "events", "backlog", "notes", "noted", "owes", "needs"}
+        )
         name = file.parent.name
         if said.get("events", "all") != "all":
             raise ManifestError(f'{file}: events is {said["events"]!r}; say "all" or nothing')
@@ -111,6 +117,8 @@ def workers(root: Path, services: Collection[Service]) -> tuple[Worker, ...]:
                 backlog=backlog,
                 notes=str(said.get("notes", "")),
                 needs=tuple(map(str, said.get("needs", ()))),
+                noted=str(said.get("noted", "")),
+                owes=str(said.get("owes", "")),
             )
         )
     return tuple(found)

@@ -45,7 +45,10 @@ class Node:
         self._health = Health()
         self._debts = threading.Lock()
         self._owed: dict[str, float] = {}
-        self._owes_all = False
+        # How often everything came to be owed, and which of those times are paid for: a flush that is under way when
+        # everything is owed once more does not pay for that.
+        self._owed_all = 0
+        self._paid_all = 0
         self._collector: threading.Thread | None = None
         self._closing = threading.Event()
 
@@ -53,7 +56,7 @@ class Node:
         """One command, and which start of the node answered. Raises SilentError where there is no answer to be had."""
         if not self._health.ask(time.monotonic()):
             raise SilentError
-        if self._owed or self._owes_all:
+        if self._owed or self._paid_all < self._owed_all:
             # Before anything is read from it: what it was to forget is out of date.
             self._pay()
         return self._send(lambda connection: (connection.meta(request)[0], connection.incarnation))
@@ -82,7 +85,7 @@ class Node:
             self._owed.update((slot, until) for slot in slots)
             if len(self._owed) > OWED_MAX:
                 self._owed.clear()
-                self._owes_all = True
+                self._owed_all += 1
                 _log.warning("cache_owes_everything", node=self.name)
             self._report()
         try:
@@ -112,9 +115,9 @@ class Node:
         with self._debts:
             for slot in [slot for slot, until in self._owed.items() if until <= now]:
                 del self._owed[slot]
-            debts, everything = dict(self._owed), self._owes_all
-        if everything:
-            self._flush()
+            debts, everything = dict(self._owed), self._owed_all
+        if self._paid_all < everything:
+            self._flush(everything)
         slots = list(debts)
         for first in range(0, len(slots), _BATCH):
             batch = slots[first : first + _BATCH]
@@ -129,15 +132,11 @@ class Node:
     def _report(self) -> None:
         metrics.CACHE_OWED.labels(self.name).set(len(self._owed))
 
-    def _flush(self) -> None:
+    def _flush(self, everything: int) -> None:
+        """Pay for everything that came to be owed up to that time: owed until the node has answered."""
+        self._send(lambda connection: connection.flush_all(noreply=False))
         with self._debts:
-            # A caller that owes more while this is under way says so again.
-            self._owes_all = False
-        try:
-            self._send(lambda connection: connection.flush_all(noreply=False))
-        except SilentError:
-            self._owes_all = True
-            raise
+            self._paid_all = max(self._paid_all, everything)
         metrics.CACHE_FLUSHES.labels(self.name).inc()
         _log.warning("cache_flushed", node=self.name)
 
@@ -158,7 +157,7 @@ class Node:
             except SilentError:
                 continue
             with self._debts:
-                if not self._owed and not self._owes_all:
+                if not self._owed and self._paid_all == self._owed_all:
                     self._collector = None
                     return
 

@@ -15,8 +15,9 @@ from svc.chassis import crash
 from svc.chassis.crash import Point
 from tests.fakes.worker import NOON, event, order_placed, user_created
 from weft_protos import policy, redaction
+from worker import reconcile
 from worker.delivery import Event
-from worker.errors import Outage
+from worker.errors import Outage, Unreadable
 from worker.handlers.archive import columns, upkeep
 from worker.handlers.archive.folder import Folder
 from worker.handlers.archive.upkeep import due
@@ -33,6 +34,18 @@ def placed(count: int) -> list[Event]:
 
 def file(number: int, *, day: date = DAY, size: int = 1000, kind: str = PLACED) -> File:
     return File(day=day, type=kind, id=f"{number:08x}-0000-4000-8000-000000000000", events=1, bytes=size)
+
+
+def spoil(path: Path, damage: str) -> None:
+    """What can become of a file on a disk."""
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        # Its end is whole, what that tells of is not.
+        path.write_bytes(b"\xff" * (len(content) // 2) + content[len(content) // 2 :])
 
 
 def test_a_row_holds_what_the_event_said() -> None:
@@ -118,6 +131,46 @@ def test_merged_files_hold_the_same_events_and_old_ones_have_no_value_in_a_new_c
     assert {"product_id": "22423", "display_name": "CAKESTAND", "quantity": 2, "unit_price": None} == (
         rows.column("items").to_pylist()[0][0]
     )
+
+
+def test_what_a_later_release_has_kept_is_kept_when_this_one_merges_it(tmp_path: Path) -> None:
+    """Both run while versions roll, and files of the later one lie there after it was taken back."""
+    folder, events = Folder(tmp_path), placed(6)
+    today = columns.schema(policy.EVENTS[[one.full_name for one in policy.EVENTS].index(PLACED)])
+    mine, later = columns.table(events[:3]), columns.table(events[3:])
+    # A column, a field of a message, and a field of a repeated one.
+    later = later.append_column("gift_note", pa.array(["for Ada"] * 3))
+    total = [{**row, "discount": 7} for row in later.column("total").to_pylist()]
+    later = later.set_column(later.column_names.index("total"), "total", pa.array(total))
+    items = [[{**item, "colour": {"name": "red"}} for item in row] for row in later.column("items").to_pylist()]
+    later = later.set_column(later.column_names.index("items"), "items", pa.array(items))
+    files = [folder.write(DAY, PLACED, rows) for rows in (mine, later)]
+
+    merged = folder.merge(files, today)
+    again = folder.merge([merged, folder.write(DAY, PLACED, columns.table(placed(1)))], today)
+
+    rows = pq.read_table(again.path(tmp_path))
+    assert today.names == rows.column_names[: len(today)]
+    assert [None] * 3 + ["for Ada"] * 3 + [None] == rows.column("gift_note").to_pylist()
+    assert [None] * 3 + [7] * 3 + [None] == [row["discount"] for row in rows.column("total").to_pylist()]
+    colours = [row[0]["colour"] for row in rows.column("items").to_pylist()]
+    assert [None] * 3 + [{"name": "red"}] * 3 + [None] == colours
+    # What both know is as it was.
+    known = columns.table(events).column("total").to_pylist()
+    assert known == [{name: row[name] for name in known[0]} for row in rows.column("total").to_pylist()[:6]]
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "gone"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, damage: str) -> None:
+    folder = Folder(tmp_path)
+    good, bad = (folder.write(DAY, PLACED, columns.table(placed(50))) for _ in range(2))
+    spoil(bad.path(tmp_path), damage)
+
+    with pytest.raises(Unreadable, match=f"{bad.id}.parquet cannot be read: ") as refused:
+        folder.merge([good, bad], columns.schema(policy.EVENTS[0]))
+    assert bad.id == refused.value.file_id
+    with pytest.raises(Unreadable, match=f"{bad.id}.parquet cannot be read: "):
+        reconcile.fold([good, bad], tmp_path)
 
 
 def test_removing_a_file_removes_the_partition_that_is_empty_then(tmp_path: Path) -> None:

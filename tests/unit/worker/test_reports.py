@@ -20,7 +20,7 @@ from worker.handlers.archive import columns
 from worker.handlers.archive.folder import Folder
 from worker.handlers.reports import rows
 from worker.handlers.reports.engine import Engine, EngineGoneError
-from worker.handlers.reports.kinds import TYPES
+from worker.handlers.reports.kinds import PLACED, TYPES
 from worker.handlers.reports.stages import EVENTS_MAX, FILES_MAX, plan
 from worker.manifest import File
 
@@ -76,6 +76,24 @@ def make(engine: Engine, kind: str, files: Sequence[File], root: Path, **options
     answer = ask(engine, {"ask": "whole", "kind": kind, "files": outs, "limit": limit})
     assert not answer["truncated"]
     return [ReportRow.FromString(rows.content(kind, row)) for row in answer["rows"]]
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "gone"])
+def test_a_file_that_cannot_be_read_is_named_in_the_answer(engine: Engine, tmp_path: Path, damage: str) -> None:
+    files = [one for one in write(Folder(tmp_path), history(300), parts=3) if one.type == PLACED]
+    bad = files[1].path(tmp_path)
+    content = bad.read_bytes()
+    if damage == "gone":
+        bad.unlink()
+    else:
+        half = len(content) // 2
+        bad.write_bytes(content[:half] if damage == "cut" else b"\xff" * half + content[half:])
+    question = part("top_products", files[0], tmp_path, tmp_path / "out.parquet", start=None, end=None)
+
+    answer = ask(engine, {**question, "files": [str(one.path(tmp_path)) for one in files]})
+
+    assert ("unreadable", str(bad), True) == (answer["error"], answer["file"], bool(answer["detail"]))
+    assert {} == ask(engine, question), "the engine goes on"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,4 @@
-"""What is known, after a restore, of who has handled what; the work itself is in tests/integration/test_backup.py."""
+"""What is known, after a restore, of who has handled what; the work itself is in test_sent_again.py."""
 
 from svc.analytics import wiring as analytics
 from worker import restored

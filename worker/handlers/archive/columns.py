@@ -3,13 +3,15 @@
     event_id, event_time, event_source, event_subject, event_actor      of the envelope
     the fields of the payload, by their names                           messages are structs, repeated ones lists
 
-Fields may be added to a contract at any time: files of before lack them, and `conform` reads them as absent. What the
-contracts mark sensitive is not kept: `worker.handlers.archive.handler` has it redacted before it comes here.
+Fields may be added to a contract at any time: files of before lack them, and `conform` reads them as absent. Files of a
+later release, which runs beside this one or was taken back, have fields that this one does not know; where such files
+are merged, `widened` keeps them. What the contracts mark sensitive is not kept: `worker.handlers.archive.handler` has
+it redacted before it comes here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final, cast
 
@@ -61,8 +63,15 @@ def table(events: Sequence[Event]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema(cast(Descriptor, events[0].payload.DESCRIPTOR)))
 
 
+def widened(known: pa.Schema, found: Sequence[pa.Schema]) -> pa.Schema:
+    """Those columns, and all that only files have, inside of messages as well."""
+    for schema in found:
+        known = pa.schema(_with_others(known, schema))
+    return known
+
+
 def conform(found: pa.Table, wanted: pa.Schema) -> pa.Table:
-    """Rows of an older file in the columns of today: what was not there is absent."""
+    """Rows of a file in the wanted columns, which are all that it has or more: what was not there is absent."""
     columns = []
     for field in wanted:
         if field.name in found.column_names:
@@ -70,6 +79,23 @@ def conform(found: pa.Table, wanted: pa.Schema) -> pa.Table:
         else:
             columns.append(pa.chunked_array([pa.nulls(found.num_rows, field.type)]))
     return pa.Table.from_arrays(columns, schema=wanted)
+
+
+def _with_others(known: Iterable[pa.Field], found: Iterable[pa.Field]) -> list[pa.Field]:
+    others = {field.name: field for field in found}
+    kept = [
+        field.with_type(_wide(field.type, others.pop(field.name).type)) if field.name in others else field
+        for field in known
+    ]
+    return [*kept, *(pa.field(field.name, field.type) for field in others.values())]
+
+
+def _wide(known: pa.DataType, found: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(known) and pa.types.is_struct(found):
+        return pa.struct(_with_others(known, found))
+    if pa.types.is_list(known) and pa.types.is_list(found):
+        return pa.list_(_wide(known.value_type, found.value_type))
+    return known
 
 
 def _fields(message: Descriptor) -> list[pa.Field]:

@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from svc.chassis import crash
 from svc.chassis.crash import Point
 from svc.chassis.ids import new_id
 from worker import manifest
-from worker.errors import Outage
+from worker.errors import Outage, Unreadable
 from worker.handlers.archive import columns
 from worker.manifest import File
 
@@ -51,11 +52,15 @@ class Folder:
         return self._create(day, event_type, rows.schema, fill)
 
     def merge(self, files: Sequence[File], schema: pa.Schema) -> File:
-        """Write a new file with the events of others of one day and type, in the columns of `schema`."""
+        """Write a new file with the events of others of one day and type, in the columns of `schema` and all they have.
+
+        Raises Unreadable of the first that is damaged or gone, and Outage where the disk does not take the new one.
+        """
+        wide = columns.widened(schema, [self._schema(file) for file in files])
 
         def fill(writer: pq.ParquetWriter) -> None:
             waiting: list[pa.Table] = []
-            for rows in self._read(files, schema):
+            for rows in self._read(files, wide):
                 waiting.append(rows)
                 if sum(one.num_rows for one in waiting) >= ROWS_AT_ONCE:
                     writer.write_table(pa.concat_tables(waiting))
@@ -63,7 +68,7 @@ class Folder:
             if waiting:
                 writer.write_table(pa.concat_tables(waiting))
 
-        return self._create(files[0].day, files[0].type, schema, fill)
+        return self._create(files[0].day, files[0].type, wide, fill)
 
     def remove(self, paths: Sequence[Path]) -> None:
         """Remove files, and partitions that are empty then; those that are gone already are no mistake."""
@@ -106,11 +111,24 @@ class Folder:
         events: int = pq.read_metadata(final).num_rows
         return File(day=day, type=event_type, id=file_id, events=events, bytes=size)
 
+    def _schema(self, file: File) -> pa.Schema:
+        with _reading(file, self.root) as path:
+            return pq.read_schema(path)
+
     def _read(self, files: Sequence[File], schema: pa.Schema) -> Iterator[pa.Table]:
         for file in files:
-            with pq.ParquetFile(file.path(self.root)) as source:
+            with _reading(file, self.root) as path, pq.ParquetFile(path) as source:
                 for batch in source.iter_batches(batch_size=ROWS_AT_ONCE):
                     yield columns.conform(pa.Table.from_batches([batch]), schema)
+
+
+@contextmanager
+def _reading(file: File, root: Path) -> Iterator[Path]:
+    path = file.path(root)
+    try:
+        yield path
+    except (pa.ArrowException, OSError) as error:
+        raise Unreadable(str(path), file.id, error) from error
 
 
 def _make(home: Path) -> None:

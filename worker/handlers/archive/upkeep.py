@@ -3,6 +3,9 @@
 Every step may be cut off anywhere and is done again: a merge counts from the one transaction in which the new file
 takes the place of the old ones, and what is on the disk without counting is removed later. Several workers may look
 after one archive: whoever comes second finds that a file counts no more, and gives its own merge up.
+
+A file that cannot be read is named in the log, left alone for a while, and keeps nothing else waiting. It goes on
+counting: a report that needs it fails and names it, until somebody has put it back.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ from typing import Final
 
 import structlog
 
-from svc.chassis import crash
+from svc.chassis import crash, metrics
 from svc.chassis.clock import Clock
 from svc.chassis.crash import Point
 from svc.chassis.database import Database, Transaction
 from weft_protos import policy
 from worker import inbox, manifest
-from worker.errors import Outage
+from worker.errors import Outage, Unreadable
 from worker.handlers.archive import columns
 from worker.handlers.archive.folder import Folder
 from worker.manifest import File
@@ -77,6 +80,7 @@ class Upkeep:
         self._clock = clock
         self._turned = time.monotonic()
         self._swept = float("-inf")
+        self._unreadable: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archive-upkeep", daemon=True)
 
@@ -113,17 +117,27 @@ class Upkeep:
         if expired:
             log.info("archive_days_expired", files=expired, before=str(today - self._keep))
         files = inbox.transaction(self._database, manifest.crowded)
-        for group in due(files, today)[:_MERGES_MAX]:
+        sweeps = time.monotonic() - self._swept >= SWEEP_EVERY_S
+        if sweeps:
+            # They may have been put back, or a disk was away.
+            self._unreadable.clear()
+        readable = [file for file in files if file.id not in self._unreadable]
+        for group in due(readable, today)[:_MERGES_MAX]:
             if self._stopping.is_set():
                 return
             self._turned = time.monotonic()
-            self.merge(group)
-        if time.monotonic() - self._swept >= SWEEP_EVERY_S:
+            try:
+                self.merge(group)
+            except Unreadable as error:
+                metrics.UNEXPECTED_ERRORS.labels(place="archive").inc()
+                log.exception("archive_file_unreadable", reason=str(error))
+                self._unreadable.add(error.file_id)
+        if sweeps:
             self._sweep()
             self._swept = time.monotonic()
 
     def merge(self, group: Sequence[File]) -> bool:
-        """Put one file in the place of some; False where one of them counted no more."""
+        """Put one file in the place of some; False where one of them counted no more. Raises Outage and Unreadable."""
         new = self._folder.merge(group, columns.schema(_TYPES[group[0].type]))
         crash.passed(Point.FILES_MERGED)
 

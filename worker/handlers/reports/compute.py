@@ -22,6 +22,8 @@ ROWS_MAX: Final = 10_000
 
 #: What an answer says of a question that needs more memory than it may take.
 OUT_OF_MEMORY: Final = "memory"
+#: What it says where a file of the archive is damaged or gone; `file` names it.
+UNREADABLE: Final = "unreadable"
 #: What it says of any other failure.
 FAILED: Final = "failed"
 
@@ -45,14 +47,17 @@ class Engine:
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Do what one question asks, `part` or `whole`; failures are answers, too."""
+        files = [str(file) for file in question["files"]]
         try:
-            files = [str(file) for file in question["files"]]
             if question["ask"] == "part":
                 return self._part(question, files)
             return self._whole(question, files)
         except duckdb.OutOfMemoryException as error:
             return {"error": OUT_OF_MEMORY, "detail": _first_line(error)}
         except duckdb.Error as error:
+            damaged = self._damaged(files) if question["ask"] == "part" else None
+            if damaged is not None:
+                return {"error": UNREADABLE, "file": damaged, "detail": _first_line(error)}
             return {"error": FAILED, "detail": _first_line(error)}
 
     def close(self) -> None:
@@ -61,6 +66,17 @@ class Engine:
 
     def _read(self, files: Sequence[str]) -> Any:
         return self._connection.read_parquet(list(files), union_by_name=True, hive_partitioning=False)
+
+    def _damaged(self, files: Sequence[str]) -> str | None:
+        """The first that cannot be read, every column of it. After a failure only: it reads them all once more."""
+        for file in files:
+            try:
+                self._connection.raw_sql("SELECT max(hash(rows)) FROM read_parquet(?) AS rows", parameters=[file])
+            except duckdb.OutOfMemoryException:
+                continue
+            except duckdb.Error:
+                return file
+        return None
 
     def _part(self, question: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
         expression = questions.part(

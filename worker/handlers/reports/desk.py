@@ -49,6 +49,7 @@ _STUCK_S: Final = 120.0
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _TOO_MUCH: Final = "it needs more memory than a report may have; ask for fewer days"
+_UNREADABLE: Final = "a file of the archive cannot be read: {}; ask again when it has been put back"
 _GIVEN_UP: Final = "it could not be made, several times over"
 
 log = structlog.get_logger(__name__)
@@ -160,9 +161,7 @@ class Desk:
     def _make(self, work: Work) -> str:
         """The outcome, in a word."""
         try:
-            if work.attempt > ATTEMPTS_MAX:
-                raise _Failed(_GIVEN_UP)
-            self._compute(work)
+            outcome = self._end(work)
         except _Lost:
             self._discard([work.id])
             return "lost"
@@ -173,12 +172,19 @@ class Desk:
             log.warning("report_attempt_failed", report=work.id, error=type(error).__name__, reason=str(error))
             inbox.transaction(self._database, lambda tx: ledger.give_back(tx, work, counts=True))
             return "given back"
+        self._remove(work.id)
+        return outcome
+
+    def _end(self, work: Work) -> str:
+        """Make it, or tell whoever asked why it cannot be made. Raises _Lost and _Stopping, either way."""
+        try:
+            if work.attempt > ATTEMPTS_MAX:
+                raise _Failed(_GIVEN_UP)
+            self._compute(work)
         except _Failed as failed:
             failure = str(failed)
             self._write(work, lambda tx: ledger.fail(tx, work, failure))
-            self._remove(work.id)
             return "failed"
-        self._remove(work.id)
         return "succeeded"
 
     def _compute(self, work: Work) -> None:
@@ -255,6 +261,9 @@ class Desk:
             elif answer["error"] == "memory":
                 log.warning("report_too_large", report=work.id, detail=answer["detail"])
                 raise _Failed(_TOO_MUCH)
+            elif answer["error"] == "unreadable":
+                log.error("archive_file_unreadable", report=work.id, file=answer["file"], detail=answer["detail"])
+                raise _Failed(_UNREADABLE.format(Path(answer["file"]).relative_to(self._places.archive)))
             else:
                 raise EngineGoneError(answer["detail"])
 

@@ -94,6 +94,7 @@ _GIVE_BACK: Final = (
     f"UPDATE reports SET state = 'queued', attempts = attempts - %(refund)s, lease_until = NULL WHERE {_MINE}"
 )
 _PLAN: Final = f"UPDATE reports SET stages = %(stages)s, events = %(events)s WHERE {_MINE} RETURNING 1"
+_UNPLAN: Final = "DELETE FROM report_stages WHERE report_id = %(id)s::uuid"
 _ADD_STAGE: Final = (
     "INSERT INTO report_stages (report_id, stage, type, files, events) VALUES (%s, %s, %s, %s::uuid[], %s)"
 )
@@ -184,10 +185,14 @@ def give_back(tx: Transaction, work: Work, *, counts: bool) -> None:
 
 
 def plan(tx: Transaction, work: Work, stages: Sequence[Stage]) -> bool:
-    """Store what it is made in: its files stay until it ends. False where it is not ours any more."""
+    """Store what it is made in: its files stay until it ends. False where it is not ours any more.
+
+    In the place of an earlier plan of ours, of which we were not told that it was stored.
+    """
     totals = {"stages": len(stages), "events": sum(stage.events for stage in stages)}
     if tx.exec_driver_sql(_PLAN, {**_mine(work), **totals}).first() is None:
         return False
+    tx.exec_driver_sql(_UNPLAN, {"id": work.id})
     rows = [
         (uuid.UUID(work.id), stage.number, stage.type, _ids([file.id for file in stage.files]), stage.events)
         for stage in stages

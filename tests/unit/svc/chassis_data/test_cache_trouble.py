@@ -1,11 +1,14 @@
 """The cache while a Memcached is gone, frozen, full, slow or lying: slower, never wrong, never a failed write."""
 
 import contextlib
+import itertools
+import queue
 import socket
 import socketserver
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client import REGISTRY
@@ -168,6 +171,97 @@ def test_a_full_node_forgets_and_never_lies(opened: Opener) -> None:
             value = f"{number} " + "x" * 50_000
             assert value == process.get(str(number), lambda value=value: value)  # type: ignore[misc]
         assert memcached.stat("evictions") > 0
+
+
+class Flushed(socketserver.ThreadingTCPServer):
+    """Has an outdated value of everything until it is told to forget, and answers each such command when it is let."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Flushing)
+        self.asked: list[str] = []
+        self.answers: list[queue.SimpleQueue[bytes]] = [queue.SimpleQueue() for _ in range(4)]
+        self._flushes = itertools.count()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def answer(self, command: str) -> bytes:
+        if command == "stats":
+            return b"STAT pid 1\r\nSTAT time 2\r\nSTAT uptime 1\r\nEND\r\n"
+        if command == "flush_all":
+            answer = self.answers[next(self._flushes)]
+            self.asked.append(command)
+            return answer.get()
+        self.asked.append(command)
+        return b"EN\r\n"
+
+
+class Flushing(socketserver.StreamRequestHandler):
+    """A connection of it. An empty answer closes it."""
+
+    server: Flushed
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            answer = self.server.answer(line.split()[0].decode())
+            if not answer:
+                return
+            self.wfile.write(answer)
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Flushed, node.Node]]:
+    """A node that forgets everything where it is to forget anything, and the server behind it."""
+    monkeypatch.setattr(node, "OWED_MAX", 0)
+    with Flushed() as server:
+        host, port = server.server_address[:2]
+        asked = node.Node("flushed", (str(host), port), answer_s=PATIENT_S)
+        yield server, asked
+        for answer in server.answers:
+            answer.put(b"OK\r\n")
+        asked.close()
+        server.shutdown()
+
+
+def test_nothing_is_read_from_a_node_that_has_not_answered_yet_that_it_forgot_everything(
+    flushed: tuple[Flushed, node.Node],
+) -> None:
+    server, asked = flushed
+    with ThreadPoolExecutor() as pool:
+        forgetting = pool.submit(asked.forget, ["22423"], keep_s=60)
+        eventually(lambda: ["flush_all"] == server.asked)
+        reading = pool.submit(asked.ask, b"mg 22423 v\r\n")
+        eventually(lambda: len(server.asked) > 1)
+        before = list(server.asked)
+        for answer in server.answers:
+            answer.put(b"OK\r\n")
+
+        assert ["flush_all", "flush_all"] == before
+        assert forgetting.result()
+        assert b"EN" == reading.result()[0].code
+        assert ["flush_all", "flush_all", "mg"] == server.asked
+
+
+def test_what_is_owed_while_a_node_forgets_everything_is_not_paid_for_by_that(
+    flushed: tuple[Flushed, node.Node],
+) -> None:
+    server, asked = flushed
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(asked.forget, ["22423"], keep_s=60)
+        eventually(lambda: ["flush_all"] == server.asked)
+        second = pool.submit(asked.forget, ["85123"], keep_s=60)
+        eventually(lambda: 2 == len(server.asked))
+        # The later one's command is lost; whether the earlier one came before its commit nobody can tell.
+        server.answers[1].put(b"SERVER_ERROR busy\r\n")
+        assert not second.result()
+        server.answers[0].put(b"OK\r\n")
+        assert first.result()
+        for answer in server.answers[2:]:
+            answer.put(b"OK\r\n")
+
+        asked.ask(b"mg 85123 v\r\n")
+
+    assert ["flush_all"] * 3 == server.asked[:3]
 
 
 class Liar(socketserver.BaseRequestHandler):
