@@ -29,8 +29,9 @@ from svc.chassis import metrics, positions
 from svc.chassis.bounded import parse_url
 from svc.chassis.consistency import Level, Session
 from svc.chassis.context import Deadline
-from svc.chassis.database import Database, Job, Kind, Transaction
+from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import AppError, DeadlineExceeded, Unavailable
+from svc.chassis.job import Job, Kind
 
 T = TypeVar("T")
 
