@@ -20,6 +20,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 
 # A connection that takes longer is as good as none, whatever its caller's time. libpq knows whole seconds, from two on.
 CONNECT_S: Final = 2
+# One that was given less has not been found silent: its caller came late.
+_FAIR_S: Final = 0.2
 # A host that kept somebody waiting is tried after the others for so long.
 _LAST_S: Final = 5.0
 # PostgreSQL reads a small table from end to end although it has the index, and marks all of it as read: then every two
@@ -70,7 +72,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             while True:
                 ready = yield awaited
                 if until is not None and not ready and time.monotonic() >= until:
-                    raise NoAnswerError("the database did not take the connection in time")
+                    raise psycopg.errors.ConnectionTimeout("the database did not take the connection in time")
                 awaited = steps.send(ready)
         except StopIteration as made:
             return made.value
@@ -194,7 +196,7 @@ class _Hosts:
         self._silent_until: dict[_Host, float] = {}
 
     def connect(self, args: Any, parameters: dict[str, Any]) -> BoundedConnection:
-        """One host after the other; those that hung come last: the others may have said by then that they do not lead."""
+        """Try the hosts in turn, those that hung last: by then the others may have said that they do not lead."""
         now, caller = time.monotonic(), _CALLER.until
         until = now + _SETTLE_S if caller is None else caller
         hosts = sorted(_hosts(parameters), key=lambda host: self._silent_until.get(host, 0.0) > now)
@@ -202,14 +204,15 @@ class _Hosts:
         try:
             for tried, host in enumerate(hosts):
                 now = time.monotonic()
-                _CALLER.until = now + min(CONNECT_S, (until - now) / (len(hosts) - tried))
+                share_s = min(CONNECT_S, (until - now) / (len(hosts) - tried))
+                _CALLER.until = now + share_s
                 try:
                     connection = self._kind.connect(*args, **{**parameters, "host": host[0], "port": host[1]})
-                except (NoAnswerError, psycopg.errors.ConnectionTimeout) as error:
-                    self._silent_until[host] = time.monotonic() + _LAST_S
-                    failure = NoAnswerError(str(error))
                 except psycopg.Error as error:
-                    # That one of them hangs matters more than that another does not lead.
+                    if isinstance(error, psycopg.errors.ConnectionTimeout) and share_s >= _FAIR_S:
+                        # That one of them hangs matters more than that another does not lead.
+                        self._silent_until[host] = time.monotonic() + _LAST_S
+                        failure = NoAnswerError(str(error))
                     failure = failure or error
                 else:
                     connection.until = min(until, time.monotonic() + _SETTLE_S)

@@ -47,6 +47,8 @@ _log: Final = structlog.get_logger(__name__)
 
 # Runs of one piece of work. More only feeds a storm: hot rows get `hot_keys`.
 ATTEMPTS_MAX: Final = 5
+#: Reason of an Unavailable that is the server's: it is not there, serves nobody now, or says nothing.
+AWAY: Final = "DATABASE_UNAVAILABLE"
 # What callers are told to wait: after losing against others, and after the database was away.
 _CONTENDED_RETRY_S: Final = 0.1
 _AWAY_RETRY_S: Final = 1.0
@@ -70,7 +72,7 @@ _SETTLE_EVERY_S: Final = 0.2
 
 # What is the database's trouble and not the work's answer.
 _TROUBLE: Final = frozenset(
-    {"COMMIT_UNKNOWN", "CONTENTION", "DATABASE_BUSY", "DATABASE_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_IN_FLIGHT"}
+    {"COMMIT_UNKNOWN", "CONTENTION", "DATABASE_BUSY", AWAY, "DEADLINE_EXCEEDED", "REQUEST_IN_FLIGHT"}
 )
 
 
@@ -363,7 +365,7 @@ def _passed(job: Job, point: Point) -> None:
 
 
 def _away() -> Unavailable:
-    return Unavailable("The database is not available.", reason="DATABASE_UNAVAILABLE", retry_after=_AWAY_RETRY_S)
+    return Unavailable("The database is not available.", reason=AWAY, retry_after=_AWAY_RETRY_S)
 
 
 def _contended() -> Aborted:

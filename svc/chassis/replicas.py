@@ -29,7 +29,7 @@ from svc.chassis import metrics, positions
 from svc.chassis.bounded import parse_url
 from svc.chassis.consistency import Level, Session
 from svc.chassis.context import Deadline
-from svc.chassis.database import Database, Transaction
+from svc.chassis.database import AWAY, Database, Transaction
 from svc.chassis.errors import AppError, DeadlineExceeded, Unavailable
 from svc.chassis.job import Job, Kind
 
@@ -106,7 +106,9 @@ class Replicated(Database):
             except _BehindError:
                 metrics.DB_REPLICA_READS.labels(self.name, "behind").inc()
             except (Unavailable, DeadlineExceeded) as error:
-                replica.rest()
+                if error.reason == AWAY:
+                    # Any other failure is its caller's, who came late, or that of the many who came at once.
+                    replica.rest()
                 metrics.DB_REPLICA_READS.labels(self.name, "away").inc()
                 log.warning("replica_away", database=self.name, reason=error.reason)
             else:
