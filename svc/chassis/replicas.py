@@ -77,6 +77,9 @@ class Positions:
     def age_s(self, position: int, now: float) -> float:
         """How long ago at most a server that is there held all that was acknowledged; infinity where nobody knows."""
         with self._lock:
+            if self._known and positions.timeline(position) > positions.timeline(self._known[-1][1]):
+                # Another leads it than the one whose positions these are.
+                return float("inf")
             for moment, reached in reversed(self._known):
                 if reached <= position:
                     return now - moment

@@ -9,13 +9,16 @@ from typing import TypeVar
 
 import pytest
 
+from deploy.supervisor.workspace import temporary
 from svc.chassis import bounded
 from svc.chassis.cached_reads import cached
 from svc.chassis.consistency import Consistency, Level, Session
 from svc.chassis.context import CallContext, Deadline
 from svc.chassis.database import Transaction
 from svc.chassis.errors import AppError, Unavailable
+from svc.chassis.positions import parse
 from svc.chassis.replicas import Positions, Replicated
+from tests import postgres_pair
 from tests.postgres_pair import PostgresServer
 from tests.waiting import eventually
 
@@ -225,6 +228,57 @@ def test_a_server_that_is_no_standby_is_not_taken_for_one(leader: PostgresServer
     database.close()
 
 
+@pytest.fixture
+def promoted(leader: PostgresServer) -> Iterator[tuple[PostgresServer, PostgresServer]]:
+    """The leader of a new timeline, and a standby that had come farther on the old one, up to what was lost."""
+    with (
+        temporary() as first,
+        temporary() as second,
+        postgres_pair.standby(first, leader) as candidate,
+        postgres_pair.standby(second, leader) as ahead,
+    ):
+        candidate.kill()
+        leader.execute("SELECT pg_logical_emit_message(false, 'far', repeat('x', 1000000))")
+        leader.execute("UPDATE register SET value = -1")
+        eventually(lambda: ahead.execute("SELECT value FROM register") == [(-1,)])
+        leader.kill()
+        candidate.start()
+        candidate.execute("SELECT pg_promote()")
+        yield candidate, ahead
+    leader.start()
+
+
+def test_who_is_ahead_on_the_old_timeline_has_nothing_of_the_new_one(
+    promoted: tuple[PostgresServer, PostgresServer],
+) -> None:
+    candidate, ahead = promoted
+    database = Replicated(candidate.url(), replicas=[ahead.url()], pool_size=2, name="trial")
+    with contextlib.closing(database):
+        value, mine = write(database)
+        database.sample()
+
+        assert (-1, True) == read(database, EVENTUAL), "the standby is there"
+        assert (value, False) == read(database, EVENTUAL, seen=mine)
+        assert (value, False) == read(database, within(600))
+
+
+def test_a_standby_of_the_new_timeline_holds_what_was_written_on_both(
+    promoted: tuple[PostgresServer, PostgresServer],
+) -> None:
+    candidate, _ = promoted
+    with temporary() as folder, postgres_pair.standby(folder, candidate) as follower:
+        database = Replicated(candidate.url(), replicas=[follower.url()], pool_size=2, name="trial")
+        with contextlib.closing(database):
+            value, mine = write(database)
+            older = Session(home="trial")
+            older.wrote("trial", mine.least("trial") % 2**64)
+
+            eventually(lambda: read(database, EVENTUAL, seen=mine) == (value, True))
+            assert (value, True) == read(database, EVENTUAL, seen=older), "an older token knows no timeline"
+            database.sample()
+            eventually(lambda: read(database, within(600)) == (value, True))
+
+
 def test_a_standby_takes_no_write(database: Replicated) -> None:
     with pytest.raises(AppError):
         database.read(
@@ -254,3 +308,16 @@ def test_the_age_of_a_position_is_that_of_the_last_moment_it_holds() -> None:
     assert 8.0 == positions.age_s(100, now=10.0)
     assert 8.0 == positions.age_s(199, now=10.0)
     assert 7.0 == positions.age_s(200, now=10.0)
+
+
+def test_positions_of_a_leader_that_was_replaced_say_nothing_of_who_follows_the_new_one() -> None:
+    positions = Positions()
+    positions.learn(1.0, parse("1/0/64"))
+
+    assert 9.0 == positions.age_s(parse("1/0/64"), now=10.0)
+    assert float("inf") == positions.age_s(parse("2/0/64"), now=10.0)
+
+    positions.learn(2.0, parse("2/0/32"))
+
+    assert 9.0 == positions.age_s(parse("1/FF/0"), now=10.0)
+    assert 8.0 == positions.age_s(parse("2/0/32"), now=10.0)
