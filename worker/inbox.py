@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 from sqlalchemy.exc import DataError, OperationalError, ProgrammingError
 
-from svc.chassis import crash
+from svc.chassis import crash, durability
 from svc.chassis.context import Deadline
 from svc.chassis.crash import Point
 from svc.chassis.database import Database, Transaction
@@ -58,6 +58,9 @@ def claim(tx: Transaction, consumer: str, message_ids: Sequence[str]) -> frozens
     """Record messages as handled; the ids among them that were not before."""
     ids = sorted({uuid.UUID(one) for one in message_ids})
     claimed = frozenset(str(row.message_id) for row in tx.exec_driver_sql(_CLAIM, (consumer, ids)))
+    if len(claimed) < len(ids):
+        # Their messages are about to be acknowledged for effects that only a crash may have made visible.
+        durability.confirm(tx)
     crash.passed(Point.INBOX_CLAIMED)
     return claimed
 

@@ -5,6 +5,7 @@ own statement timeout does not fire then. `database` sets `until` before each tr
 connection is closed in the middle of whatever it waited for: nobody knows what the server did with the statement.
 """
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -15,10 +16,14 @@ from psycopg.crdb import CrdbConnection
 from psycopg.errors import _WaitTimeout, error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 
-# libpq's smallest; a connection that takes longer is as good as none.
-_CONNECT_S: Final = 2
+# A connection that takes longer is as good as none, whatever its caller's time. libpq knows whole seconds, from two on.
+CONNECT_S: Final = 2
+# One that was given less has not been found silent: its caller came late.
+_FAIR_S: Final = 0.2
+# A host that kept somebody waiting is tried after the others for so long.
+_LAST_S: Final = 5.0
 # PostgreSQL reads a small table from end to end although it has the index, and marks all of it as read: then every two
 # serializable transactions conflict, whatever rows they touch. Where no index fits, it still reads the table; the cost
 # it then believes in would set off its compiler, which takes longer than our statements.
@@ -34,6 +39,16 @@ _DRIVERS: Final = {
 }
 
 
+class _Caller(threading.local):
+    """Whose connection is being made: the engine hands nothing of that on."""
+
+    until: float | None = None
+    """Value of `time.monotonic()` after which there is no use in a connection."""
+
+
+_CALLER: Final = _Caller()
+
+
 class NoAnswerError(psycopg.OperationalError):
     """The server said nothing until the connection's time was up; the connection is closed."""
 
@@ -47,6 +62,20 @@ class BoundedConnection(psycopg.Connection[Any]):
         self.until: float | None = None
         """Value of `time.monotonic()` after which no wait goes on; None while the connection is being made."""
         self._cursors: dict[str, psycopg.Cursor[Any]] = {}
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> Any:
+        """Connect to one host; the driver, which comes by every tenth of a second, is told when the time is up."""
+        steps, until = super()._connect_gen(conninfo), _CALLER.until
+        try:
+            awaited = next(steps)
+            while True:
+                ready = yield awaited
+                if until is not None and not ready and time.monotonic() >= until:
+                    raise psycopg.errors.ConnectionTimeout("the database did not take the connection in time")
+                awaited = steps.send(ready)
+        except StopIteration as made:
+            return made.value
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Drive one exchange with the server; the driver's only way to wait."""
@@ -129,7 +158,7 @@ def open_engine(url: str, *, pool_size: int, name: str) -> Engine:
         use_native_hstore=False,
         connect_args={
             "application_name": name,
-            "connect_timeout": _CONNECT_S,
+            "connect_timeout": CONNECT_S,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
@@ -137,11 +166,67 @@ def open_engine(url: str, *, pool_size: int, name: str) -> Engine:
         },
     )
 
+    hosts = _Hosts(BoundedCrdbConnection if engine.dialect.name == "cockroachdb" else BoundedConnection)
+
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, record: Any, args: Any, parameters: dict[str, Any]) -> Any:
-        kind = BoundedCrdbConnection if engine.dialect.name == "cockroachdb" else BoundedConnection
-        connection = kind.connect(*args, **parameters)
-        connection.until = time.monotonic() + _SETTLE_S
-        return connection
+        return hosts.connect(args, parameters)
 
     return engine
+
+
+def connect(engine: Engine, within_s: float) -> Connection:
+    """A connection of the engine's. Raises DBAPIError, which wraps a NoAnswerError where the time is up."""
+    _CALLER.until = time.monotonic() + within_s
+    try:
+        return engine.connect()
+    finally:
+        _CALLER.until = None
+
+
+#: Its name and port; empty is libpq's own.
+_Host = tuple[str, str]
+
+
+class _Hosts:
+    """Where an engine finds its server: each host gets a share of the caller's time. Thread-safe."""
+
+    def __init__(self, kind: type[BoundedConnection]) -> None:
+        self._kind = kind
+        self._silent_until: dict[_Host, float] = {}
+
+    def connect(self, args: Any, parameters: dict[str, Any]) -> BoundedConnection:
+        """Try the hosts in turn, those that hung last: by then the others may have said that they do not lead."""
+        now, caller = time.monotonic(), _CALLER.until
+        until = now + _SETTLE_S if caller is None else caller
+        hosts = sorted(_hosts(parameters), key=lambda host: self._silent_until.get(host, 0.0) > now)
+        failure: psycopg.Error | None = None
+        try:
+            for tried, host in enumerate(hosts):
+                now = time.monotonic()
+                share_s = min(CONNECT_S, (until - now) / (len(hosts) - tried))
+                _CALLER.until = now + share_s
+                try:
+                    connection = self._kind.connect(*args, **{**parameters, "host": host[0], "port": host[1]})
+                except psycopg.Error as error:
+                    if isinstance(error, psycopg.errors.ConnectionTimeout) and share_s >= _FAIR_S:
+                        # That one of them hangs matters more than that another does not lead.
+                        self._silent_until[host] = time.monotonic() + _LAST_S
+                        failure = NoAnswerError(str(error))
+                    failure = failure or error
+                else:
+                    connection.until = min(until, time.monotonic() + _SETTLE_S)
+                    return connection
+        finally:
+            _CALLER.until = caller
+        assert failure is not None, "there is a host"
+        raise failure
+
+
+def _hosts(parameters: dict[str, Any]) -> Sequence[_Host]:
+    """The hosts of libpq's parameters, each by itself."""
+    names = str(parameters.get("host", "")).split(",")
+    ports = str(parameters.get("port", "")).split(",")
+    if len(ports) < len(names):
+        ports *= len(names)
+    return list(zip(names, ports, strict=False))

@@ -59,7 +59,7 @@ class Mark:
     """How far somebody has written in one database."""
 
     position: int
-    """PostgreSQL's LSN, CockroachDB's timestamp in nanoseconds."""
+    """See `positions`. Of a token that an older release made it has no timeline."""
     time: int
     """Seconds of the Unix time at which it was made."""
 

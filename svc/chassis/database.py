@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 import psycopg
@@ -29,12 +29,14 @@ from sqlalchemy.exc import DBAPIError
 
 from svc.chassis import crash, idempotency, metrics, positions, purity, telemetry
 from svc.chassis import hot_keys as locks
-from svc.chassis.bounded import open_engine
+from svc.chassis.bounded import NoAnswerError, connect, open_engine
 from svc.chassis.consistency import Session
 from svc.chassis.context import Deadline
 from svc.chassis.crash import Point
 from svc.chassis.errors import Aborted, AppError, DeadlineExceeded, Unavailable
-from svc.chassis.sqlstate import Failure, backoff, classify
+from svc.chassis.job import NO_LOCKS, READ, READ_COMMITTED, SERIALIZABLE, Job
+from svc.chassis.silence import Silence
+from svc.chassis.sqlstate import Failure, backoff, classify, origin
 
 T = TypeVar("T")
 
@@ -45,11 +47,11 @@ _log: Final = structlog.get_logger(__name__)
 
 # Runs of one piece of work. More only feeds a storm: hot rows get `hot_keys`.
 ATTEMPTS_MAX: Final = 5
+#: Reason of an Unavailable that is the server's: it is not there, serves nobody now, or says nothing.
+AWAY: Final = "DATABASE_UNAVAILABLE"
 # What callers are told to wait: after losing against others, and after the database was away.
 _CONTENDED_RETRY_S: Final = 0.1
 _AWAY_RETRY_S: Final = 1.0
-# A lock that takes longer than this share of the time left is not worth the rest of it.
-_LOCK_SHARE: Final = 0.75
 # A connection that takes longer than this share to become free leaves too little for the work.
 _POOL_SHARE: Final = 0.5
 # The server's statement timeout comes first; after this the server is taken for dead.
@@ -57,8 +59,6 @@ _SILENCE_S: Final = 0.25
 # A COMMIT that was sent gets at least this, whatever the deadline: giving up on it makes its outcome unknown.
 _COMMIT_S: Final = 1.0
 _ROLLBACK_S: Final = 0.5
-# The server ends a transaction whose process is stopped this long after the deadline.
-_ABANDONED_MS: Final = 1000
 # statement_timeout is off for COMMIT: cancelling one that waits for its replica would acknowledge what can be lost.
 _SHORTEST: Final = sqlalchemy.text("SELECT 1")
 # An answer that takes longer is none.
@@ -72,7 +72,7 @@ _SETTLE_EVERY_S: Final = 0.2
 
 # What is the database's trouble and not the work's answer.
 _TROUBLE: Final = frozenset(
-    {"COMMIT_UNKNOWN", "CONTENTION", "DATABASE_BUSY", "DATABASE_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_IN_FLIGHT"}
+    {"COMMIT_UNKNOWN", "CONTENTION", "DATABASE_BUSY", AWAY, "DEADLINE_EXCEEDED", "REQUEST_IN_FLIGHT"}
 )
 
 
@@ -82,69 +82,6 @@ class _ConflictError(Exception):
 
 class _UnknownError(Exception):
     """COMMIT was sent and not answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What kind of transaction."""
-
-    begin: str
-    writes: bool = False
-    pure: bool = True
-    """Its work is held to `purity`."""
-
-
-_SERIALIZABLE: Final = Kind("BEGIN ISOLATION LEVEL SERIALIZABLE", writes=True)
-_READ: Final = Kind("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY")
-_READ_COMMITTED: Final = Kind("BEGIN ISOLATION LEVEL READ COMMITTED", writes=True, pure=False)
-
-
-_NO_LOCKS: Final = locks.Locks()
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One call of `serializable` and its kin."""
-
-    kind: Kind
-    deadline: Deadline
-    plan: locks.Locks = _NO_LOCKS
-    once: idempotency.Key | None = None
-    """Under which its effect is found again."""
-    session: Session | None = None
-    """Is told how far the work has written."""
-    probe: str = ""
-    """A query that goes before BEGIN, so that what it says of the server holds of every later snapshot."""
-    judge: Callable[[str | None], None] = lambda answer: None
-    """Is given the probe's answer, one value, and raises what keeps the work from running here."""
-
-    def opening(self) -> str:
-        """Everything up to the first statement of the work, as one message."""
-        left_ms = int(self.deadline.remaining() * 1000)
-        if left_ms <= 0:
-            # Zero would turn the timeouts off.
-            raise DeadlineExceeded("The deadline passed before the transaction began.")
-        wait_ms = max(1, int(left_ms * _LOCK_SHARE))
-        return (
-            (f"BEGIN; {self.probe}; COMMIT; " if self.probe else "")
-            + locks.lock(self.plan, wait_ms=wait_ms)
-            + f"{self.kind.begin}; SET LOCAL statement_timeout = {left_ms}; SET LOCAL lock_timeout = {wait_ms}; "
-            + f"SET LOCAL idle_in_transaction_session_timeout = {self._idle_ms(left_ms)}"
-        )
-
-    def _idle_ms(self, left_ms: int) -> int:
-        """How long the server waits for the work's next statement before it ends the transaction."""
-        abandoned_ms = left_ms + _ABANDONED_MS
-        return min(locks.IDLE_MS, abandoned_ms) if self.plan.locks else abandoned_ms
-
-    def closing(self, verb: str) -> str:
-        """COMMIT or ROLLBACK, with the release of the locks."""
-        return f"{verb}; {locks.UNLOCK}" if self.plan.advisory else verb
-
-    @property
-    def tracked(self) -> Session | None:
-        """The session, where it wants to know how far the call has written."""
-        return self.session if self.session is not None and self.session.tracks else None
 
 
 class Database:
@@ -160,6 +97,7 @@ class Database:
         # Connections that nobody uses, taken out of the pool for good: to ask it for one and give it back costs as much
         # as a round trip. The last one used is the next: its server process has everything at hand.
         self._idle: deque[Transaction] = deque()
+        self._silence = Silence()
         self._closing = threading.Event()
         self._random = random.Random()
 
@@ -180,14 +118,14 @@ class Database:
         and a commit without an answer is looked up. `session` is told how far the call has written.
         """
         plan = locks.plan(self._engine.dialect.name, hot_keys, once=once.text if once is not None else "")
-        return self.run(work, Job(_SERIALIZABLE, deadline, plan, once=once, session=session))
+        return self.run(work, Job(SERIALIZABLE, deadline, plan, once=once, session=session))
 
     def read(self, work: Callable[[Transaction], T], *, deadline: Deadline, session: Session | None = None) -> T:
         """Run work in a SERIALIZABLE, READ ONLY transaction: one consistent snapshot of the leader.
 
         `session` says what the call is content with; a database with replicas (`replicas`) goes by it.
         """
-        return self.run(work, Job(_READ, deadline))
+        return self.run(work, Job(READ, deadline))
 
     def read_committed(self, work: Callable[[Transaction], T], *, deadline: Deadline) -> T:
         """Run work that claims rows by their state with FOR UPDATE SKIP LOCKED, and nothing else.
@@ -195,7 +133,7 @@ class Database:
         Its row locks make it safe. Under SERIALIZABLE its scan of what is unpublished would conflict with every
         transaction that appends, and they would pay.
         """
-        return self.run(work, Job(_READ_COMMITTED, deadline))
+        return self.run(work, Job(READ_COMMITTED, deadline))
 
     def ping(self) -> None:
         """Have it answer the shortest question soon. Raises AppError where it does not."""
@@ -267,7 +205,7 @@ class Database:
         self._forget_connections()
         while not self._closing.is_set():
             try:
-                stored = self._repeat(lambda tx: idempotency.recall(tx, key), replace(job, kind=_READ, plan=_NO_LOCKS))
+                stored = self._repeat(lambda tx: idempotency.recall(tx, key), replace(job, kind=READ, plan=NO_LOCKS))
                 if stored is None:
                     return self._repeat(work, job)
             except AppError as error:
@@ -311,10 +249,7 @@ class Database:
     @contextmanager
     def _connection(self, job: Job) -> Iterator[Transaction]:
         """A connection of the pool on which the transaction has begun."""
-        if not self._free.acquire(timeout=job.deadline.remaining() * _POOL_SHARE):
-            raise Unavailable(
-                "Too many calls wait for the database.", reason="DATABASE_BUSY", retry_after=_CONTENDED_RETRY_S
-            )
+        self._enter(job)
         try:
             idle = self._idle
             connection = self._begin(job)
@@ -328,11 +263,26 @@ class Database:
         finally:
             self._free.release()
 
-    def _take(self) -> Transaction:
+    def _enter(self, job: Job) -> None:
+        """Wait for a place, where the server is worth waiting for."""
+        if self._silence.refuses():
+            raise _away()
+        if self._free.acquire(blocking=False):
+            return
+        if not self._free.acquire(timeout=job.deadline.remaining() * _POOL_SHARE):
+            raise Unavailable(
+                "Too many calls wait for the database.", reason="DATABASE_BUSY", retry_after=_CONTENDED_RETRY_S
+            )
+        if self._silence.lasts():
+            # Found out by those who were waited for.
+            self._free.release()
+            raise _away()
+
+    def _take(self, within_s: float) -> Transaction:
         try:
             return self._idle.pop()
         except IndexError:
-            return self._engine.connect()
+            return connect(self._engine, within_s)
 
     def _begin(self, job: Job) -> Transaction:
         # After a restart of the server every pooled connection is dead, and BEGIN is where that shows. Nothing has
@@ -341,7 +291,7 @@ class Database:
             opening = job.opening()
             connection: Transaction | None = None
             try:
-                connection = self._take()
+                connection = self._take(job.deadline.remaining() + _SILENCE_S)
                 answers = _send(connection, opening, within_s=job.deadline.remaining() + _SILENCE_S)
                 if job.probe:
                     self._judge(connection, job, _value(answers[_PROBED]))
@@ -352,6 +302,11 @@ class Database:
                 if connection is not None:
                     _roll_back(connection, job)
                     connection.close()
+                if isinstance(origin(error), NoAnswerError):
+                    if self._silence.noted():
+                        # The others lead to the same server.
+                        self._forget_connections()
+                    self._translate(error)
                 if job.plan.once is not None and failure is Failure.LOCKED:
                     raise _in_flight() from error
                 if job.plan.ids and failure is Failure.TIMEOUT:
@@ -360,6 +315,7 @@ class Database:
                 if connection is None or failure is not Failure.LOST or stale == self._pool_size:
                     self._translate(error)
             else:
+                self._silence.broken()
                 return connection
         raise AssertionError("the last connection returns or raises")
 
@@ -397,17 +353,19 @@ class Database:
                 raise DeadlineExceeded("The database did not finish in time.") from error
             case Failure.LOST | Failure.REFUSED:
                 _log.warning("database_unavailable", database=self.name, cause=str(error).partition("\n")[0])
-                raise Unavailable(
-                    "The database is not available.", reason="DATABASE_UNAVAILABLE", retry_after=_AWAY_RETRY_S
-                ) from error
+                raise _away() from error
             case Failure.OURS:
                 raise error
 
 
 def _passed(job: Job, point: Point) -> None:
     # Of those that use cases and handlers write in: a read leaves nothing half done, the relay has points of its own.
-    if job.kind is _SERIALIZABLE:
+    if job.kind is SERIALIZABLE:
         crash.passed(point)
+
+
+def _away() -> Unavailable:
+    return Unavailable("The database is not available.", reason=AWAY, retry_after=_AWAY_RETRY_S)
 
 
 def _contended() -> Aborted:

@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from svc.chassis import durability
 from svc.chassis.errors import FailedPrecondition, Internal, InvalidArgument
 
 # Written for the driver and prepared by it once: the use case's hot path.
@@ -76,6 +77,7 @@ def claim(tx: Connection, key: Key) -> bytes | None:
 def recall(tx: Connection, key: Key) -> bytes | None:
     """The answer of the call that had this key first; None where none has taken effect.
 
+    It may be told once `tx` is committed, and is then as safe as that call's own.
     Raises FailedPrecondition where that call had another body.
     """
     row = tx.exec_driver_sql(_RECALL, _identity(key)).first()
@@ -87,6 +89,7 @@ def recall(tx: Connection, key: Key) -> bytes | None:
             reason="REQUEST_ID_REUSED",
             violations=[("REQUEST_ID", key.request_id, "belongs to a request with another body")],
         )
+    durability.confirm(tx)
     return bytes(row.response)
 
 

@@ -29,8 +29,9 @@ from svc.chassis import metrics, positions
 from svc.chassis.bounded import parse_url
 from svc.chassis.consistency import Level, Session
 from svc.chassis.context import Deadline
-from svc.chassis.database import Database, Job, Kind, Transaction
+from svc.chassis.database import AWAY, Database, Transaction
 from svc.chassis.errors import AppError, DeadlineExceeded, Unavailable
+from svc.chassis.job import Job, Kind
 
 T = TypeVar("T")
 
@@ -76,6 +77,9 @@ class Positions:
     def age_s(self, position: int, now: float) -> float:
         """How long ago at most a server that is there held all that was acknowledged; infinity where nobody knows."""
         with self._lock:
+            if self._known and positions.timeline(position) > positions.timeline(self._known[-1][1]):
+                # Another leads it than the one whose positions these are.
+                return float("inf")
             for moment, reached in reversed(self._known):
                 if reached <= position:
                     return now - moment
@@ -105,7 +109,9 @@ class Replicated(Database):
             except _BehindError:
                 metrics.DB_REPLICA_READS.labels(self.name, "behind").inc()
             except (Unavailable, DeadlineExceeded) as error:
-                replica.rest()
+                if error.reason == AWAY:
+                    # Any other failure is its caller's, who came late, or that of the many who came at once.
+                    replica.rest()
                 metrics.DB_REPLICA_READS.labels(self.name, "away").inc()
                 log.warning("replica_away", database=self.name, reason=error.reason)
             else:

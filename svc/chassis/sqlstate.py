@@ -55,14 +55,19 @@ _BACKOFF_FIRST_S: Final = 0.005
 _BACKOFF_MAX_S: Final = 0.080
 
 
+def origin(error: BaseException) -> BaseException:
+    """What the driver raised, where SQLAlchemy has wrapped it."""
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
 def classify(error: BaseException) -> Failure:
     """The decision for an error that a driver or SQLAlchemy raised."""
-    origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    if not isinstance(origin, psycopg.Error):
+    cause = origin(error)
+    if not isinstance(cause, psycopg.Error):
         return Failure.OURS
-    code = origin.sqlstate
+    code = cause.sqlstate
     if code is None:
-        return Failure.LOST if isinstance(origin, psycopg.OperationalError) else Failure.OURS
+        return Failure.LOST if isinstance(cause, psycopg.OperationalError) else Failure.OURS
     return _BY_CODE.get(code) or _BY_CLASS.get(code[:2], Failure.OURS)
 
 

@@ -97,7 +97,7 @@ def test_a_peer_is_sent_what_the_caller_has_to_see(served: Instance) -> None:
 
 marks = st.dictionaries(
     st.sampled_from(["orders", "catalog", "identity", "analytics"]),
-    st.builds(Mark, st.integers(0, 2**64 - 1), st.integers(0, 2**40)),
+    st.builds(Mark, st.integers(0, 2**96 - 1), st.integers(0, 2**40)),
     max_size=4,
 )
 

@@ -4,11 +4,13 @@ Every client writes under keys of its own and repeats a call that failed, with t
 """
 
 import contextlib
+import itertools
+import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import psycopg
@@ -16,7 +18,7 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from svc.chassis import idempotency, tables
+from svc.chassis import bounded, idempotency, tables
 from svc.chassis.context import Deadline
 from svc.chassis.database import Database, Transaction
 from svc.chassis.errors import Aborted, AppError, DeadlineExceeded, Unavailable
@@ -131,22 +133,56 @@ def test_a_server_that_crashes_and_comes_back_has_lost_nothing_it_acknowledged(
     assert (ALL, ALL, 1000 - ALL) == balance(leader)
 
 
-def test_a_server_that_hangs_holds_nobody_beyond_the_deadline(leader: PostgresServer, database: Database) -> None:
-    call_until_answered(database)
-    leader.freeze()
-    began = time.monotonic()
-    with ThreadPoolExecutor(20) as threads:
-        waiting = [
-            threads.submit(database.read, lambda tx: tx.exec_driver_sql("SELECT 1"), deadline=Deadline.after(0.5))
-            for _ in range(20)
-        ]
-        outcomes = [each.exception(60) for each in waiting]
-    took = time.monotonic() - began
-    leader.thaw()
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch, database: Database, leader: PostgresServer) -> Iterator[Database]:
+    """One whose driver would wait for a connection longer than any test: where a call ends, something else ended it."""
+    monkeypatch.setattr(bounded, "CONNECT_S", 100)
+    opened = Database(leader.url(), pool_size=CLIENTS, name="trial")
+    yield opened
+    opened.close()
 
-    assert all(isinstance(each, AppError) for each in outcomes)
-    assert took < 20
-    assert call_until_answered(database) >= 1
+
+def test_a_server_that_hangs_holds_nobody_beyond_the_deadline(leader: PostgresServer, patient: Database) -> None:
+    call_until_answered(patient)
+    leader.freeze()
+    with ThreadPoolExecutor(20) as threads:
+        try:
+            # Some on connections that there are, the others on new ones.
+            waiting = [threads.submit(question, patient, 0.5) for _ in range(20)]
+            outcomes = [each.exception(60) for each in waiting]
+            afresh = threads.submit(question, patient, 0.5).exception(60)
+        finally:
+            leader.thaw()
+
+    assert all(isinstance(each, AppError) for each in [*outcomes, afresh])
+    assert call_until_answered(patient) >= 1
+
+
+def test_who_finds_a_server_silent_tells_the_others(leader: PostgresServer, patient: Database) -> None:
+    leader.freeze()
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        try:
+            with pytest.raises(AppError):
+                question(patient, 0.5)
+            # One or the other may be sent to look; those who would all wait are the test's failure.
+            waiting = [threads.submit(question, patient, 100.0) for _ in range(CLIENTS)]
+            told = next(as_completed(waiting, timeout=60)).exception()
+        finally:
+            leader.thaw()
+
+    assert isinstance(told, Unavailable)
+    assert "DATABASE_UNAVAILABLE" == told.reason
+    eventually(lambda: not refused(patient))
+
+
+def test_a_host_that_hangs_leaves_time_for_the_one_that_leads(leader: PostgresServer) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        hosts = f"host=127.0.0.1:{silent.getsockname()[1]}&host=127.0.0.1:{leader.port}"
+        opened = Database(
+            f"postgresql+psycopg://weft@/trial?{hosts}&target_session_attrs=read-write", pool_size=2, name="trial"
+        )
+        with contextlib.closing(opened):
+            question(opened, 10.0)
 
 
 def test_whoever_holds_a_row_for_ever_makes_others_come_back_and_not_wait(
@@ -166,12 +202,42 @@ def test_whoever_holds_a_row_for_ever_makes_others_come_back_and_not_wait(
     call_until_answered(database)
 
 
-def test_a_hundred_callers_of_one_row_all_get_through(leader: PostgresServer, database: Database) -> None:
+def runs(database: Database, hot_keys: Sequence[str]) -> tuple[int, bool]:
+    """How often the work of one call ran, and whether the call got through."""
+    key, begun = Key("ann", "/a.B/C", str(uuid.uuid4()), b"body"), itertools.count()
+
+    def work(tx: Transaction) -> bytes:
+        next(begun)
+        return take(tx, key)
+
+    try:
+        database.serializable(work, deadline=Deadline.after(100), once=key, hot_keys=hot_keys)
+    except Aborted:
+        return next(begun), False
+    return next(begun), True
+
+
+def test_a_hundred_callers_of_one_row_all_get_through_at_the_first_attempt(
+    leader: PostgresServer, database: Database
+) -> None:
     with ThreadPoolExecutor(50) as threads:
-        attempts = [each.result(120) for each in [threads.submit(call_until_answered, database) for _ in range(100)]]
+        outcomes = [each.result(120) for each in [threads.submit(runs, database, HOT) for _ in range(100)]]
 
     assert (100, 100, 900) == balance(leader)
-    assert 100 <= sum(attempts)
+    assert [(1, True)] * 100 == outcomes
+
+
+def test_a_storm_that_nobody_expected_ends_after_five_attempts_and_some_get_through(
+    leader: PostgresServer, database: Database
+) -> None:
+    with ThreadPoolExecutor(50) as threads:
+        outcomes = [each.result(120) for each in [threads.submit(runs, database, ()) for _ in range(100)]]
+
+    through = sum(got_through for _, got_through in outcomes)
+    assert (through, through, 1000 - through) == balance(leader)
+    assert through > 0
+    assert all(count <= 5 for count, _ in outcomes)
+    assert all(count == 5 for count, got_through in outcomes if not got_through)
 
 
 def test_a_server_without_a_free_connection_is_unavailable_and_says_when_to_come_back(
@@ -198,6 +264,10 @@ def connections(target: dict[str, Any]) -> Iterator[psycopg.Connection[Any]]:
     with contextlib.suppress(psycopg.OperationalError):
         while True:
             yield psycopg.connect(**target)
+
+
+def question(database: Database, seconds: float) -> None:
+    database.read(lambda tx: tx.exec_driver_sql("SELECT 1"), deadline=Deadline.after(seconds))
 
 
 def refused(database: Database) -> bool:

@@ -1,9 +1,11 @@
 """A COMMIT whose answer is lost: what the call is told, and that it takes effect once, whatever the server did."""
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -17,6 +19,7 @@ from svc.chassis.errors import Aborted, FailedPrecondition, Unavailable
 from svc.chassis.idempotency import Key
 from tests.cutting_proxy import Cut, CuttingProxy
 from tests.postgres_pair import PostgresServer
+from tests.waiting import eventually
 
 COMMIT = "COMMIT"
 
@@ -70,7 +73,7 @@ def call(database: Database, key: Key, *, seconds: float = 20.0, session: Sessio
 def begin(database: Database, work: Callable[[Transaction], bytes], key: Key, answers: list[bytes]) -> threading.Thread:
     """Have a call served beside the test, and its answer added."""
     serving = threading.Thread(
-        target=lambda: answers.append(database.serializable(work, deadline=Deadline.after(30), once=key))
+        target=lambda: answers.append(database.serializable(work, deadline=Deadline.after(90), once=key))
     )
     serving.start()
     return serving
@@ -193,3 +196,52 @@ def test_another_body_under_the_same_id_is_refused_and_leaves_no_lock(database: 
             call(database, other, seconds=20)
 
         assert "REQUEST_ID_REUSED" == reused.value.reason
+
+
+@pytest.fixture
+def synchronous(leader: PostgresServer, standby: PostgresServer) -> Iterator[PostgresServer]:
+    """The standby without which the leader acknowledges nothing."""
+    leader.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    leader.execute("SELECT pg_reload_conf()")
+    eventually(lambda: leader.execute("SELECT sync_state FROM pg_stat_replication") == [("sync",)])
+    yield standby
+    standby.thaw()
+    leader.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    leader.execute("SELECT pg_reload_conf()")
+
+
+def waiting_for_the_standby(leader: PostgresServer) -> int:
+    [found] = leader.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+    return int(str(found[0]))
+
+
+def visible(leader: PostgresServer, key: Key) -> bool:
+    with contextlib.suppress(psycopg.OperationalError):
+        return effects(leader, key) == 1
+    return False
+
+
+def test_what_a_crash_has_made_visible_is_no_answer_before_the_standby_has_it(
+    leader: PostgresServer, synchronous: PostgresServer
+) -> None:
+    key, answers = new_key(), list[bytes]()
+    first = Database(leader.url(), pool_size=1, name="trial")
+    second = Database(leader.url(), pool_size=1, name="trial")
+    with contextlib.closing(first), contextlib.closing(second):
+        synchronous.freeze()
+        unknown = begin(first, lambda tx: take_effect(tx, key), key, answers)
+        eventually(lambda: waiting_for_the_standby(leader) == 1)
+        leader.kill_backend("wait_event = 'SyncRep'")
+        # It is committed here, and lost when this server is: neither who looks it up nor who repeats it may be told.
+        eventually(lambda: visible(leader, key))
+        repeated = begin(second, lambda tx: take_effect(tx, key), key, answers)
+
+        eventually(lambda: answers or waiting_for_the_standby(leader) == 2)
+        assert [] == answers
+        synchronous.thaw()
+        unknown.join(60)
+        repeated.join(60)
+
+    assert 2 == len(answers)
+    assert answers[0] == answers[1]
+    assert 1 == effects(leader, key)
