@@ -62,7 +62,8 @@ class Autoscaler:
                 samples.append(Sample(loop.time(), load))
             self._samples[service] = samples = autoscale.recent(samples, now=loop.time())
             size = autoscale.size(samples, current=current, bounds=bounds, now=loop.time())
-            if size != current:
+            # More than its bounds allow it has for the time of a roll: what was just begun is not undone.
+            if size > current or (size < current and autoscale.settled(samples, now=loop.time())):
                 changed[service] = size
         return changed
 

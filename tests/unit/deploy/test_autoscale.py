@@ -160,3 +160,25 @@ def test_what_was_decided_is_done_and_work_by_hand_starts_the_clock_again(monkey
         return [found[0], found[-1], await one.look()]
 
     assert [{}, {"orders": 2}, {}] == asyncio.run(scenario())
+
+
+def test_one_more_than_the_bounds_for_the_time_of_a_roll_is_not_sent_away_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> list[Mapping[str, int]]:
+        async def of(_: Loads, service: str, __: Sequence[Instance]) -> float:
+            return 20.0
+
+        async def resize(sizes: Mapping[str, int]) -> None:
+            raise AssertionError(sizes)
+
+        monkeypatch.setattr(Loads, "of", of)
+        one = Autoscaler(wanted=lambda: {"orders": (9, BOUNDS)}, instances=lambda _: [], resize=resize)
+        held = [await one.look(), await one.look()]
+        monkeypatch.setattr(autoscale, "IN_FOR_S", 0.2)
+        async with asyncio.timeout(30):
+            while not (found := await one.look()):
+                await asyncio.sleep(0.02)
+        return [*held, found]
+
+    assert [{}, {}, {"orders": 8}] == asyncio.run(scenario())
