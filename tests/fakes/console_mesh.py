@@ -15,6 +15,7 @@ from google.protobuf import empty_pb2, json_format
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from svc.chassis.errors import InvalidArgument
 from tests.fakes import console_scene
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
@@ -128,7 +129,7 @@ class ConsoleMesh:
             f"{operations}QueueService/ListDeadLetters": (queues_pb2.ListDeadLettersRequest, scene.letters, False),
             f"{operations}QueueService/GetDeadLetter": (queues_pb2.GetDeadLetterRequest, scene.letter, False),
             f"{operations}QueueService/ReplayDeadLetters": (queues_pb2.ReplayDeadLettersRequest, self._replay, False),
-            f"{operations}TraceService/ListTraces": (traces_pb2.ListTracesRequest, scene.list_traces, False),
+            f"{operations}TraceService/ListTraces": (traces_pb2.ListTracesRequest, self._list_traces, False),
             f"{operations}TraceService/GetTrace": (traces_pb2.GetTraceRequest, scene.trace, False),
             f"{operations}TraceService/ListTraceLogs": (traces_pb2.ListTraceLogsRequest, scene.logs, False),
             f"{operations}MailService/ListMails": (mails_pb2.ListMailsRequest, scene.list_mails, False),
@@ -190,6 +191,17 @@ class ConsoleMesh:
     def _replay(self, request: queues_pb2.ReplayDeadLettersRequest) -> Message:
         self.deeds.append(request)
         return self.scene.replay(request)
+
+    def _list_traces(self, request: traces_pb2.ListTracesRequest) -> Message:
+        try:
+            return self.scene.list_traces(request)
+        except InvalidArgument as error:
+            violations = [
+                error_details_pb2.BadRequest.FieldViolation(field=field, description=wrong)
+                for field, wrong in error.violations
+            ]
+            details = error_details_pb2.BadRequest(field_violations=violations)
+            raise refused(grpc.StatusCode.INVALID_ARGUMENT, str(error), "INVALID_FIELDS", details) from error
 
     def _product(self, request: catalog_pb2.GetProductRequest) -> Message:
         if request.name == "products/mug":

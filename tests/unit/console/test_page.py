@@ -224,6 +224,19 @@ def test_a_thousand_traces_are_searched_and_only_those_in_sight_are_in_the_docum
     expect(table.get_by_role("row")).to_have_count(len(meant))
 
 
+def test_older_traces_of_a_period_are_those_of_the_same_period(page: Page, mesh: ConsoleMesh) -> None:
+    for number in range(500):
+        mesh.scene.add_trace(number)
+    sign_in(page, mesh.url, EMAIL, PASSWORD)
+    page.goto(f"{mesh.url}/#/traces?minutes=60")
+    for shown in (400, 500):
+        page.get_by_role("button", name="200 older ones").click()
+        expect(page.get_by_text(re.compile(f"^{shown} traces"))).to_be_visible()
+
+    expect(page.get_by_role("button", name="200 older ones")).to_have_count(0)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_trace_shows_where_it_failed_with_the_logs_of_that_span(signed_in: Page, mesh: ConsoleMesh) -> None:
     mesh.scene.add_trace(0)
     signed_in.goto(f"{mesh.url}/#/traces/{hex_id('trace 0', 32)}")
