@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import grpc
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import DEADLINE_MS, sign_in, tab
@@ -83,6 +84,37 @@ def test_a_session_outlives_a_reload_and_an_access_token(page: Page, mesh: Conso
 
     expect(page.get_by_text("live", exact=True)).to_be_visible()
     assert "RefreshSession" in mesh.calls
+
+
+def test_news_go_on_with_a_new_token_where_the_mesh_no_longer_takes_the_old_one(
+    signed_in: Page, mesh: ConsoleMesh
+) -> None:
+    mesh.stop()
+    expect(signed_in.get_by_text("The mesh does not answer.")).to_be_visible()
+    mesh.tokens.clear()
+    mesh.start()
+    signed_in.get_by_role("button", name="Try now").click()
+
+    expect(signed_in.get_by_text("live", exact=True)).to_be_visible()
+    assert 1 == mesh.calls.count("RefreshSession")
+
+
+@pytest.mark.parametrize("over", ["refresh token", "every token"])
+def test_a_session_whose_news_are_refused_and_not_renewed_leads_back_to_the_door(
+    signed_in: Page, mesh: ConsoleMesh, over: str
+) -> None:
+    mesh.stop()
+    expect(signed_in.get_by_text("The mesh does not answer.")).to_be_visible()
+    mesh.tokens.clear()
+    if over == "refresh token":
+        mesh.refresh_tokens.clear()
+    else:
+        mesh.takes_tokens = False
+    mesh.start()
+    signed_in.get_by_role("button", name="Try now").click()
+
+    expect(signed_in.get_by_text("Your session has ended")).to_be_visible()
+    assert 1 == mesh.calls.count("RefreshSession")
 
 
 def test_a_session_that_the_mesh_ended_leads_back_to_the_door(signed_in: Page, mesh: ConsoleMesh) -> None:
@@ -293,6 +325,19 @@ def test_a_method_is_called_by_its_form_over_grpc_web_and_json_and_shown_for_a_s
     signed_in.get_by_role("button", name="gRPC", exact=True).click()
     expect(answer).to_contain_text("weft.catalog.v1.CatalogService/GetProduct")
     expect(answer).to_contain_text('{"name":"products/none"}')
+
+
+def test_a_stream_that_a_form_opened_ends_with_its_page(signed_in: Page, mesh: ConsoleMesh) -> None:
+    eventually(lambda: mesh.watching == 1)
+    signed_in.goto(f"{mesh.url}/#/contracts/weft.operations.v1.MeshService/WatchMesh")
+    signed_in.get_by_label("name required").fill("meshes/local")
+    signed_in.get_by_role("button", name="Call", exact=True).click()
+    expect(signed_in.get_by_role("region", name="Answer")).to_contain_text("open, ")
+    assert 2 == mesh.watching
+
+    signed_in.get_by_role("link", name="Services", exact=True).click()
+
+    eventually(lambda: mesh.watching == 1)
 
 
 def test_a_gateway_that_dies_is_told_at_once_and_what_is_shown_is_marked_until_it_is_back(
