@@ -17,6 +17,11 @@ def program() -> Path:
     return built("go", (Path(__file__), CONTRACTS, FOLDER), _build) / "program"
 
 
+def tests() -> Path:
+    """The package's own tests, built where they are not. Raises BuildError."""
+    return program().with_name("tests")
+
+
 def _build(folder: Path) -> None:
     source, plugins = folder / "source", folder / "plugins"
     shutil.copytree(FOLDER, source)
@@ -35,4 +40,5 @@ def _build(folder: Path) -> None:
         f'// Contract is their hash.\nconst Contract = "{consumer.contract_hash()}"\n'
     )
     run(*go, "build", "-ldflags=-s -w", "-o", folder / "program", "./program", folder=source)
+    run(*go, "test", "-c", "-ldflags=-s -w", "-o", folder / "tests", ".", folder=source)
     shutil.rmtree(plugins)
