@@ -21,6 +21,7 @@ PARTS = Parts(
     links={"orders": {"catalog", "orders"}, "catalog": {"catalog"}, "email": {"orders"}},
 )
 ALL = frozenset({"catalog", "orders", "relay", "orders-worker", "email"})
+EVERY = ALL | {"control-plane"}
 
 
 @pytest.mark.parametrize(
@@ -32,15 +33,16 @@ ALL = frozenset({"catalog", "orders", "relay", "orders-worker", "email"})
             Meaning(restart=frozenset({"catalog"}), migrate=frozenset({"catalog"})),
         ),
         ("svc/chassis/server.py", Meaning(restart=ALL)),
-        ("lb/channel.py", Meaning(restart=ALL)),
-        ("protos/py/weft_protos/policy.py", Meaning(restart=ALL, compiler=True)),
+        ("lb/channel.py", Meaning(restart=EVERY)),
+        ("lb/xds/server.py", Meaning(restart=EVERY)),
+        ("protos/py/weft_protos/policy.py", Meaning(restart=EVERY, compiler=True)),
         ("worker/handlers/orders/handler.py", Meaning(restart=frozenset({"orders-worker"}))),
         ("worker/relay.py", Meaning(restart=frozenset({"relay", "orders-worker", "email"}))),
         ("gateway/envoy/filters/refusal.lua", Meaning(compiler=True)),
         ("gateway/rules.py", Meaning(compiler=True)),
         ("protos/weft/catalog/v1/catalog.proto", Meaning(contracts=True, restart=frozenset({"catalog", "orders"}))),
         ("protos/weft/orders/v1/events.proto", Meaning(contracts=True, restart=frozenset({"orders", "email"}))),
-        ("protos/weft/options/v1/policy.proto", Meaning(contracts=True, restart=ALL)),
+        ("protos/weft/options/v1/policy.proto", Meaning(contracts=True, restart=EVERY)),
         ("svc/catalog/service.toml", Meaning(manifests=True)),
         ("svc/parcels/service.toml", Meaning(manifests=True)),
         ("svc/parcels/rpc.py", Meaning()),
