@@ -33,7 +33,7 @@ class Meaning:
     restart: frozenset[str] = frozenset()
     """What runs code that has changed, by what its processes are called: services, workers, control planes."""
     manifests: bool = False
-    """What the mesh consists of has changed; only its next start can follow."""
+    """What the mesh consists of, or would, has changed; only its next start can follow."""
 
     def __bool__(self) -> bool:
         return self != Meaning()
@@ -47,6 +47,8 @@ class Parts:
     workers: Collection[Worker]
     links: Mapping[str, Collection[str]]
     """Packages below `weft` that a process's own code names, by the name of the process."""
+    waiting: Collection[str] = frozenset()
+    """Services that the mesh does not have before its next start; their contracts and workers bear their names."""
 
     @property
     def _serving(self) -> frozenset[str]:
@@ -69,6 +71,10 @@ class Parts:
                 manifests = True
                 continue
             match path.parts:
+                case ("protos", "weft", name, *_) | ("svc", name, *_) | ("worker", "handlers", name, *_) if (
+                    name in self.waiting
+                ):
+                    manifests = True
                 case ("protos", "weft", package, *_) if path.suffix == ".proto":
                     contracts = True
                     restart |= self._linking(package)
@@ -92,7 +98,8 @@ class Parts:
     def _linking(self, package: str) -> frozenset[str]:
         if package in SHARED:
             return self._everybody
-        return frozenset(name for name in self._serving | self._working if name == package or package in self.links.get(name, ()))
+        linking = {name for name, packages in self.links.items() if package in packages}
+        return (self._serving | self._working) & {package, *linking}
 
 
 def linked(sources: Iterable[str]) -> frozenset[str]:

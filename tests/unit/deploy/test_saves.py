@@ -1,11 +1,13 @@
 """What a save means for a running mesh, and what is wrong with it before anything is touched."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy.cli import dev, saves
 from deploy.cli.saves import Meaning, Parts
+from weft_protos import mesh_parts
 from weft_protos.manifests import Service, Worker
 
 
@@ -57,6 +59,20 @@ def test_a_save_reaches_those_who_run_it_and_nobody_else(saved: str, meaning: Me
     assert (meaning != Meaning()) == bool(found)
 
 
+@pytest.mark.parametrize(
+    "saved",
+    [
+        "protos/weft/parcels/v1/parcels.proto",
+        "protos/weft/parcels/v1/events.proto",
+        "svc/parcels/rpc.py",
+        "svc/parcels/migrations/versions/0001_parcels.py",
+        "worker/handlers/parcels/handler.py",
+    ],
+)
+def test_a_service_that_the_mesh_does_not_have_waits_for_its_next_start(saved: str) -> None:
+    assert Meaning(manifests=True) == replace(PARTS, waiting={"parcels"}).meaning([saved])
+
+
 def test_what_is_saved_at_once_is_done_at_once() -> None:
     found = PARTS.meaning(["svc/catalog/rpc.py", "svc/orders/model.py", "gateway/plan.py"])
 
@@ -69,9 +85,24 @@ def test_code_tells_whose_contracts_it_links() -> None:
     assert {"orders", "catalog"} == saves.linked([source])
 
 
+def test_whoever_has_a_manifest_and_no_place_in_the_mesh_is_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "svc" / "parcels").mkdir(parents=True)
+    (tmp_path / "svc" / "parcels" / "service.toml").write_text("instances = 2\n")
+    # Served by a program that joins the mesh by itself.
+    (tmp_path / "protos" / "weft" / "shipping").mkdir(parents=True)
+    monkeypatch.setattr(dev, "PROJECT", tmp_path)
+    everybody = {one.name for one in mesh_parts.SERVICES}
+
+    assert {"parcels"} == dev.parts().waiting
+    assert {"parcels", *everybody} - {"orders"} == dev.parts({"orders", "relay"}).waiting
+
+
 def test_the_mesh_s_own_parts_are_known_with_what_they_link() -> None:
     parts = dev.parts()
 
+    assert set() == parts.waiting
     assert {"catalog", "orders"} <= set(parts.links["orders"])
     assert {"email", "analytics-worker"} <= parts.meaning(["protos/weft/orders/v1/events.proto"]).restart
 
