@@ -6,7 +6,7 @@ The daemon is a real one with a real stack and socket; instances are names that 
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -61,11 +61,12 @@ async def rolled(folder: Path, desired: Desired) -> tuple[Desired, Instances]:
     layout = Layout(folder)
     layout.prepare(None)
     daemon = Daemon(layout, desired, now=lambda: datetime.now(UTC), rng=random.Random(1))
-    daemon._stack = daemon._make_stack(None)
-    found = Instances(daemon._stack.parts())
+    daemon._stack = stack = daemon._make_stack(None)
+    found = Instances(stack.parts())
     daemon._supervisor = cast(Supervisor, found)
     mesh = Mesh(folder)
-    async with asyncio.timeout(DEADLINE_S), daemon._listening():
+    async with asyncio.timeout(DEADLINE_S), daemon._listening(), AsyncExitStack() as ending:
+        ending.callback(stack.close)
         names = rolling.instances(await asyncio.to_thread(mesh.status), "orders")
         await asyncio.to_thread(rolling.roll, mesh, "orders", names, step=step)
     return Desired.read(layout.desired), found
