@@ -18,7 +18,7 @@ import watchfiles
 
 from deploy.cli import contracts, exits, saves, sources
 from deploy.cli import mesh as running
-from deploy.cli.saves import Meaning, Parts
+from deploy.cli.saves import Parts
 from deploy.cli.scaffold import files
 from deploy.cli.sources import CommandFailedError, python
 from deploy.supervisor.config import PROJECT, Settings
@@ -101,13 +101,13 @@ class Following:
         if not parts().meaning(changed):
             return True
         began, saved = time.monotonic(), sorted({*changed, *self.pending})
-        self.pending, meaning = frozenset(saved), parts().meaning(saved)
+        self.pending = frozenset(saved)
         shown = ", ".join(saved[:3]) + (f" and {len(saved) - 3} more" if len(saved) > 3 else "")
         print(f"{time.strftime('%H:%M:%S')}  {shown}", flush=True)
         try:
             if faults := code_faults(PROJECT, saved):
                 raise CommandFailedError(faults, 1)
-            self._do(meaning)
+            self._do(saved)
         except CommandFailedError as error:
             _complain(error.lines)
         except files.ToolFailedError as error:
@@ -120,7 +120,10 @@ class Following:
             return True
         return False
 
-    def _do(self, meaning: Meaning) -> None:
+    def _do(self, saved: Collection[str]) -> None:
+        status = self.mesh.status()
+        found = parts({*status.sizes, *(process.service for process in status.processes)})
+        meaning = found.meaning(saved)
         with sources.folder() as folder:
             built = sources.built(folder, None) if meaning.contracts or meaning.compiler else None
             if built is not None and meaning.contracts:
@@ -137,11 +140,15 @@ class Following:
                 self._renew(name)
             if built is not None:
                 # Last: services that know a new method before the gateways do refuse nobody.
+                if found.waiting:
+                    # Whoever asks for what nobody serves yet is to hear that there is no such thing, as before.
+                    built = sources.built(folder, None, without=found.waiting)
                 done = contracts.send(publishing, built, folder)
                 what = "published" if done["changed"] else "nothing new for the gateways:"
                 print(f"          {what} {done['manifest'][:12]}", flush=True)
         if meaning.manifests:
-            print("          a manifest: `weft down`, then `weft up`, to have the mesh follow it", flush=True)
+            what = "a manifest, or a service that the mesh does not have"
+            print(f"          {what}: `weft down`, then `weft up`, to have it follow", flush=True)
 
     def _renew(self, service: str) -> None:
         """A new process for each instance. Raises RefusedError at the first that does not come up."""
@@ -177,14 +184,20 @@ class Following:
             raise trouble[0]
 
 
-def parts() -> Parts:
-    """What the mesh consists of, and whose contracts its processes link as their code is now."""
+def parts(known: Collection[str] | None = None) -> Parts:
+    """What the mesh consists of, and whose contracts its processes link as their code is now.
+
+    `known`: the parts that the mesh has which runs; where absent, those this process was started with.
+    """
     folders = {one.name: PROJECT / "svc" / one.name for one in mesh_parts.SERVICES}
     folders |= {one.process: PROJECT / "worker" / "handlers" / one.name for one in mesh_parts.WORKERS}
     links = {
         name: saves.linked(_text(path) for path in sorted(folder.rglob("*.py"))) for name, folder in folders.items()
     }
-    return Parts(mesh_parts.SERVICES, mesh_parts.WORKERS, links)
+    manifested = {path.parent.name for path in (PROJECT / "svc").glob(f"*/{manifests.SERVICE_FILE}")}
+    own = {one.name for one in mesh_parts.SERVICES}
+    waiting = manifested - own if known is None else (manifested | own) - set(known)
+    return Parts(mesh_parts.SERVICES, mesh_parts.WORKERS, links, waiting)
 
 
 def _text(path: Path) -> str:

@@ -55,13 +55,13 @@ def _one_more(mesh: Mesh, service: str, size: int, *, step: Step) -> Iterator[No
         yield
         return
     with step(service, f"to {size + 1}") as told:
-        started = mesh.scale(service, size + 1).started
+        started = mesh.scale(service, size + 1, for_now=True).started
         told["started"] = list(started)
     yield
     now = [process.name for process in mesh.status().processes if process.service == service]
     if len(now) == size + 1:  # else somebody else has changed the size meanwhile, and it is not ours to say
         with step(service, f"to {size}") as told:
-            told["stopped"] = list(mesh.scale(service, size).stopped)
+            told["stopped"] = list(mesh.scale(service, size, for_now=True).stopped)
 
 
 @contextmanager

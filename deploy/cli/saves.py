@@ -15,6 +15,8 @@ from weft_protos.manifests import SERVICE_FILE, WORKER_FILE, Service, Worker
 WATCHED: Final = ("protos/weft", "protos/py", "svc", "worker", "gateway", "lb")
 #: Contracts that every process reads, whoever's they are.
 SHARED: Final = frozenset({"options", "events", "mesh"})
+#: What the processes are called that tell all others where everybody is.
+CONTROL_PLANE: Final = "control-plane"
 _GENERATED: Final = re.compile(r"^\s*from weft\.([a-z]+)\.", re.MULTILINE)
 
 
@@ -29,9 +31,9 @@ class Meaning:
     migrate: frozenset[str] = frozenset()
     """Databases with a migration that was saved."""
     restart: frozenset[str] = frozenset()
-    """Services and workers, by the name of their process, whose code has changed."""
+    """What runs code that has changed, by what its processes are called: services, workers, control planes."""
     manifests: bool = False
-    """What the mesh consists of has changed; only its next start can follow."""
+    """What the mesh consists of, or would, has changed; only its next start can follow."""
 
     def __bool__(self) -> bool:
         return self != Meaning()
@@ -45,6 +47,8 @@ class Parts:
     workers: Collection[Worker]
     links: Mapping[str, Collection[str]]
     """Packages below `weft` that a process's own code names, by the name of the process."""
+    waiting: Collection[str] = frozenset()
+    """Services that the mesh does not have before its next start; their contracts and workers bear their names."""
 
     @property
     def _serving(self) -> frozenset[str]:
@@ -53,6 +57,10 @@ class Parts:
     @property
     def _working(self) -> frozenset[str]:
         return frozenset({"relay", *(one.process for one in self.workers)})
+
+    @property
+    def _everybody(self) -> frozenset[str]:
+        return self._serving | self._working | {CONTROL_PLANE}
 
     def meaning(self, saved: Iterable[str]) -> Meaning:
         """What has to be done about these files."""
@@ -63,14 +71,20 @@ class Parts:
                 manifests = True
                 continue
             match path.parts:
+                case ("protos", "weft", name, *_) | ("svc", name, *_) | ("worker", "handlers", name, *_) if (
+                    name in self.waiting
+                ):
+                    manifests = True
                 case ("protos", "weft", package, *_) if path.suffix == ".proto":
                     contracts = True
                     restart |= self._linking(package)
                 case ("gateway", *_):
                     compiler = True
-                case ("protos", "py", *_) | ("lb", *_) | ("svc", "chassis", *_) if path.suffix == ".py":
-                    restart |= self._serving | self._working
+                case ("protos", "py", *_) | ("lb", *_) if path.suffix == ".py":
+                    restart |= self._everybody
                     compiler |= path.parts[0] == "protos"
+                case ("svc", "chassis", *_) if path.suffix == ".py":
+                    restart |= self._serving | self._working
                 case ("svc", name, *_) if name in self._serving:
                     restart.add(name)
                     migrate |= {name} if "migrations" in path.parts else set()
@@ -82,10 +96,10 @@ class Parts:
         return Meaning(contracts, compiler, frozenset(migrate), frozenset(restart), manifests)
 
     def _linking(self, package: str) -> frozenset[str]:
-        everybody = self._serving | self._working
         if package in SHARED:
-            return everybody
-        return frozenset(name for name in everybody if name == package or package in self.links.get(name, ()))
+            return self._everybody
+        linking = {name for name, packages in self.links.items() if package in packages}
+        return (self._serving | self._working) & {package, *linking}
 
 
 def linked(sources: Iterable[str]) -> frozenset[str]:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,17 @@ def python(
     return done.stdout
 
 
-def built(target: Path, given: Path | None) -> Path:
-    """The descriptor set to look at: `given`, or that of this clone's .proto files. Raises CommandFailedError."""
+def built(target: Path, given: Path | None, *, without: Collection[str] = ()) -> Path:
+    """The descriptor set to look at: `given`, or that of this clone's .proto files. Raises CommandFailedError.
+
+    `without`: packages below `weft` that are left out, unless others import them.
+    """
     if given is not None:
         return given.resolve()
     out = target / "contracts.binpb"
-    done = _run([_buf(), "build", "-o", str(out), "--as-file-descriptor-set"], child_environ())
+    left_out = [path for name in sorted(without) if (path := f"protos/weft/{name}") and (PROJECT / path).is_dir()]
+    excluded = [word for path in left_out for word in ("--exclude-path", path)]
+    done = _run([_buf(), "build", "-o", str(out), "--as-file-descriptor-set", *excluded], child_environ())
     if done.returncode != 0:
         raise CommandFailedError(done.stderr.splitlines() or ["buf build failed"], 1)
     return out

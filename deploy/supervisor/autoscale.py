@@ -56,6 +56,11 @@ def size(samples: Sequence[Sample], *, current: int, bounds: Bounds, now: float)
     return bounds.clamp(max(least, min(current, most)))
 
 
+def settled(samples: Sequence[Sample], *, now: float) -> bool:
+    """Whether they reach far enough back to send an instance away."""
+    return bool(_window(samples, IN_FOR_S, now))
+
+
 def backlog_load(waiting: float, *, each: int) -> float:
     """The load of a queue of which one instance is expected to look after `each` messages."""
     return waiting / each * OUT_AT

@@ -89,7 +89,9 @@ class Autoscaler:
             self._samples[service] = samples = autoscale.recent(samples, now=loop.time())
             size = autoscale.size(samples, current=current, bounds=bounds, now=loop.time())
             waits = service in self._resizing or loop.time() < self._paused_until.get(service, 0.0)
-            if size != current and not waits:
+            # More than its bounds allow it has for the time of a roll: what was just begun is not undone.
+            settled = size > current or autoscale.settled(samples, now=loop.time())
+            if size != current and settled and not waits:
                 changed[service] = size
         return changed
 

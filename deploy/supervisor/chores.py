@@ -76,6 +76,7 @@ class Chores:
             if size is None or size >= instances_max(service):
                 await self._renew(supervisor, service, names)
                 return
+            self._hold(service)
             await self._resize(service, size + 1)  # the others take the work of the one that goes
             await self._renew(supervisor, service, names)
             now = [each.name for each in supervisor.processes() if each.service == service]

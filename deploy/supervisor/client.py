@@ -54,9 +54,9 @@ class Client:
         answer = self._ask({"op": "restart", "name": name})
         return Killed(answer["name"], answer["pid"])
 
-    def scale(self, service: str, size: int) -> Scaled:
+    def scale(self, service: str, size: int, *, for_now: bool = False) -> Scaled:
         """Start or stop instances until there are so many, and wait for them. Raises RefusedError."""
-        answer = self._ask({"op": "scale", "service": service, "size": size})
+        answer = self._ask({"op": "scale", "service": service, "size": size, "for-now": for_now})
         return Scaled(tuple(answer["started"]), tuple(answer["stopped"]))
 
     def scale_by_load(self, service: str, bounds: Bounds | None) -> Scaled:

@@ -268,7 +268,7 @@ class Daemon:
 
         def change(desired: Desired) -> Desired:
             if "auto" not in request:
-                return desired.resized(service, int(request["size"]))
+                return desired.resized(service, int(request["size"]), for_now=bool(request.get("for-now")))
             within = request["auto"]
             return desired.sized_by_load(service, None if within is None else Bounds(*within))
 

@@ -136,9 +136,14 @@ class Desired:
             crash_points=str(settings.crash_points or ""),
         )
 
-    def resized(self, service: str, size: int) -> "Desired":
-        """The same with another size, whatever the load. Raises ConfigError for what cannot be resized."""
+    def resized(self, service: str, size: int, *, for_now: bool = False) -> "Desired":
+        """The same with another size, whatever the load; `for_now`: until the load asks for another one.
+
+        Raises ConfigError for what cannot be resized.
+        """
         sizes = complete_sizes({**self.sizes, service: _scalable(service, size)})
+        if for_now:
+            return replace(self, sizes=sizes)
         return replace(self, sizes=sizes, auto={name: bounds for name, bounds in self.auto.items() if name != service})
 
     def sized_by_load(self, service: str, bounds: Bounds | None) -> "Desired":

@@ -188,12 +188,13 @@ class Mesh:
         """Stop one process in an orderly way and wait until its successor is ready. Raises RefusedError."""
         return self._client.restart(name)
 
-    def scale(self, service: str, size: int) -> Scaled:
+    def scale(self, service: str, size: int, *, for_now: bool = False) -> Scaled:
         """Have so many instances of a service, worker or the gateway, until the mesh is stopped. Raises RefusedError.
 
         Those that go are drained first, the youngest first; returns when the new ones are ready and the old ones gone.
+        `for_now`: what is sized by its load stays so, and the load may change this again.
         """
-        return self._client.scale(service, size)
+        return self._client.scale(service, size, for_now=for_now)
 
     def scale_by_load(self, service: str, bounds: Bounds | None = None) -> Scaled:
         """Let the load decide how many there are, within bounds; None: the usual ones. Raises RefusedError."""

@@ -6,7 +6,8 @@ answer    {"status": {...}} | {"publishing": {...}} | {"certificate": {...}} | {
           | {"pid": ..., "name": ...} | {"started": [...], "stopped": [...]}
           | {"lanes": [...]} | {} | {"error": "one line"}
 
-"restart" and "scale" with "wait": false are answered once they are begun; so is "roll".
+"restart" and "scale" with "wait": false are answered once they are begun; so is "roll". "scale" with "for-now": true
+leaves what is sized by its load to it.
 """
 
 import json

@@ -5,11 +5,15 @@ not what the contracts say. protos/gen/xds.binpb is not its business (see make_x
 """
 
 import argparse
+import fcntl
 import filecmp
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,12 +103,23 @@ def replace(fresh: Path, committed: Path) -> None:
         shutil.rmtree(folder)
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait for whoever generates at this moment: what is written last is what the contracts said last."""
+    folder = os.open(ROOT / "protos" / "gen", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def main() -> int:
     """Command line: exit 0 when protos/gen is what the contracts say."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="example: generate.py --check")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where protos/gen is not fresh")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, alone():
         fresh = Path(folder)
         try:
             generate(fresh)

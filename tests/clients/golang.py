@@ -17,6 +17,11 @@ def program() -> Path:
     return built("go", (Path(__file__), CONTRACTS, FOLDER), _build) / "program"
 
 
+def tests() -> Path:
+    """The package's own tests, built where they are not. Raises BuildError."""
+    return program().with_name("tests")
+
+
 def _build(folder: Path) -> None:
     source = folder / "source"  # as somebody has it who took the folder out of the clone
     shutil.copytree(FOLDER, source, ignore=shutil.ignore_patterns("gen"))
@@ -30,3 +35,4 @@ def _build(folder: Path) -> None:
     run(source / "generate.sh", *_CONTRACTS, folder=source, environ=environ)
     go = ("env", *mesh.SETTINGS, mesh.toolchain())
     run(*go, "build", "-ldflags=-s -w", "-o", folder / "program", "./program", folder=source)
+    run(*go, "test", "-c", "-ldflags=-s -w", "-o", folder / "tests", ".", folder=source)

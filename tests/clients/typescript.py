@@ -13,7 +13,7 @@ _SOURCES: Final = (
     CONTRACTS,
     *(FOLDER / name for name in ("package.json", "package-lock.json", "tsconfig.json", "buf.gen.yaml", "generate.sh")),
     FOLDER / "src" / "weft.ts",
-    FOLDER / "test" / "program.ts",
+    FOLDER / "test",
 )
 
 
@@ -25,9 +25,9 @@ def node() -> Path:
     return Path(spec.origin).parent / "bin" / "node"
 
 
-def program() -> Path:
-    """The test's program, built where it is not. Raises BuildError."""
-    made = FOLDER / "dist" / "test" / "program.js"
+def program(name: str = "program") -> Path:
+    """A program of the tests, built where it is not. Raises BuildError."""
+    made = FOLDER / "dist" / "test" / f"{name}.js"
     kept = built("typescript", _SOURCES, _build)
     if not made.is_file():  # swept away beside what remembers it
         _build(kept)

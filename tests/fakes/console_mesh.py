@@ -15,6 +15,7 @@ from google.protobuf import empty_pb2, json_format
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from svc.chassis.errors import InvalidArgument
 from tests.fakes import console_scene
 from weft.catalog.v1 import catalog_pb2
 from weft.identity.v1 import identity_pb2
@@ -57,13 +58,18 @@ class ConsoleMesh:
         self.deeds: list[Message] = []
         self.scopes = ["mesh.operate", "catalog.read"]
         self.tokens: set[str] = set()
+        #: Whether a token is good at all, however new.
+        self.takes_tokens = True
         self.refresh_tokens: set[str] = set()
         self.expires_s = 900
         #: The next call of a method, by its name, is answered with this.
         self.failures: dict[str, Refused] = {}
         self.calls: list[str] = []
+        #: Streams that are open.
+        self.watching = 0
         #: Files of the documents, by their path below /docs/; none: they are not built.
         self.documents: dict[str, bytes] = {}
+        self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
         self.stopping = threading.Event()
@@ -96,7 +102,7 @@ class ConsoleMesh:
         if found is None:
             raise refused(grpc.StatusCode.UNIMPLEMENTED, "no such method", "METHOD_UNKNOWN")
         request_type, handler, public = found
-        if not public and token not in self.tokens:
+        if not public and not (self.takes_tokens and token in self.tokens):
             raise refused(grpc.StatusCode.UNAUTHENTICATED, "the token is not good", "TOKEN_INVALID")
         if name in self.failures:
             raise self.failures.pop(name)
@@ -128,7 +134,7 @@ class ConsoleMesh:
             f"{operations}QueueService/ListDeadLetters": (queues_pb2.ListDeadLettersRequest, scene.letters, False),
             f"{operations}QueueService/GetDeadLetter": (queues_pb2.GetDeadLetterRequest, scene.letter, False),
             f"{operations}QueueService/ReplayDeadLetters": (queues_pb2.ReplayDeadLettersRequest, self._replay, False),
-            f"{operations}TraceService/ListTraces": (traces_pb2.ListTracesRequest, scene.list_traces, False),
+            f"{operations}TraceService/ListTraces": (traces_pb2.ListTracesRequest, self._list_traces, False),
             f"{operations}TraceService/GetTrace": (traces_pb2.GetTraceRequest, scene.trace, False),
             f"{operations}TraceService/ListTraceLogs": (traces_pb2.ListTraceLogsRequest, scene.logs, False),
             f"{operations}MailService/ListMails": (mails_pb2.ListMailsRequest, scene.list_mails, False),
@@ -168,10 +174,16 @@ class ConsoleMesh:
 
     def _watch(self, _: mesh_pb2.WatchMeshRequest) -> Iterator[Message]:
         stopping = self.stopping
-        while not stopping.is_set():
-            yield mesh_pb2.WatchMeshResponse(mesh=self.scene.now())
-            stopping.wait(TICK_S)
-        raise ConnectionAbortedError
+        with self._lock:
+            self.watching += 1
+        try:
+            while not stopping.is_set():
+                yield mesh_pb2.WatchMeshResponse(mesh=self.scene.now())
+                stopping.wait(TICK_S)
+            raise ConnectionAbortedError
+        finally:
+            with self._lock:
+                self.watching -= 1
 
     def _restart(self, request: Any) -> Message:
         self.deeds.append(request)
@@ -190,6 +202,17 @@ class ConsoleMesh:
     def _replay(self, request: queues_pb2.ReplayDeadLettersRequest) -> Message:
         self.deeds.append(request)
         return self.scene.replay(request)
+
+    def _list_traces(self, request: traces_pb2.ListTracesRequest) -> Message:
+        try:
+            return self.scene.list_traces(request)
+        except InvalidArgument as error:
+            violations = [
+                error_details_pb2.BadRequest.FieldViolation(field=field, description=wrong)
+                for field, wrong in error.violations
+            ]
+            details = error_details_pb2.BadRequest(field_violations=violations)
+            raise refused(grpc.StatusCode.INVALID_ARGUMENT, str(error), "INVALID_FIELDS", details) from error
 
     def _product(self, request: catalog_pb2.GetProductRequest) -> Message:
         if request.name == "products/mug":

@@ -6,8 +6,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from svc.chassis.pages import PageTokens
 from weft.operations.v1 import alerts_pb2, contracts_pb2, mails_pb2, mesh_pb2, queues_pb2, traces_pb2
 
+TOKENS = PageTokens(b"a key of the console's tests alone")
 CONTRACTS = Path(__file__).resolve().parents[2] / "protos" / "gen" / "contracts.binpb"
 READY, STARTING, DOWN = mesh_pb2.Process.STATE_READY, mesh_pb2.Process.STATE_STARTING, mesh_pb2.Process.STATE_DOWN
 Edge = mesh_pb2.Edge
@@ -275,6 +277,8 @@ class Scene:
         self.summaries.append(summary)
 
     def list_traces(self, request: traces_pb2.ListTracesRequest) -> traces_pb2.ListTracesResponse:
+        """Raises InvalidArgument where the token is of another question, as the mesh does."""
+        since = request.start_time.ToDatetime(dt.UTC)
         found = [
             summary
             for summary in self.summaries
@@ -282,11 +286,17 @@ class Scene:
             and request.operation.lower() in summary.operation.lower()
             and (summary.errors or not request.errors_only)
             and summary.duration_seconds * 1000 >= request.min_duration_ms
+            and (not request.HasField("start_time") or summary.start_time.ToDatetime(dt.UTC) >= since)
         ]
-        start = int(request.page_token or 0)
+        question = traces_pb2.ListTracesRequest()
+        question.CopyFrom(request)
+        question.ClearField("page_token")
+        scope = question.SerializeToString(deterministic=True).hex()
+        start = int("".join(TOKENS.decode(request.page_token, scope=scope)) or 0)
         end = start + (request.page_size or 50)
         return traces_pb2.ListTracesResponse(
-            traces=found[start:end], next_page_token=str(end) if end < len(found) else ""
+            traces=found[start:end],
+            next_page_token=TOKENS.encode((str(end),), scope=scope) if end < len(found) else "",
         )
 
     def trace(self, request: traces_pb2.GetTraceRequest) -> traces_pb2.Trace:

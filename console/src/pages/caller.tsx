@@ -1,7 +1,7 @@
 /** The form of one method, and what came of calling it: over gRPC-web, as JSON, or as a line for a shell. */
 
 import type { FileRegistry, JsonObject } from "@bufbuild/protobuf";
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Method } from "../model/contract";
 import { blank, type Drafts, type Field, fields, toRequest } from "../model/form";
 import { length, plural } from "../model/format";
@@ -39,6 +39,8 @@ export function Caller({ method, registry, sample }: { method: Method; registry:
   const [busy, setBusy] = useState(false);
   const running = useRef<AbortController | undefined>(undefined);
   const { request, error } = read(shape, typed);
+  // Whoever leaves the page hears no more of what it called.
+  useEffect(() => () => running.current?.abort(), []);
 
   const send = async () => {
     running.current?.abort();

@@ -25,6 +25,16 @@ const PERIODS = [
   { value: "1440", text: "last day" },
 ];
 
+/** A question, and its answer: a page's token goes on in the list of the same question alone. */
+interface Listed {
+  question: ReturnType<typeof asked>;
+  answer: ListTracesResponse;
+}
+
+async function listed(question: Listed["question"], signal: AbortSignal): Promise<Listed> {
+  return { question, answer: await traces.listTraces(question, { signal }) };
+}
+
 function asked(query: Record<string, string>) {
   const minutes = Number(query.minutes);
   return {
@@ -42,7 +52,7 @@ export function TracesPage() {
   const question = JSON.stringify(query);
   // A list that is read does not move under the reader's eyes: it is renewed while its top is in sight.
   const [top, setTop] = useState(true);
-  const first = useQuery(question, (signal) => traces.listTraces(asked(query), { signal }), top ? REFRESH_MS : 0);
+  const first = useQuery(question, (signal) => listed(asked(query), signal), top ? REFRESH_MS : 0);
   return (
     <>
       <header>
@@ -52,10 +62,10 @@ export function TracesPage() {
       <section class="panel traces" aria-label="Traces found">
         <Answer of={first} what="traces">
           {(found) =>
-            found.traces.length === 0 ? (
+            found.answer.traces.length === 0 ? (
               <None filtered={Object.keys(query).length > 0} />
             ) : (
-              <Found key={question} first={found} query={query} scrolled={setTop} />
+              <Found key={question} first={found} scrolled={setTop} />
             )
           }
         </Answer>
@@ -142,16 +152,10 @@ function Search() {
 }
 
 /** The first page as it is renewed, and behind it the older ones that were asked for. */
-function Found({
-  first,
-  query,
-  scrolled,
-}: {
-  first: ListTracesResponse;
-  query: Record<string, string>;
-  scrolled: (top: boolean) => void;
-}) {
-  const [older, setOlder] = useState<{ found: TraceSummary[]; next: string } | undefined>();
+function Found({ first: { question, answer: first }, scrolled }: { first: Listed; scrolled: (top: boolean) => void }) {
+  const [older, setOlder] = useState<
+    { question: Listed["question"]; found: TraceSummary[]; next: string } | undefined
+  >();
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<Failure | undefined>();
   const names = new Set(first.traces.map((trace) => trace.name));
@@ -161,9 +165,10 @@ function Found({
     setBusy(true);
     setFailure(undefined);
     try {
-      const answer = await traces.listTraces({ ...asked(query), pageToken: next });
+      const same = older?.question ?? question;
+      const answer = await traces.listTraces({ ...same, pageToken: next });
       const kept = older?.found ?? first.traces;
-      setOlder({ found: [...kept, ...answer.traces], next: answer.nextPageToken });
+      setOlder({ question: same, found: [...kept, ...answer.traces], next: answer.nextPageToken });
     } catch (error) {
       setFailure(fromError(error));
     }

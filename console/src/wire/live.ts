@@ -7,7 +7,7 @@ import { pause } from "../model/backoff";
 import { type Failure, fromError } from "../model/failure";
 import { type History, remember } from "../model/history";
 import { meshes } from "./clients";
-import { session } from "./session";
+import { another, end, session } from "./session";
 
 /** How long after the last message what is shown counts as old; the mesh tells every second. */
 export const OLD_MS = 4000;
@@ -50,10 +50,19 @@ export async function follow(ended: AbortSignal): Promise<void> {
   }, 500);
   ended.addEventListener("abort", () => clearInterval(ticking));
   addEventListener("online", again, { signal: ended });
+  let refused = false;
   for (let failures = 0; !ended.aborted; ) {
     const before = heard.value;
-    const failure = await listen(ended);
+    let failure = await listen(ended);
     if (ended.aborted || !session.value) return;
+    if (failure.code === Code.Unauthenticated) {
+      if (refused && heard.value === before) return end();
+      const unheard = await renewed();
+      if (ended.aborted || !session.value) return;
+      refused = !unheard;
+      if (!unheard) continue;
+      failure = unheard;
+    } else refused = false;
     failures = heard.value > before ? 1 : failures + 1;
     if (failure.code === Code.PermissionDenied || failure.code === Code.Unimplemented) {
       link.value = { state: "denied", failure };
@@ -63,6 +72,16 @@ export async function follow(ended: AbortSignal): Promise<void> {
     const wait = pause(failures, Math.random());
     link.value = { state: "lost", failure, failures, next: Date.now() + wait };
     await rest(wait, ended);
+  }
+}
+
+/** Has the token that was refused renewed; why that could not be asked for, where it could not. */
+async function renewed(): Promise<Failure | undefined> {
+  try {
+    await another();
+    return undefined;
+  } catch (error) {
+    return fromError(error);
   }
 }
 

@@ -75,6 +75,12 @@ export async function signOut(): Promise<void> {
   }
 }
 
+/** The session is over: whoever looks at a page is led to the door. */
+export function end(): void {
+  keep(null);
+  farewell.value = "Your session has ended. Sign in again.";
+}
+
 let renewal: Promise<Session> | undefined;
 
 /** One renewal at a time: a refresh token is good once, and a second use would end the session. */
@@ -83,10 +89,7 @@ function renew(from: Session): Promise<Session> {
     .refreshSession({ refreshToken: from.refreshToken })
     .then(take)
     .catch((error: unknown) => {
-      if (ConnectError.from(error).code === Code.Unauthenticated) {
-        keep(null);
-        farewell.value = "Your session has ended. Sign in again.";
-      }
+      if (ConnectError.from(error).code === Code.Unauthenticated) end();
       throw error;
     })
     .finally(() => {
@@ -103,6 +106,14 @@ export async function token(): Promise<string> {
   return (await renew(current)).accessToken;
 }
 
+/** A new token in the place of one that was refused; the session is over where there is none. Throws ConnectError. */
+export async function another(): Promise<string> {
+  const current = session.value;
+  if (current?.refreshToken) return (await renew(current)).accessToken;
+  if (current) end();
+  throw new ConnectError("nobody is signed in", Code.Unauthenticated);
+}
+
 /** Sends the token along, and tries once more with a new one where the mesh no longer takes it. */
 const authorised: Interceptor = (next) => async (request) => {
   request.header.set("authorization", `Bearer ${await token()}`);
@@ -110,13 +121,9 @@ const authorised: Interceptor = (next) => async (request) => {
     return await next(request);
   } catch (error) {
     const refused = ConnectError.from(error).code === Code.Unauthenticated;
+    // A stream may be refused when it has begun: whoever reads it has to see to that.
     if (!refused || request.stream || !session.value) throw error;
-    if (!session.value.refreshToken) {
-      keep(null);
-      farewell.value = "Your session has ended. Sign in again.";
-      throw error;
-    }
-    request.header.set("authorization", `Bearer ${(await renew(session.value)).accessToken}`);
+    request.header.set("authorization", `Bearer ${await another()}`);
     return next(request);
   }
 };

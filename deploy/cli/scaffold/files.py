@@ -22,6 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from deploy.cli.scaffold.names import Names
 from deploy.supervisor.config import child_environ
 from weft.events.v1.envelope_pb2 import Envelope
+from weft_protos.manifests import SERVICE_FILE
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 SUFFIX: Final = ".j2"
@@ -91,7 +92,8 @@ def write(clone: Path, files: Mapping[str, str]) -> None:
     where one of the files is there already.
     """
     with _all_or_nothing(clone, files):
-        for name, text in files.items():
+        # The manifest first: whoever sees one of the others, as `weft dev` does, knows by it that this is not all yet.
+        for name, text in sorted(files.items(), key=lambda file: not file[0].endswith(SERVICE_FILE)):
             path = clone / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("x") as file:

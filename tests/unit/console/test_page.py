@@ -50,49 +50,6 @@ def fill(mesh: ConsoleMesh) -> None:
     mesh.documents = DOCUMENTS
 
 
-def test_a_wrong_password_is_told_and_the_right_one_opens(page: Page, mesh: ConsoleMesh) -> None:
-    page.goto(mesh.url)
-    page.get_by_label("E-mail address").fill(EMAIL)
-    page.get_by_label("Password").fill("wrong")
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("BAD_CREDENTIALS")
-
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-
-    expect(page.get_by_text("Calls at the gateway")).to_be_visible()
-    assert page.evaluate("localStorage.length") == 0
-    assert page.evaluate("document.cookie") == ""
-
-
-def test_signing_out_ends_the_session_here_and_at_the_mesh(signed_in: Page, mesh: ConsoleMesh) -> None:
-    signed_in.get_by_role("button", name="Sign out").click()
-
-    expect(signed_in.get_by_label("Password")).to_be_visible()
-    eventually(lambda: mesh.deeds)
-    assert signed_in.evaluate("sessionStorage.length") == 0
-    signed_in.reload()
-    expect(signed_in.get_by_label("Password")).to_be_visible()
-
-
-def test_a_session_outlives_a_reload_and_an_access_token(page: Page, mesh: ConsoleMesh) -> None:
-    mesh.expires_s = 1  # each token is as good as over, so that every call needs the next
-    sign_in(page, mesh.url, EMAIL, PASSWORD)
-    mesh.tokens.clear()
-    page.reload()
-
-    expect(page.get_by_text("live", exact=True)).to_be_visible()
-    assert "RefreshSession" in mesh.calls
-
-
-def test_a_session_that_the_mesh_ended_leads_back_to_the_door(signed_in: Page, mesh: ConsoleMesh) -> None:
-    mesh.tokens.clear()
-    mesh.refresh_tokens.clear()
-    signed_in.get_by_role("link", name="Traces", exact=True).click()
-
-    expect(signed_in.get_by_text("Your session has ended")).to_be_visible()
-
-
 def test_the_overview_shows_parts_their_state_and_what_goes_wrong_as_it_happens(
     signed_in: Page, mesh: ConsoleMesh
 ) -> None:
@@ -224,6 +181,19 @@ def test_a_thousand_traces_are_searched_and_only_those_in_sight_are_in_the_docum
     expect(table.get_by_role("row")).to_have_count(len(meant))
 
 
+def test_older_traces_of_a_period_are_those_of_the_same_period(page: Page, mesh: ConsoleMesh) -> None:
+    for number in range(500):
+        mesh.scene.add_trace(number)
+    sign_in(page, mesh.url, EMAIL, PASSWORD)
+    page.goto(f"{mesh.url}/#/traces?minutes=60")
+    for shown in (400, 500):
+        page.get_by_role("button", name="200 older ones").click()
+        expect(page.get_by_text(re.compile(f"^{shown} traces"))).to_be_visible()
+
+    expect(page.get_by_role("button", name="200 older ones")).to_have_count(0)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_trace_shows_where_it_failed_with_the_logs_of_that_span(signed_in: Page, mesh: ConsoleMesh) -> None:
     mesh.scene.add_trace(0)
     signed_in.goto(f"{mesh.url}/#/traces/{hex_id('trace 0', 32)}")
@@ -280,6 +250,19 @@ def test_a_method_is_called_by_its_form_over_grpc_web_and_json_and_shown_for_a_s
     signed_in.get_by_role("button", name="gRPC", exact=True).click()
     expect(answer).to_contain_text("weft.catalog.v1.CatalogService/GetProduct")
     expect(answer).to_contain_text('{"name":"products/none"}')
+
+
+def test_a_stream_that_a_form_opened_ends_with_its_page(signed_in: Page, mesh: ConsoleMesh) -> None:
+    eventually(lambda: mesh.watching == 1)
+    signed_in.goto(f"{mesh.url}/#/contracts/weft.operations.v1.MeshService/WatchMesh")
+    signed_in.get_by_label("name required").fill("meshes/local")
+    signed_in.get_by_role("button", name="Call", exact=True).click()
+    expect(signed_in.get_by_role("region", name="Answer")).to_contain_text("open, ")
+    assert 2 == mesh.watching
+
+    signed_in.get_by_role("link", name="Services", exact=True).click()
+
+    eventually(lambda: mesh.watching == 1)
 
 
 def test_a_gateway_that_dies_is_told_at_once_and_what_is_shown_is_marked_until_it_is_back(

@@ -258,3 +258,25 @@ def test_a_service_that_is_resized_slowly_or_refused_keeps_no_other_waiting(monk
 
     # Each of the others was tried once: it is at it still, or has a pause.
     assert [("broken", 2), ("refused", 2), ("slow", 2)] == sorted(one for one in resized if one[0] != "quick")
+
+
+def test_one_more_than_the_bounds_for_the_time_of_a_roll_is_not_sent_away_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> list[Mapping[str, int]]:
+        async def of(_: Loads, service: str, __: Sequence[Instance]) -> float:
+            return 20.0
+
+        async def resize(service: str, size: int) -> None:
+            raise AssertionError(service, size)
+
+        monkeypatch.setattr(Loads, "of", of)
+        one = Autoscaler(wanted=lambda: {"orders": (9, BOUNDS)}, instances=lambda _: [], resize=resize)
+        held = [await one.look(), await one.look()]
+        monkeypatch.setattr(autoscale, "IN_FOR_S", 0.2)
+        async with asyncio.timeout(30):
+            while not (found := await one.look()):
+                await asyncio.sleep(0.02)
+        return [*held, found]
+
+    assert [{}, {}, {"orders": 8}] == asyncio.run(scenario())

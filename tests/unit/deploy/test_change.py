@@ -78,8 +78,8 @@ class Mesh:
         assert before.pid is not None
         return Killed(name, before.pid)
 
-    def scale(self, service: str, size: int) -> Scaled:
-        self.done.append(f"scale {service} {size}")
+    def scale(self, service: str, size: int, *, for_now: bool = False) -> Scaled:
+        self.done.append(f"scale {service} {size}" + (" for now" if for_now else ""))
         names = [name for name, one in self._processes.items() if one.service == service]
         kind = Kind(self._processes[names[0]].kind)
         added = [f"{service}-{number}" for number in range(len(names) + 1, size + 1)]
@@ -259,7 +259,9 @@ def rolled(mesh: Mesh, service: str) -> list[str]:
 
 
 def test_a_service_is_never_fewer_than_before_while_it_is_rolled(mesh: Mesh) -> None:
-    assert ["scale orders 3", "restart orders-1", "restart orders-2", "scale orders 2"] == rolled(mesh, "orders")
+    assert ["scale orders 3 for now", "restart orders-1", "restart orders-2", "scale orders 2 for now"] == rolled(
+        mesh, "orders"
+    )
 
 
 def test_what_is_known_by_a_list_is_renewed_in_its_place(mesh: Mesh) -> None:
@@ -280,7 +282,7 @@ def test_a_roll_that_fails_stops_there_and_keeps_the_one_more(mesh: Mesh) -> Non
     with pytest.raises(RefusedError, match="orders-1 was stopped but is not ready again"):
         rolled(mesh, "orders")
 
-    assert ["scale orders 3", "restart orders-1"] == mesh.done
+    assert ["scale orders 3 for now", "restart orders-1"] == mesh.done
 
 
 def test_a_service_that_is_not_whole_is_not_rolled(mesh: Mesh) -> None:
@@ -302,7 +304,7 @@ def test_ctrl_c_finishes_the_instance_at_hand_and_leaves_as_many_as_there_were(m
     with pytest.raises(KeyboardInterrupt):
         rolled(mesh, "orders")
 
-    assert ["scale orders 3", "restart orders-1", "scale orders 2"] == mesh.done
+    assert ["scale orders 3 for now", "restart orders-1", "scale orders 2 for now"] == mesh.done
 
 
 # what is told

@@ -77,7 +77,7 @@ def test_a_roll_has_one_more_instance_while_it_replaces_the_others() -> None:
 
     doing(work)
     renewed = [step for name in ("orders-1", "orders-2") for step in ("hold orders", f"restart {name}")]
-    assert ["orders to 3", *renewed, "orders to 2"] == mesh.did
+    assert ["hold orders", "orders to 3", *renewed, "orders to 2"] == mesh.did
 
 
 def test_what_cannot_be_resized_is_rolled_as_it_is() -> None:
@@ -103,7 +103,7 @@ def test_a_roll_that_fails_stops_there_and_is_over() -> None:
         assert () == begun.rolling
 
     doing(work)
-    assert ["orders to 3", "hold orders"] == mesh.did
+    assert ["hold orders", "orders to 3", "hold orders"] == mesh.did
 
 
 def test_a_size_that_somebody_asked_for_meanwhile_stays() -> None:
@@ -122,7 +122,7 @@ def test_a_size_that_somebody_asked_for_meanwhile_stays() -> None:
         await over(begun)
 
     doing(work)
-    assert ["orders to 2", "hold orders", "restart orders-1"] == mesh.did
+    assert ["hold orders", "orders to 2", "hold orders", "restart orders-1"] == mesh.did
 
 
 def test_what_is_not_there_not_ready_or_begun_already_is_refused_before_anything_is_done() -> None:

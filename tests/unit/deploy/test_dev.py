@@ -3,11 +3,14 @@
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from deploy.cli import dev, saves
+from deploy.cli import contracts, dev, saves
 from deploy.cli.dev import Following
+from deploy.cli.scaffold import files
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.messages import Killed, Process, Publishing, Status
 
@@ -121,6 +124,37 @@ def test_a_manifest_is_nothing_that_a_running_mesh_can_follow(capsys: pytest.Cap
 
     assert [] == mesh.renewed
     assert "`weft down`, then `weft up`" in capsys.readouterr().out
+
+
+def test_a_new_service_waits_for_the_next_start_and_nothing_of_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "svc" / "parcels").mkdir(parents=True)
+    (tmp_path / "svc" / "parcels" / "service.toml").write_text("instances = 2\n")
+    monkeypatch.setattr(dev, "PROJECT", tmp_path)
+    monkeypatch.setattr(files, "generate", lambda _: pytest.fail("two would generate at once"))
+    mesh = FakeMesh.of("catalog-1", "relay-1")
+
+    saved = ["protos/weft/parcels/v1/parcels.proto", "svc/parcels/service.toml", "worker/handlers/parcels/handler.py"]
+    assert Following(mesh).follow(saved)
+
+    assert [] == mesh.renewed
+    assert 1 == capsys.readouterr().out.count("`weft down`, then `weft up`")
+
+
+def test_what_is_published_leaves_out_who_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[set[str]] = []
+
+    def send(_publishing: Publishing, built: Path, _folder: Path) -> dict[str, Any]:
+        sent.append({file.package for file in FileDescriptorSet.FromString(built.read_bytes()).file if file.service})
+        return {"changed": True, "manifest": "m"}
+
+    monkeypatch.setattr(contracts, "send", send)
+    mesh = FakeMesh.of("catalog-1", "orders-1", "identity-1", "operations-1")
+
+    assert Following(mesh).follow(["gateway/plan.py"])
+
+    assert [{f"weft.{name}.v1" for name in ("catalog", "orders", "identity", "operations")}] == sent
 
 
 def test_whoever_was_told_that_it_watches_misses_no_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

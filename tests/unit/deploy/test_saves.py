@@ -1,11 +1,13 @@
 """What a save means for a running mesh, and what is wrong with it before anything is touched."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy.cli import dev, saves
 from deploy.cli.saves import Meaning, Parts
+from weft_protos import mesh_parts
 from weft_protos.manifests import Service, Worker
 
 
@@ -21,6 +23,7 @@ PARTS = Parts(
     links={"orders": {"catalog", "orders"}, "catalog": {"catalog"}, "email": {"orders"}},
 )
 ALL = frozenset({"catalog", "orders", "relay", "orders-worker", "email"})
+EVERY = ALL | {"control-plane"}
 
 
 @pytest.mark.parametrize(
@@ -32,15 +35,16 @@ ALL = frozenset({"catalog", "orders", "relay", "orders-worker", "email"})
             Meaning(restart=frozenset({"catalog"}), migrate=frozenset({"catalog"})),
         ),
         ("svc/chassis/server.py", Meaning(restart=ALL)),
-        ("lb/channel.py", Meaning(restart=ALL)),
-        ("protos/py/weft_protos/policy.py", Meaning(restart=ALL, compiler=True)),
+        ("lb/channel.py", Meaning(restart=EVERY)),
+        ("lb/xds/server.py", Meaning(restart=EVERY)),
+        ("protos/py/weft_protos/policy.py", Meaning(restart=EVERY, compiler=True)),
         ("worker/handlers/orders/handler.py", Meaning(restart=frozenset({"orders-worker"}))),
         ("worker/relay.py", Meaning(restart=frozenset({"relay", "orders-worker", "email"}))),
         ("gateway/envoy/filters/refusal.lua", Meaning(compiler=True)),
         ("gateway/rules.py", Meaning(compiler=True)),
         ("protos/weft/catalog/v1/catalog.proto", Meaning(contracts=True, restart=frozenset({"catalog", "orders"}))),
         ("protos/weft/orders/v1/events.proto", Meaning(contracts=True, restart=frozenset({"orders", "email"}))),
-        ("protos/weft/options/v1/policy.proto", Meaning(contracts=True, restart=ALL)),
+        ("protos/weft/options/v1/policy.proto", Meaning(contracts=True, restart=EVERY)),
         ("svc/catalog/service.toml", Meaning(manifests=True)),
         ("svc/parcels/service.toml", Meaning(manifests=True)),
         ("svc/parcels/rpc.py", Meaning()),
@@ -55,6 +59,20 @@ def test_a_save_reaches_those_who_run_it_and_nobody_else(saved: str, meaning: Me
     assert (meaning != Meaning()) == bool(found)
 
 
+@pytest.mark.parametrize(
+    "saved",
+    [
+        "protos/weft/parcels/v1/parcels.proto",
+        "protos/weft/parcels/v1/events.proto",
+        "svc/parcels/rpc.py",
+        "svc/parcels/migrations/versions/0001_parcels.py",
+        "worker/handlers/parcels/handler.py",
+    ],
+)
+def test_a_service_that_the_mesh_does_not_have_waits_for_its_next_start(saved: str) -> None:
+    assert Meaning(manifests=True) == replace(PARTS, waiting={"parcels"}).meaning([saved])
+
+
 def test_what_is_saved_at_once_is_done_at_once() -> None:
     found = PARTS.meaning(["svc/catalog/rpc.py", "svc/orders/model.py", "gateway/plan.py"])
 
@@ -67,9 +85,24 @@ def test_code_tells_whose_contracts_it_links() -> None:
     assert {"orders", "catalog"} == saves.linked([source])
 
 
+def test_whoever_has_a_manifest_and_no_place_in_the_mesh_is_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "svc" / "parcels").mkdir(parents=True)
+    (tmp_path / "svc" / "parcels" / "service.toml").write_text("instances = 2\n")
+    # Served by a program that joins the mesh by itself.
+    (tmp_path / "protos" / "weft" / "shipping").mkdir(parents=True)
+    monkeypatch.setattr(dev, "PROJECT", tmp_path)
+    everybody = {one.name for one in mesh_parts.SERVICES}
+
+    assert {"parcels"} == dev.parts().waiting
+    assert {"parcels", *everybody} - {"orders"} == dev.parts({"orders", "relay"}).waiting
+
+
 def test_the_mesh_s_own_parts_are_known_with_what_they_link() -> None:
     parts = dev.parts()
 
+    assert set() == parts.waiting
     assert {"catalog", "orders"} <= set(parts.links["orders"])
     assert {"email", "analytics-worker"} <= parts.meaning(["protos/weft/orders/v1/events.proto"]).restart
 

@@ -42,7 +42,7 @@ export function refusalOf(error: unknown): Refusal | undefined {
   const info = error.findDetails(ErrorInfoSchema)[0];
   const wait = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
   return {
-    code: error.code,
+    code: codeOf(error),
     reason: info?.reason ?? "",
     violations: error.findDetails(BadRequestSchema).flatMap((bad) =>
       bad.fieldViolations.map(({ field, description }) => ({ field, description })),
@@ -50,6 +50,11 @@ export function refusalOf(error: unknown): Refusal | undefined {
     ...(wait === undefined ? {} : { retryAfterMs: durationMs(wait) }),
     traceId: error.metadata.get("x-trace-id") ?? "",
   };
+}
+
+/** The code of an error; of a lost connection fetch says no more than a TypeError, and connect-web calls that unknown. */
+function codeOf(error: ConnectError): Code {
+  return error.code === Code.Unknown && error.cause instanceof TypeError ? Code.Unavailable : error.code;
 }
 
 /** Attempts that gRPC allows at most, and pauses where a refusal names none. */
