@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +106,44 @@ def test_a_process_that_starts_while_etcd_is_away_knows_the_documents_of_last_ti
 
     eventually(lambda: {("jwks", b"two"), ("late", b"two")} <= set(seen), lambda: seen)
     eventually(lambda: first == [b"one", b"two"], lambda: first)
+
+
+class Stalled(LastGood):
+    """A disk that takes nothing before it is let go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.begun: list[bytes] = []
+        self.going_on = threading.Event()
+
+    def write(self, name: str, content: bytes) -> None:
+        self.begun.append(content)
+        self.going_on.wait(DEADLINE_S)
+        super().write(name, content)
+
+
+def test_a_disk_that_hangs_ends_no_lease_and_has_the_last_value_in_the_end(
+    etcd: str, agents: Callable[..., Agent], tmp_path: Path
+) -> None:
+    disk, renewals, seen = Stalled(tmp_path), [], []
+    agent = agents(last_good=disk, on_renewal=renewals.append)
+    agent.watch("jwks", seen.append)
+    agent.register(sample.endpoint("orders-1", 4711))
+    eventually(agent.registered)
+    try:
+        put(etcd, "jwks", b"one")
+        eventually(lambda: disk.begun == [b"one"])
+        renewed = renewals.count("ok")
+        eventually(lambda: renewals.count("ok") > renewed + 4, lambda: renewals)
+        for value in (b"two", b"three"):
+            put(etcd, "jwks", value)
+            eventually(lambda value=value: seen[-1:] == [value], lambda: seen)
+    finally:
+        disk.going_on.set()
+
+    eventually(lambda: disk.read("document.jwks") == b"three", lambda: disk.begun)
+    assert [b"one", b"three"] == disk.begun
+    assert "lost" not in renewals
 
 
 def documents_of(settings: EtcdSettings) -> Callable[[Following], Directory]:
