@@ -11,8 +11,8 @@ likely that just this instance has ended. The rule, for each service by itself, 
 
 What is held is announced for `hold_s` more, and its clients find out by themselves whether it is there. Meanwhile it is
 called at its address: each time somebody answers, `hold_s` begins anew; while nobody can tell, because the network does
-not, as well, but not for longer than `doubt_s`. What refuses the connection goes at the end of its time. An address
-that another instance has registered is not held, whatever happens there.
+not or its turn has not come, as well, but not for longer than `doubt_s`. What refuses the connection goes at the end of
+its time. An address that another instance has registered is not held, whatever happens there.
 """
 
 from collections.abc import Iterable, Mapping

@@ -209,6 +209,20 @@ def test_a_goodbye_is_obeyed_while_others_serve_whatever_the_registry_does(
         assert "a-1" not in seen
 
 
+@given(STEPS)
+def test_what_nobody_can_tell_of_is_never_gone_before_the_doubt_has_ended(
+    steps: list[tuple[frozenset[str], bool]],
+) -> None:
+    retention = Retention(hold_s=10, doubt_s=100)
+    announced(retention, 0, *NAMES)
+    for now, (step, _) in enumerate(steps, 1):
+        retention.distrust(8 * now)
+        for key in retention.held():
+            retention.unclear(key, 8 * now)
+
+        assert NAMES == announced(retention, 8 * now, *step)
+
+
 def record(key: bytes, value: bytes, revision: int) -> Record:
     return Record(key, value, revision, lease=1)
 
