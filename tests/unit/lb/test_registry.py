@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from lb.config import EtcdSettings
-from lb.errors import EtcdRefusedError, EtcdUnavailableError, RevisionCompactedError
+from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, RevisionCompactedError
 from lb.lastgood import LastGood
+from lb.registry import publication
 from lb.registry.agent import Agent
 from lb.registry.directory import Directory
 from lb.registry.etcd import Client, Dialer, KeyRange, Put
@@ -26,6 +27,7 @@ from tests.unit.lb.registry_suite import (
     Following,
     _empty,  # noqa: F401 - a fixture for every test
     ask,
+    blobs_of,
     endpoints_of,
     follower_of,
     names,
@@ -144,6 +146,20 @@ def test_a_disk_that_hangs_ends_no_lease_and_has_the_last_value_in_the_end(
     eventually(lambda: disk.read("document.jwks") == b"three", lambda: disk.begun)
     assert [b"one", b"three"] == disk.begun
     assert "lost" not in renewals
+
+
+def test_a_manifest_that_cannot_be_read_keeps_every_piece(etcd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publication, "HISTORY_MAX", 2)
+
+    def unreadable(manifest: bytes) -> tuple[str, ...]:
+        raise BundleRefusedError(["a later release wrote it"])
+
+    for name in ("a", "b", "c"):
+        each = sample.compiled(sample.rows(name))
+        published = ask(etcd, lambda client, each=each: publish(client, *each, pieces_of=unreadable, grace_s=1))
+        assert published.changed
+
+    assert [0] * 12 == list(blobs_of(etcd).values())
 
 
 def documents_of(settings: EtcdSettings) -> Callable[[Following], Directory]:
