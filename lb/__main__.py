@@ -189,7 +189,8 @@ def _publish(options: argparse.Namespace) -> int:
     checked = bundle.parse(manifest, pieces)
 
     async def work(client: Client) -> Published:
-        return await publish(client, manifest, {entry.digest: entry.content for entry in checked.entries})
+        blobs = {entry.digest: entry.content for entry in checked.entries}
+        return await publish(client, manifest, blobs, pieces_of=bundle.pieces_of)
 
     result = asyncio.run(_with_etcd(EtcdSettings.from_environ(), work, timeout_s=options.timeout))
     if options.json:

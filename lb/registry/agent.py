@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -62,6 +62,8 @@ class Agent:
         self._last_good = last_good
         self._patience_s = patience_s
         self._recalling = False
+        self._unkept: dict[bytes, bytes] = {}
+        self._something_unkept = asyncio.Event()
         self._registered = threading.Event()
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -170,7 +172,7 @@ class Agent:
     async def _work(self) -> None:
         # Documents and registration have connections of their own: neither waits for the other's trouble.
         documents = Directory(Dialer(self._settings), KeyRange.prefix(DOCUMENTS), on_change=self._documents_changed)
-        work = (self._registrar.run(), documents.run(), self._be_patient(documents))
+        work = (self._registrar.run(), documents.run(), self._be_patient(documents), self._keep_for_ever())
         tasks = [asyncio.ensure_future(each) for each in work]
         await self._stopping.wait()
         for task in tasks:
@@ -192,11 +194,23 @@ class Agent:
         for callback in self._watchers[key] if key in self._known else ():
             self._tell(callback, key)
 
-    def _keep(self, key: bytes) -> None:
+    async def _keep_for_ever(self) -> NoReturn:
+        """Write what is new, in another thread: a disk that hangs must not end the lease, which this loop renews.
+
+        Of values that come while one is being written, only the last is written.
+        """
+        while True:
+            await self._something_unkept.wait()
+            self._something_unkept.clear()
+            unkept, self._unkept = self._unkept, {}
+            for key, value in unkept.items():
+                await asyncio.to_thread(self._keep, key, value)
+
+    def _keep(self, key: bytes, value: bytes) -> None:
         if self._last_good is None:
             return
         try:
-            self._last_good.write(_file_of(key), self._known[key])
+            self._last_good.write(_file_of(key), value)
         except OSError as error:  # the copy is old then; nothing else is worse for it
             log.error("last_good_not_kept", reason=error.strerror)
 
@@ -210,7 +224,8 @@ class Agent:
             for callback in callbacks if key in changed else ():
                 self._tell(callback, key)
             if key in changed:
-                self._keep(key)
+                self._unkept[key] = self._known[key]
+                self._something_unkept.set()
 
     def _tell(self, callback: Callable[[bytes], None], key: bytes) -> None:
         try:

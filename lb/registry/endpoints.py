@@ -56,6 +56,8 @@ class Endpoints:
         self._registered: Mapping[bytes, Endpoint] = {}
         self._announced: tuple[Endpoint, ...] | None = None
         self._leaving: Mapping[Endpoint, bytes] = {}
+        self._refused: set[bytes] = set()
+        """Of those that are held, whose address refused the last call."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -103,9 +105,15 @@ class Endpoints:
 
     def _settle(self) -> None:
         self._timer = None
-        settled = self._retention.settle(self._registered, _now())
+        now = _now()
+        for key, endpoint in self._retention.held().items():
+            if key not in self._refused and endpoint.service != EDGE:
+                # Thousands may wait for their turn to be called, and until then nobody can tell.
+                self._retention.unclear(key, now)
+        settled = self._retention.settle(self._registered, now)
         announced = tuple(settled[key] for key in sorted(settled))
         held = self._retention.held()
+        self._refused.intersection_update(held)
         metrics.held(endpoint.service for endpoint in held.values())
         if announced != self._announced:
             self._announced = announced
@@ -142,10 +150,13 @@ class Endpoints:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
                     _, writer = await asyncio.open_connection(endpoint.address, endpoint.port)
             except ConnectionRefusedError:
+                self._refused.add(key)
                 return
             except OSError:  # a timeout is one as well
+                self._refused.discard(key)
                 self._retention.unclear(key, _now())
                 return
+        self._refused.discard(key)
         self._retention.answered(key, _now())
         with contextlib.suppress(OSError):
             writer.close()

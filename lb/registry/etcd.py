@@ -135,6 +135,14 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Bind:
+    """Operation of a transaction: the key, which must exist, stays as it is and ends with the lease."""
+
+    key: bytes
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
 class Expect:
     """Condition of a transaction: the key was last changed at this revision (0: it does not exist)."""
 
@@ -213,7 +221,7 @@ class Client:
         """Store one key. Raises LeaseLostError where its lease does not exist."""
         await self._call(self._driver.kvstub.Put, rpc.PutRequest(key=put.key, value=put.value, lease=put.lease))
 
-    async def commit(self, expected: Sequence[Expect | ExpectLease], operations: Sequence[Put | Delete]) -> bool:
+    async def commit(self, expected: Sequence[Expect | ExpectLease], operations: Sequence[Put | Delete | Bind]) -> bool:
         """Do all operations if every condition holds; False where one does not."""
         request = rpc.TxnRequest(
             compare=[_compare(condition) for condition in expected],
@@ -350,7 +358,10 @@ def _compare(condition: Expect | ExpectLease) -> Any:
     return rpc.Compare(key=condition.key, result=equal, target=rpc.Compare.LEASE, lease=condition.lease)
 
 
-def _operation(operation: Put | Delete) -> Any:
+def _operation(operation: Put | Delete | Bind) -> Any:
+    if isinstance(operation, Bind):
+        bind = rpc.PutRequest(key=operation.key, lease=operation.lease, ignore_value=True)
+        return rpc.RequestOp(request_put=bind)
     if isinstance(operation, Put):
         put = rpc.PutRequest(key=operation.key, value=operation.value, lease=operation.lease)
         return rpc.RequestOp(request_put=put)

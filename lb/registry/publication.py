@@ -6,6 +6,9 @@ and etcd takes no request of more than 1.5 MiB.
 `python -m lb publish` and `rollback` write here, every control plane follows. A reader sees the old bundle or the new
 one and never a mixture, because pieces are complete before the pointer moves and pieces are never changed.
 The history is a stack of what the pointer named, the newest on top; rolling back takes the top off.
+
+What falls out of the history leaves pieces behind that nothing names. They are put under a lease of `GRACE_S`: etcd
+deletes them when whoever may still be reading them is done. Publishing one of them again takes it off the lease.
 """
 
 import asyncio
@@ -17,11 +20,12 @@ from typing import Final, NoReturn
 
 import structlog
 
-from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError
+from lb.errors import BundleRefusedError, EtcdError, EtcdRefusedError, EtcdUnavailableError
 from lb.registry.directory import Directory
 from lb.registry.etcd import (
     TXN_BYTES_MAX,
     TXN_OPS_MAX,
+    Bind,
     Client,
     Delete,
     Dialer,
@@ -43,6 +47,10 @@ PIECE_BYTES_MAX: Final = 64 << 20
 _COMPRESSION: Final = 1
 #: Publishers that race for the pointer: the loser looks again so many times.
 _CAS_ATTEMPTS: Final = 5
+#: So long a piece that nothing names any more is still there: a bundle is read in seconds.
+GRACE_S: Final = 3600
+#: Each moves the pointer's revision: a publisher that races with all of them has an attempt left.
+_SWEEPS: Final = _CAS_ATTEMPTS - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +72,25 @@ class RolledBack:
     number: int
 
 
-async def publish(client: Client, manifest: bytes, blobs: Mapping[str, bytes]) -> Published:
-    """Store the pieces etcd lacks, then move the pointer to `manifest`. Publishing the same again changes nothing."""
+async def publish(
+    client: Client,
+    manifest: bytes,
+    blobs: Mapping[str, bytes],
+    *,
+    pieces_of: Callable[[bytes], Sequence[str]] | None = None,
+    grace_s: int = GRACE_S,
+) -> Published:
+    """Store the pieces etcd lacks, then move the pointer to `manifest`. Publishing the same again changes nothing.
+
+    `pieces_of` reads from a manifest what it needs: with it, pieces that only trimmed history named end in `grace_s`.
+    """
     digest = hashlib.sha256(manifest).hexdigest()
     pieces = {**blobs, digest: manifest}
-    written = await _store(client, pieces)
+    written = 0
     for _ in range(_CAS_ATTEMPTS):
         current = await client.get(CURRENT)
+        # After the look at the pointer: whoever puts a piece under a lease later moves the pointer's revision.
+        written += await _store(client, pieces)
         history = await _history(client)
         number = history_number(history[-1].key) if history else 0
         if current is not None and current.value.decode() == digest:
@@ -79,9 +99,12 @@ async def publish(client: Client, manifest: bytes, blobs: Mapping[str, bytes]) -
             Put(CURRENT, digest.encode()),
             Put(history_key(number + 1), digest.encode()),
         ]
-        operations += [Delete(record.key) for record in history[: max(0, len(history) + 1 - HISTORY_MAX)]]
+        trimmed = history[: max(0, len(history) + 1 - HISTORY_MAX)]
+        operations += [Delete(record.key) for record in trimmed]
         expected = [Expect(CURRENT, current.mod_revision if current else 0), Expect(history_key(number + 1), 0)]
         if await client.commit(expected, operations[:TXN_OPS_MAX]):
+            if trimmed and pieces_of is not None:
+                await _sweep(client, pieces_of, grace_s)
             return Published(digest, number + 1, written, changed=True)
     raise EtcdUnavailableError("other publishers kept moving the pointer; try again")
 
@@ -231,9 +254,47 @@ def unpacked(value: bytes, digest: str) -> bytes:
     return content
 
 
+async def _sweep(client: Client, pieces_of: Callable[[bytes], Sequence[str]], grace_s: int) -> None:
+    """Put pieces that nothing names under a lease. What is not done now is done when history is trimmed again."""
+    known: dict[str, frozenset[bytes]] = {}
+    try:
+        for _ in range(_SWEEPS):
+            current = await client.get(CURRENT)
+            if current is None:
+                return
+            named: set[bytes] = set()
+            for pointer in (current, *await _history(client)):
+                digest = pointer.value.decode()
+                if digest not in known:
+                    known[digest] = await _named_by(client, digest, pieces_of)
+                named |= known[digest]
+            listing = await client.list(KeyRange.prefix(BLOBS), keys_only=True)
+            unused = [each.key for each in listing.records if not each.lease and each.key not in named]
+            if not unused:
+                return
+            lease = await client.grant(grace_s)
+            bound = [Bind(key, lease) for key in unused[: TXN_OPS_MAX - 1]]
+            # The pointer gets a new revision: a publisher that counts on one of these pieces has to look again.
+            operations: list[Put | Bind] = [Put(CURRENT, current.value), *bound]
+            if not await client.commit([Expect(CURRENT, current.mod_revision)], operations):
+                return
+            log.info("pieces_outdated", count=len(bound), grace_s=grace_s)
+    except (EtcdError, BundleRefusedError, ValueError) as error:
+        # The bundle is published all the same. A manifest that cannot be read may be of a later release: it counts.
+        log.warning("pieces_not_swept", kind=error.__class__.__name__, detail=str(error))
+
+
+async def _named_by(client: Client, digest: str, pieces_of: Callable[[bytes], Sequence[str]]) -> frozenset[bytes]:
+    """Keys of a manifest and its pieces. One that is not there names nothing: nobody can go back to it."""
+    key = blob_key(digest)
+    record = await client.get(key)
+    pieces = () if record is None else pieces_of(unpacked(record.value, digest))
+    return frozenset((key, *map(blob_key, pieces)))
+
+
 async def _store(client: Client, pieces: Mapping[str, bytes]) -> int:
     listing = await client.list(KeyRange.prefix(BLOBS), keys_only=True)
-    there = {record.key for record in listing.records}
+    there = {record.key for record in listing.records if not record.lease}
     missing = [Put(blob_key(name), packed(value)) for name, value in pieces.items() if blob_key(name) not in there]
     too_large = [put.key.decode() for put in missing if len(put.value) > TXN_BYTES_MAX]
     if too_large:

@@ -11,12 +11,13 @@ likely that just this instance has ended. The rule, for each service by itself, 
 
 What is held is announced for `hold_s` more, and its clients find out by themselves whether it is there. Meanwhile it is
 called at its address: each time somebody answers, `hold_s` begins anew; while nobody can tell, because the network does
-not, as well, but not for longer than `doubt_s`. What refuses the connection goes at the end of its time. An address
-that another instance has registered is not held, whatever happens there.
+not or its turn has not come, as well, but not for longer than `doubt_s`. What refuses the connection goes at the end of
+its time, unless nobody else of its service is left and etcd cannot be trusted to say who is: nobody is helped by an
+empty set. An address that another instance has registered is not held, whatever happens there.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lb.endpoint import Endpoint
@@ -105,9 +106,14 @@ class Retention:
         kept: dict[bytes, _Held] = {}
         lost: dict[str, dict[bytes, Endpoint]] = {}
         last: dict[bytes, _Held] = {}
+        spent: dict[bytes, _Held] = {}
         for key, endpoint in missing.items():
             before = held.get(key)
-            if (endpoint.address, endpoint.port) in taken or (before is not None and before.until <= now):
+            if (endpoint.address, endpoint.port) in taken:
+                continue
+            if before is not None and before.until <= now:
+                if not (before.explained or endpoint.lane or key in words):
+                    spent[key] = before
                 continue
             if key in words or (before is not None and before.explained):
                 if endpoint.lane:
@@ -126,6 +132,12 @@ class Retention:
                 kept.update((key, _Held(each, now, now + self._hold_s, explained=False)) for key, each in keys.items())
         served = {each.endpoint.cluster for each in kept.values()} | alive.keys()
         kept.update((key, each) for key, each in last.items() if each.endpoint.cluster not in served)
+        if now < self._distrusted_until:  # who might have come instead cannot be seen either
+            served |= {each.endpoint.cluster for each in last.values()}
+            until = self._distrusted_until
+            kept.update(
+                (key, replace(each, until=until)) for key, each in spent.items() if each.endpoint.cluster not in served
+            )
         return kept
 
     def _plausible(self, service: str, lost: int, alive: int, staying: int, *, now: float) -> bool:

@@ -156,7 +156,7 @@ class FakeEtcd:
         before = self._state.keys.get(request.key)
         kv = rpc.KeyValue(
             key=request.key,
-            value=request.value,
+            value=before.value if request.ignore_value else request.value,
             lease=request.lease,
             mod_revision=self._state.revision,
             create_revision=before.create_revision if before else self._state.revision,
@@ -194,7 +194,7 @@ class FakeEtcd:
         count = len(kvs)
         kvs = [kv for kv in kvs if kv.mod_revision >= request.min_mod_revision]
         if request.keys_only:
-            kvs = [rpc.KeyValue(key=kv.key, mod_revision=kv.mod_revision) for kv in kvs]
+            kvs = [rpc.KeyValue(key=kv.key, mod_revision=kv.mod_revision, lease=kv.lease) for kv in kvs]
         return rpc.RangeResponse(header=self._header(), kvs=kvs, count=count)
 
     async def _put(self, request: Any, context: Any) -> Any:

@@ -22,7 +22,7 @@ from lb.registry.departure import Departure
 from lb.registry.directory import Directory
 from lb.registry.endpoints import Endpoints, registered
 from lb.registry.etcd import TXN_BYTES_MAX, TXN_OPS_MAX, Client, Delete, Dialer, KeyRange, Put, Record
-from lb.registry.keys import CURRENT, DOCUMENTS, blob_key, document_key, endpoint_key
+from lb.registry.keys import BLOBS, CURRENT, DOCUMENTS, blob_key, document_key, endpoint_key
 from lb.xds.bundle import pieces_of
 from tests.unit.lb import sample
 from tests.unit.lb.conftest import DEADLINE_S, eventually
@@ -422,6 +422,46 @@ def test_a_piece_stored_as_it_is_by_an_earlier_release_is_read(etcd: str) -> Non
 def test_a_piece_that_is_not_what_its_name_says_is_refused(value: bytes) -> None:
     with pytest.raises(BundleRefusedError, match="not what its name says"):
         publication.unpacked(value, hashlib.sha256(b"piece").hexdigest())
+
+
+def blobs_of(etcd: str) -> dict[bytes, int]:
+    """The pieces there are, and the lease of each."""
+    records = ask(etcd, lambda client: client.list(KeyRange.prefix(BLOBS), keys_only=True)).records
+    return {record.key: record.lease for record in records}
+
+
+def test_pieces_that_only_trimmed_history_named_end_after_a_grace_and_no_other_does(
+    etcd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publication, "HISTORY_MAX", 2)
+    shared = sample.rows()
+    # More than one transaction takes; the first of them is published again before its grace has ended.
+    many = [("all", sample.cluster(f"cluster-{n}")) for n in range(TXN_OPS_MAX + 10)]
+    bundles = [sample.compiled([*shared, *rows]) for rows in (many, sample.rows("b"), sample.rows("c"))]
+
+    def publish(manifest: bytes, pieces: dict[str, bytes], grace_s: int) -> publication.Published:
+        return ask(
+            etcd,
+            lambda client: publication.publish(client, manifest, pieces, pieces_of=pieces_of, grace_s=grace_s),
+        )
+
+    for each in bundles:
+        publish(*each, 1000)
+    kept = {blob_key(name) for _, pieces in bundles[1:] for name in pieces}
+    kept |= {blob_key(hashlib.sha256(manifest).hexdigest()) for manifest, _ in bundles[1:]}
+    found = blobs_of(etcd)
+    assert kept == {key for key, lease in found.items() if not lease}
+    assert len(many) + 1 == len(found) - len(kept)  # the manifest is one as well; all are there and can be read
+
+    again = publish(*bundles[0], 1)
+    assert len(many) + 1 == again.blobs_written
+    lasting = {blob_key(name) for name in bundles[0][1]} | {blob_key(again.digest)}
+    lasting |= {blob_key(name) for name in bundles[2][1]}
+    lasting.add(blob_key(hashlib.sha256(bundles[2][0]).hexdigest()))
+    eventually(lambda: lasting == set(blobs_of(etcd)), lambda: len(blobs_of(etcd)))
+    assert {0} == set(blobs_of(etcd).values())
+    read = ask(etcd, lambda client: publication.load(client, again.digest, pieces_of, known={}))
+    assert bundles[0] == read
 
 
 def test_one_of_two_racing_publishers_wins_and_both_are_in_the_history(etcd: str) -> None:

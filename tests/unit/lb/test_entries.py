@@ -1,6 +1,7 @@
 """What of the registry may be used, and how long what is lost is called at its address."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import socket
@@ -20,7 +21,7 @@ from lb.registry.etcd import Client, Dialer, Put, Record
 from lb.registry.keys import encode, endpoint_key
 from lb.registry.retention import Retention
 from tests.unit.lb import sample
-from tests.unit.lb.conftest import eventually
+from tests.unit.lb.conftest import DEADLINE_S, eventually
 from tests.unit.lb.fake_etcd import FakeEtcd
 from tests.unit.lb.registry_suite import (
     Following,
@@ -266,6 +267,46 @@ def test_what_the_registry_lost_is_announced_for_as_long_as_somebody_answers_the
     follow.until(lambda seen: seen == [])
 
     assert 0 == held._value.get()
+
+
+@contextlib.contextmanager
+def silent_port() -> Iterator[int]:
+    """A port where a connection is neither taken nor refused: the queue of who listens there is full."""
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_who_waits_for_its_turn_to_be_called_is_announced_until_it_has_refused(
+    etcd: FakeEtcd,
+    settings: EtcdSettings,
+    following: Callable[..., Following],  # noqa: F811 - the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lb.registry.endpoints._PROBES_AT_ONCE", 1)
+    monkeypatch.setattr("lb.registry.endpoints.PROBE_EVERY_S", 0.1)
+    with silent_port() as one, silent_port() as two, socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(DEADLINE_S)
+        ports = {"orders-1": one, "orders-2": two, "orders-3": listener.getsockname()[1]}
+        lease = register(etcd, *(sample.endpoint(name, port) for name, port in ports.items()))
+        follow = following(
+            lambda it: Endpoints(
+                Dialer(settings),
+                on_change=lambda found: it.seen.append([each.instance for each in found]),
+                retention=Retention(hold_s=0.5, doubt_s=60),
+            )
+        )
+        follow.until(lambda seen: seen == list(ports))
+        revoke(etcd, lease)
+        # Two are silent for longer than anything is held: only then is it called.
+        listener.accept()[0].close()
+        assert [list(ports)] == follow.seen
+        listener.close()
+        follow.until(lambda seen: seen == ["orders-1", "orders-2"])
 
 
 def test_a_restarted_control_plane_holds_what_it_announced_when_the_registry_is_empty(

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from lb.config import EtcdSettings
-from lb.errors import EtcdRefusedError, EtcdUnavailableError, RevisionCompactedError
+from lb.errors import BundleRefusedError, EtcdRefusedError, EtcdUnavailableError, RevisionCompactedError
 from lb.lastgood import LastGood
+from lb.registry import publication
 from lb.registry.agent import Agent
 from lb.registry.directory import Directory
 from lb.registry.etcd import Client, Dialer, KeyRange, Put
@@ -25,6 +27,7 @@ from tests.unit.lb.registry_suite import (
     Following,
     _empty,  # noqa: F401 - a fixture for every test
     ask,
+    blobs_of,
     endpoints_of,
     follower_of,
     names,
@@ -105,6 +108,58 @@ def test_a_process_that_starts_while_etcd_is_away_knows_the_documents_of_last_ti
 
     eventually(lambda: {("jwks", b"two"), ("late", b"two")} <= set(seen), lambda: seen)
     eventually(lambda: first == [b"one", b"two"], lambda: first)
+
+
+class Stalled(LastGood):
+    """A disk that takes nothing before it is let go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.begun: list[bytes] = []
+        self.going_on = threading.Event()
+
+    def write(self, name: str, content: bytes) -> None:
+        self.begun.append(content)
+        self.going_on.wait(DEADLINE_S)
+        super().write(name, content)
+
+
+def test_a_disk_that_hangs_ends_no_lease_and_has_the_last_value_in_the_end(
+    etcd: str, agents: Callable[..., Agent], tmp_path: Path
+) -> None:
+    disk, renewals, seen = Stalled(tmp_path), [], []
+    agent = agents(last_good=disk, on_renewal=renewals.append)
+    agent.watch("jwks", seen.append)
+    agent.register(sample.endpoint("orders-1", 4711))
+    eventually(agent.registered)
+    try:
+        put(etcd, "jwks", b"one")
+        eventually(lambda: disk.begun == [b"one"])
+        renewed = renewals.count("ok")
+        eventually(lambda: renewals.count("ok") > renewed + 4, lambda: renewals)
+        for value in (b"two", b"three"):
+            put(etcd, "jwks", value)
+            eventually(lambda value=value: seen[-1:] == [value], lambda: seen)
+    finally:
+        disk.going_on.set()
+
+    eventually(lambda: disk.read("document.jwks") == b"three", lambda: disk.begun)
+    assert [b"one", b"three"] == disk.begun
+    assert "lost" not in renewals
+
+
+def test_a_manifest_that_cannot_be_read_keeps_every_piece(etcd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publication, "HISTORY_MAX", 2)
+
+    def unreadable(manifest: bytes) -> tuple[str, ...]:
+        raise BundleRefusedError(["a later release wrote it"])
+
+    for name in ("a", "b", "c"):
+        each = sample.compiled(sample.rows(name))
+        published = ask(etcd, lambda client, each=each: publish(client, *each, pieces_of=unreadable, grace_s=1))
+        assert published.changed
+
+    assert [0] * 12 == list(blobs_of(etcd).values())
 
 
 def documents_of(settings: EtcdSettings) -> Callable[[Following], Directory]:

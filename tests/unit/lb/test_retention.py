@@ -161,6 +161,30 @@ def test_what_was_announced_in_an_earlier_life_is_held_until_the_registry_had_it
     assert ["orders-2"] == announced(retention, 11, "orders-2")
 
 
+def test_the_last_ones_of_a_service_stay_while_etcd_is_not_trusted_and_go_once_it_is() -> None:
+    retention = Retention(hold_s=10)
+    retention.remember(registered("orders-1", "orders-2", "catalog-1", "catalog-2"), 0)
+    announced(retention, 0)
+    retention.answered(endpoint_key("catalog", "catalog-2"), 5)
+    for now in range(1, 1000, 4):
+        retention.distrust(now)
+        announced(retention, now)
+
+    assert ["catalog-2", "orders-1", "orders-2"] == announced(retention, 1000)
+    assert 1007 == retention.next_deadline()
+    assert [] == announced(retention, 1007)
+
+
+def test_the_last_one_of_a_lane_is_not_kept_for_want_of_another() -> None:
+    retention = Retention(hold_s=10)
+    key = endpoint_key("orders", "orders-1")
+    retention.remember({key: replace(sample.endpoint("orders-1", 4711), lane="blue")}, 0)
+    announced(retention, 0)
+    retention.distrust(9)
+
+    assert [] == announced(retention, 10)
+
+
 NAMES = ["a-1", "a-2", "a-3", "a-4", "b-1"]
 STEPS = st.lists(st.tuples(st.frozensets(st.sampled_from(NAMES)), st.booleans()), min_size=1, max_size=12)
 
@@ -207,6 +231,20 @@ def test_a_goodbye_is_obeyed_while_others_serve_whatever_the_registry_does(
             retention.distrust(now)
         seen = announced(retention, now, *({*step, "a-2"} - {"a-1"}), "-a-1")
         assert "a-1" not in seen
+
+
+@given(STEPS)
+def test_what_nobody_can_tell_of_is_never_gone_before_the_doubt_has_ended(
+    steps: list[tuple[frozenset[str], bool]],
+) -> None:
+    retention = Retention(hold_s=10, doubt_s=100)
+    announced(retention, 0, *NAMES)
+    for now, (step, _) in enumerate(steps, 1):
+        retention.distrust(8 * now)
+        for key in retention.held():
+            retention.unclear(key, 8 * now)
+
+        assert NAMES == announced(retention, 8 * now, *step)
 
 
 def record(key: bytes, value: bytes, revision: int) -> Record:
