@@ -29,6 +29,9 @@ MAILS_MAX: Final = 500
 LIST_DEFAULT: Final = 100
 #: A replay of many letters takes its time: each is confirmed.
 REPLAY_S: Final = 55.0
+#: What is left of a caller's time to be told that the supervisor has not answered.
+TELLING_S: Final = 0.5
+_LEAST_S: Final = 0.1
 #: The signal that nobody can refuse (signal(7)).
 SIGKILL: Final = 9
 #: A watcher whose client has gone is noticed after so long at the latest.
@@ -92,38 +95,39 @@ class MeshHandler:
                     number = found[0]
                     yield mesh_pb2.WatchMeshResponse(mesh=found[1])
 
-    def RestartProcess(self, request: mesh_pb2.RestartProcessRequest, _call: CallContext) -> mesh_pb2.Process:
+    def RestartProcess(self, request: mesh_pb2.RestartProcessRequest, call: CallContext) -> mesh_pb2.Process:
         """Have a process restarted."""
-        self._process(request.name)
-        self._do("restart", name=names.last(request.name), wait=False)
-        return self._process(request.name)
+        self._process(request.name, call)
+        self._do("restart", call, name=names.last(request.name), wait=False)
+        return self._process(request.name, call)
 
-    def KillProcess(self, request: mesh_pb2.KillProcessRequest, _call: CallContext) -> mesh_pb2.Process:
+    def KillProcess(self, request: mesh_pb2.KillProcessRequest, call: CallContext) -> mesh_pb2.Process:
         """End a process."""
-        self._process(request.name)
-        self._do("kill", name=names.last(request.name), signal=SIGKILL)
-        return self._process(request.name)
+        self._process(request.name, call)
+        self._do("kill", call, name=names.last(request.name), signal=SIGKILL)
+        return self._process(request.name, call)
 
-    def ScaleService(self, request: mesh_pb2.ScaleServiceRequest, _call: CallContext) -> mesh_pb2.Service:
+    def ScaleService(self, request: mesh_pb2.ScaleServiceRequest, call: CallContext) -> mesh_pb2.Service:
         """Want another number of instances."""
-        self._service(request.name)
+        self._service(request.name, call)
         wanted: dict[str, object] = {"size": request.size}
         if request.WhichOneof("sizing") == "bounds":
             wanted = {"auto": [request.bounds.min, request.bounds.max] if request.bounds.max else None}
-        self._do("scale", service=names.last(request.name), wait=False, **wanted)
-        return self._service(request.name)
+        self._do("scale", call, service=names.last(request.name), wait=False, **wanted)
+        return self._service(request.name, call)
 
-    def RollService(self, request: mesh_pb2.RollServiceRequest, _call: CallContext) -> mesh_pb2.Service:
+    def RollService(self, request: mesh_pb2.RollServiceRequest, call: CallContext) -> mesh_pb2.Service:
         """Have every instance replaced."""
-        self._service(request.name)
-        self._do("roll", service=names.last(request.name))
-        return self._service(request.name)
+        self._service(request.name, call)
+        self._do("roll", call, service=names.last(request.name))
+        return self._service(request.name, call)
 
-    def _do(self, op: str, **words: object) -> Mapping[str, Any]:
-        """Have the supervisor do or say something."""
+    def _do(self, op: str, call: CallContext, **words: object) -> Mapping[str, Any]:
+        """Have the supervisor do or say something; a busy one has nearly all the time that the caller has."""
+        left_s = max(_LEAST_S, call.deadline.remaining() - TELLING_S)
         with _asking("supervisor"):
             try:
-                return self._supervisor.ask(op, words)
+                return self._supervisor.ask(op, words, timeout_s=left_s)
             except SourceRefusedError as error:
                 raise FailedPrecondition(
                     f"The supervisor does not do it: {error}.",
@@ -131,14 +135,14 @@ class MeshHandler:
                     violations=[("SUPERVISOR", op, str(error))],
                 ) from error
 
-    def _process(self, name: str) -> mesh_pb2.Process:
-        found = mesh.process(mesh.of_status(self._do("status")["status"]), name)
+    def _process(self, name: str, call: CallContext) -> mesh_pb2.Process:
+        found = mesh.process(mesh.of_status(self._do("status", call)["status"]), name)
         if found is None:
             raise NotFound(f"There is no {name}.", reason="PROCESS_NOT_FOUND", resource=("process", name))
         return found
 
-    def _service(self, name: str) -> mesh_pb2.Service:
-        found = mesh.service(mesh.of_status(self._do("status")["status"]), name)
+    def _service(self, name: str, call: CallContext) -> mesh_pb2.Service:
+        found = mesh.service(mesh.of_status(self._do("status", call)["status"]), name)
         if found is None:
             raise NotFound(f"There is no {name}.", reason="SERVICE_NOT_FOUND", resource=("service", name))
         return found

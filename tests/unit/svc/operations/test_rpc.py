@@ -1,6 +1,6 @@
 """Every method against sources that are real servers: what is asked of whom, and what a caller is told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from svc.operations.rpc import (
     QueueHandler,
     TraceHandler,
 )
-from svc.operations.sources import Http, Supervisor
+from svc.operations.sources import ASK_S, Http, Supervisor
 from svc.operations.watching import Poll, Watching
 from tests.fakes.operations import Supervised, Told, make_call, process, status
 from weft.operations.v1 import alerts_pb2, contracts_pb2, mails_pb2, mesh_pb2, queues_pb2, traces_pb2
@@ -163,6 +163,24 @@ def test_what_an_operator_wants_is_asked_of_the_supervisor(
 
     assert request_.name == answer.name
     assert [asked] == [one for one in world.supervised.asked if one["op"] != "status"]
+
+
+def test_a_busy_supervisor_has_the_time_that_the_operator_has(world: World) -> None:
+    given: list[float] = []
+
+    class Busy(Supervisor):
+        def ask(
+            self, op: str, words: Mapping[str, object] | None = None, *, timeout_s: float = ASK_S
+        ) -> Mapping[str, Any]:
+            given.append(timeout_s)
+            return super().ask(op, words, timeout_s=timeout_s)
+
+    world.supervised.answers = {"status": {"status": status(process("orders-1"))}, "kill": {}}
+    handler = MeshHandler(world.watching, Busy(world.supervised.path))
+    handler.KillProcess(mesh_pb2.KillProcessRequest(name="processes/orders-1"), make_call(timeout_s=60.0))
+
+    assert 3 == len(given)
+    assert ASK_S < min(given) <= max(given) < 60.0
 
 
 def test_an_operator_is_told_what_is_not_there_what_is_refused_and_who_is_away(world: World) -> None:
