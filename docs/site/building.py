@@ -120,6 +120,7 @@ Contracts <reference/contracts>
 troubleshooting
 reference/watching
 reference/recovery
+reference/faults
 reference/benchmarks
 runbooks/index
 known-limits
