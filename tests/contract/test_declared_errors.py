@@ -32,14 +32,20 @@ def parsed(paths: Iterable[Path]) -> list[ast.Module]:
 
 
 def raised(tree: ast.AST) -> Iterator[Error]:
-    """The errors that code makes: an AppError's class with a constant reason, or with its default one."""
+    """The errors that code makes: an AppError's class with a constant reason, be it by name, or with its default one."""
+    named = {
+        node.target.id: node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS):
             continue
         if any(word.arg is None for word in node.keywords):
             continue  # what a peer said is passed on
         kind = KINDS[node.func.id]
-        reasons = [word.value for word in node.keywords if word.arg == "reason"]
+        given = [word.value for word in node.keywords if word.arg == "reason"]
+        reasons = [named.get(each.id, each) if isinstance(each, ast.Name) else each for each in given]
         if not reasons:
             yield Error(CODES[kind], kind.default_reason)
         elif isinstance(reasons[0], ast.Constant):
