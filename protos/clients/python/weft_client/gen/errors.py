@@ -235,6 +235,10 @@ class Busy(ResourceExhausted):
     """RESOURCE_EXHAUSTED BUSY: too many passwords are being hashed; too many passwords are being checked."""
 
 
+class Overloaded(ResourceExhausted):
+    """RESOURCE_EXHAUSTED OVERLOADED."""
+
+
 class RateLimited(ResourceExhausted):
     """RESOURCE_EXHAUSTED RATE_LIMITED."""
 
@@ -374,6 +378,7 @@ BY_REASON: Final[Mapping[tuple[str, str], type[WeftError]]] = {
     ("PERMISSION_DENIED", "SCOPE_MISSING"): ScopeMissing,
     ("PERMISSION_DENIED", "SCOPE_NOT_GRANTABLE"): ScopeNotGrantable,
     ("RESOURCE_EXHAUSTED", "BUSY"): Busy,
+    ("RESOURCE_EXHAUSTED", "OVERLOADED"): Overloaded,
     ("RESOURCE_EXHAUSTED", "RATE_LIMITED"): RateLimited,
     ("RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE"): RequestTooLarge,
     ("RESOURCE_EXHAUSTED", "SIGN_IN_THROTTLED"): SignInThrottled,
