@@ -32,7 +32,7 @@ def parsed(paths: Iterable[Path]) -> list[ast.Module]:
 
 
 def raised(tree: ast.AST) -> Iterator[Error]:
-    """The errors that code makes: an AppError's class with a constant reason, maybe a named one, or with its default."""
+    """The errors that code makes: an AppError's class with a constant reason, maybe a named one, or its default."""
     named = {
         node.target.id: node.value
         for node in ast.walk(tree)

@@ -5,7 +5,7 @@ The daemon is a real one with a real stack and socket; instances are names that 
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ class Instances:
             if isinstance(part, Server)
         )
 
-    async def change(self, parts: Sequence[Part]) -> Scaled:
+    async def change(self, parts: Sequence[Part], _names: Collection[str]) -> Scaled:
         before, after = ({part.name for part in some} for some in (self._parts, parts))
         self._parts = list(parts)
         self.sizes.append(sum(part.service == "orders" for part in parts if isinstance(part, Server)))
@@ -61,8 +61,8 @@ async def rolled(folder: Path, desired: Desired) -> tuple[Desired, Instances]:
     layout = Layout(folder)
     layout.prepare(None)
     daemon = Daemon(layout, desired, now=lambda: datetime.now(UTC), rng=random.Random(1))
-    daemon._stack = stack = daemon._make_stack(None)
-    found = Instances(stack.parts())
+    daemon._changes.stack = stack = daemon._make_stack(None)
+    found = Instances(daemon._changes.begin())
     daemon._supervisor = cast(Supervisor, found)
     mesh = Mesh(folder)
     async with asyncio.timeout(DEADLINE_S), daemon._listening(), AsyncExitStack() as ending:
