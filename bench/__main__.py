@@ -14,7 +14,7 @@ from bench.report import Claim
 BENCHES: Final = (
     *("strict_json", "publish", "gateway_hop", "json_gateway", "overload", "gateway_overload"),
     *("control_plane", "control_plane_change", "slow_instance", "get_product_hit"),
-    *("place_order", "hot_products"),
+    *("place_order", "place_order_gateway", "hot_products"),
     *("relay", "worker", "reports"),
 )
 

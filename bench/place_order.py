@@ -76,7 +76,7 @@ def serve(side: str) -> None:
 
 @dataclass
 class Side:
-    """A service under load."""
+    """A service under load, and the port that it is called at."""
 
     process: "subprocess.Popen[bytes]"
     port: int
@@ -84,12 +84,13 @@ class Side:
 
     def cost(self, caller: Caller, calls: int) -> float:
         """CPU microseconds of a call. Raises BenchError where one is not answered."""
-        self._load(caller, WARM_UP)
+        self.load(caller, WARM_UP)
         began = own_cpu_s(self.process.pid)
-        self._load(caller, calls)
+        self.load(caller, calls)
         return (own_cpu_s(self.process.pid) - began) / calls * 1e6
 
-    def _load(self, caller: Caller, calls: int) -> None:
+    def load(self, caller: Caller, calls: int) -> None:
+        """Place so many orders, eight at once. Raises BenchError where one is not answered."""
         token, chance = caller.token(), random.Random(calls)
         baskets = [ordering.basket(chance, PRODUCTS, ITEMS) for _ in range(calls)]
         with grpc.insecure_channel(f"{HOST}:{self.port}") as channel, ThreadPoolExecutor(CALLERS) as threads:
@@ -122,7 +123,7 @@ def measure(options: argparse.Namespace) -> list[Claim]:
     with tempfile.TemporaryDirectory(prefix="weft-bench-") as path:
         Path(path).chmod(0o711)
         with ordering.database(Path(path) / "data", PRODUCTS) as url, Stand(Path(path)) as stand:
-            sides = {name: _start(stand, name, url, caller) for name in SIDES}
+            sides = {name: start(stand, name, url, caller) for name in SIDES}
             turns = {name: (lambda side=side: side.cost(caller, options.calls)) for name, side in sides.items()}
             found = in_turns(turns, options.rounds)
             ordering.even(url, sum(side.placed for side in sides.values()))
@@ -146,7 +147,8 @@ def measure(options: argparse.Namespace) -> list[Claim]:
     ]
 
 
-def _start(stand: Stand, name: str, url: str, caller: Caller) -> Side:
+def start(stand: Stand, name: str, url: str, caller: Caller) -> Side:
+    """Start the service as one of SIDES, on the measured core."""
     command = [sys.executable, "-m", "bench.place_order", "--serve", name]
     process = stand.start(command, core=cores()[0], stdout=subprocess.PIPE)
     assert process.stdin is not None
