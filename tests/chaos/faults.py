@@ -31,8 +31,9 @@ POLL_S: Final = 0.02
 
 #: Services of which one member leads.
 LED: Final = frozenset({"postgres", "rabbitmq", "etcd"})
-#: What PostgreSQL calls a process that serves a TCP connection: user, database, address and port.
-BACKEND: Final = re.compile(r"postgres: \S+ \S+ [0-9.]+\([0-9]+\)")
+#: What PostgreSQL calls a process that serves a TCP connection: the cluster's name where it has one, as under Patroni,
+#: user, database, address and port. One that sends the log to a standby has no database.
+BACKEND: Final = re.compile(r"postgres: (?:\S+: )?(?!walsender )\S+ \S+ [0-9.]+\([0-9]+\)")
 
 
 class NoVictimError(Exception):

@@ -215,6 +215,10 @@ def test_only_services_with_an_instance_that_was_ready_for_long_are_steady() -> 
     [
         ("postgres: orders orders 127.0.0.1(45678) idle", True),
         ("postgres: weft_orders orders 127.0.0.1(4) SELECT waiting", True),
+        ("postgres: weft: orders orders 127.0.0.1(42150) idle", True),
+        ("postgres: weft: walsender replicator 127.0.0.1(42204) streaming 0/B127760", False),
+        ("postgres: walsender replicator 127.0.0.1(42204) streaming 0/B127760", False),
+        ("postgres: weft: checkpointer ", False),
         ("postgres: checkpointer ", False),
         ("postgres: autovacuum launcher ", False),
         ("/usr/lib/postgresql/15/bin/postgres -D /tmp/weft", False),
