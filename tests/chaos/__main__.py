@@ -5,6 +5,7 @@ Exit codes: 0 every run passed, 1 an invariant broke, 2 a wrong argument, 3 a ru
 
 import argparse
 import json
+import logging
 import secrets
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import grpc
+import structlog
 
 from deploy.cli.gateway_client import SignInError
 from deploy.cli.replay.books import FactsError
@@ -167,5 +169,14 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _log_to_stderr() -> None:
+    """What is hurt fails, and that is no news; standard output is for the verdicts."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 if __name__ == "__main__":
+    _log_to_stderr()
     sys.exit(main())
