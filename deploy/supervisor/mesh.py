@@ -250,7 +250,8 @@ class Mesh:
                 self._desired.write(self._layout.desired)
         argv: tuple[str, ...] = (sys.executable, "-m", "deploy.supervisor", "serve", str(self._layout.root))
         if self._ephemeral:
-            argv = (process.SETPRIV, "--pdeathsig", "KILL", "--", *argv)
+            # It then stops what it has started: Patroni's servers are nobody's children, and would stay.
+            argv = (process.SETPRIV, "--pdeathsig", "TERM", "--", *argv)
         output = logfile.open_for_append(self._layout.log_of("supervisor"))
         try:
             self._daemon = subprocess.Popen(

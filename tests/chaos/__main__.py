@@ -8,6 +8,7 @@ import json
 import logging
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -179,4 +180,5 @@ def _log_to_stderr() -> None:
 
 if __name__ == "__main__":
     _log_to_stderr()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # its mesh ends with it, in order
     sys.exit(main())

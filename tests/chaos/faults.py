@@ -80,7 +80,7 @@ class Faults:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if step.target is Target.DATABASE:
                     # Of several servers some may serve nobody at the moment.
-                    found_at = [(part.name, each) for part in found for each in _backends(psutil.Process(part.pid))]
+                    found_at = [(part.name, each) for part in found for each in backends(part)]
                     if found_at:
                         name, backend = found_at[step.pick % len(found_at)]
                         return name, [backend]
@@ -127,8 +127,16 @@ def candidates(status: Status, target: Target) -> list[Process]:
     return sorted(found, key=lambda process: process.name)
 
 
-def _backends(server: psutil.Process) -> list[psutil.Process]:
-    return [each for each in server.children(recursive=True) if BACKEND.search(" ".join(each.cmdline()))]
+def backends(part: Process) -> list[psutil.Process]:
+    """The processes of a PostgreSQL server that serve connections. Its first is no child of Patroni's, but listens."""
+    port = int(part.address.rpartition(":")[2])
+    listening = [
+        each.pid
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid
+    ]
+    children = [each for pid in listening for each in psutil.Process(pid).children()]
+    return [each for each in children if BACKEND.search(" ".join(each.cmdline()))]
 
 
 def freeze(pending: Pending, name: str, victims: Sequence[psutil.Process], duration_s: float) -> None:

@@ -18,6 +18,7 @@ from deploy.supervisor.config import Settings, child_environ
 from deploy.supervisor.errors import RefusedError
 from deploy.supervisor.mesh import Mesh
 from deploy.supervisor.workspace import temporary
+from tests.chaos import faults
 from tests.integration.shop import Customer, Shop, place_request, request_id, send
 from tests.waiting import eventually
 from weft.orders.v1 import orders_pb2, orders_pb2_grpc
@@ -185,6 +186,12 @@ def test_every_server_has_one_leader(mesh: Mesh) -> None:
         leader(mesh, service)
         assert 1 == len(leaders(mesh, service))
         assert members == sum(process.service == service for process in mesh.status().processes)
+
+
+def test_chaos_finds_processes_of_the_database_to_hurt(mesh: Mesh, shop: Shop) -> None:
+    found = mesh.status().process(leader(mesh, "postgres"))
+
+    eventually(lambda: faults.backends(found))
 
 
 KILLED = "test_no_acknowledged_order_is_lost_when_a_leader_is_killed"
