@@ -16,6 +16,7 @@ BENCHES: Final = (
     *("control_plane", "control_plane_change", "slow_instance", "get_product_hit"),
     *("place_order", "place_order_gateway", "hot_products"),
     *("relay", "worker", "reports"),
+    "console_truth",
 )
 
 

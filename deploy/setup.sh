@@ -8,8 +8,8 @@
 #   4. the xDS descriptors, made from their pinned wheel
 #   5. the console's page, built by the Node of .venv from console/ into build/console
 #
-# `deploy/setup.sh bench` installs what the benches need as well: a load generator, and what Weft is compared with;
-# `deploy/setup.sh tests` what tests and checks need: a browser, the tools of the page, schemas of compose and
+# `deploy/setup.sh bench` installs what the benches need as well: a load generator, a browser, and what Weft is compared
+# with; `deploy/setup.sh tests` what tests and checks need: a browser, the tools of the page, schemas of compose and
 # Kubernetes, and what the example stands on.
 # Used by `make up`, `make test` and `make check`. Needs Debian 12 and Python 3.11 or 3.12; sudo when not root.
 set -euo pipefail
@@ -27,8 +27,8 @@ case $mode in
   "") ;;
   bench)
     stamp=$venv/.weft-setup-bench
-    packages+=(nghttp2-client)
-    groups=(--group bench)
+    packages+=(nghttp2-client chromium)
+    groups=(--group bench --group browser)
     ;;
   tests)
     stamp=$venv/.weft-setup-tests
@@ -67,7 +67,7 @@ have_user() { [[ $EUID -ne 0 ]] || id -u "$user" >/dev/null 2>&1; }
 
 have_load_generator() { [[ ${1-} != bench ]] || command -v h2load >/dev/null; }
 
-have_browser() { [[ ${1-} != tests ]] || [[ -x /usr/bin/chromium ]]; }
+have_browser() { [[ -z ${1-} ]] || [[ -x /usr/bin/chromium ]]; }
 
 page=build/console
 page_wanted() {

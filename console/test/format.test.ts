@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { FIRST_MS, LONGEST_MS, pause } from "../src/model/backoff";
+import { FIRST_MS, LONGEST_MS, pause, revival, STEADY } from "../src/model/backoff";
 import { ago, bytes, count, length, percent, plural, rate } from "../src/model/format";
 import { blocks } from "../src/model/markdown";
 import { href, parse } from "../src/model/route";
@@ -64,6 +64,13 @@ test("pauses double up to a bound, and pages do not ask in step", () => {
   expect(pause(1000, 0)).toBe(LONGEST_MS);
   expect(pause(3, 0.99)).toBeLessThan(pause(3, 0));
   expect(pause(3, 0.99)).toBeGreaterThan(pause(2, 0));
+});
+
+test("what was there just now is asked for quickly for a while, and then ever more slowly", () => {
+  const pauses = Array.from({ length: STEADY + 1 }, (_, at) => revival(at + 1, 0));
+  expect(new Set(pauses)).toEqual(new Set([FIRST_MS]));
+  expect(revival(STEADY + 2, 0)).toBe(2 * FIRST_MS);
+  expect(revival(1000, 0)).toBe(LONGEST_MS);
 });
 
 test("of a thousand rows those in sight are there, and of a short list all", () => {

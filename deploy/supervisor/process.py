@@ -71,12 +71,16 @@ class Child:
             with contextlib.suppress(ProcessLookupError):  # it ended, and the loop has not heard of it yet
                 signal.pidfd_send_signal(self._pidfd, number)
 
-    async def stop(self, number: int, *, grace_s: float) -> int | None:
-        """Ask it to end with signal `number`, insist with SIGKILL after the grace; its session is empty afterwards."""
+    async def end(self, number: int, *, grace_s: float) -> None:
+        """Ask it to end with signal `number`, and insist with SIGKILL after the grace."""
         self.send(number)
         if not await self.ended_within(grace_s):
             self.send(signal.SIGKILL)
             await self.wait()
+
+    async def stop(self, number: int, *, grace_s: float) -> int | None:
+        """End it; its session is empty afterwards."""
+        await self.end(number, grace_s=grace_s)
         await clear_session(self.pid)
         return self.exit_code
 

@@ -373,17 +373,20 @@ class Slot:
             hung = self.life.verdict(at=loop.time()) is Verdict.HUNG
             if hung:
                 child.send(signal.SIGKILL)  # it would not even see a polite signal
-            await child.stop(self.server.stop_signal, grace_s=self.server.grace_s)
+            await child.end(self.server.stop_signal, grace_s=self.server.grace_s)
+        # It is gone, and the status says so, however long what it has started takes to follow it.
+        asked = self._asked or self._stopping.is_set()
+        self.life = self.life.exited(at=loop.time(), now=self._host.now(), reason=reason, asked=asked)
+        self.last_words = logfile.tail(self._log_path, LOG_LINES, since=self._log_start)
+        if child is not None:
+            await process.clear_session(child.pid)
             await self._end_companion()
             self._host.record.remove(self.server.name)
         self._child = None
         await self.server.probe.close()
-        asked = self._asked or self._stopping.is_set()
-        self.life = self.life.exited(at=loop.time(), now=self._host.now(), reason=reason, asked=asked)
         if self._stopping.is_set():
             self._emit("down", 0.0)
             return
-        self.last_words = logfile.tail(self._log_path, LOG_LINES, since=self._log_start)
         quarantined = self.life.quarantined
         log.warning(
             "process_down",

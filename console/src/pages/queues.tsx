@@ -14,7 +14,8 @@ import { ahead, link, mesh, now, stale } from "../wire/live";
 import { type Query, useQuery } from "../wire/query";
 import { operator } from "../wire/session";
 
-const REFRESH_MS = 2000;
+/** A letter is to be seen within two seconds of its death, and each look takes its time. */
+const REFRESH_MS = 1000;
 const PAGE_SIZE = 200;
 
 export function QueuesPage({ chosen }: { chosen: string }) {

@@ -1,9 +1,9 @@
-/** The mesh as it is, told by WatchMesh every second; asked for again, ever more slowly, while nobody tells. */
+/** The mesh as it is, told by WatchMesh every second; asked for again, after a while ever more slowly, while nobody tells. */
 
 import { Code } from "@connectrpc/connect";
 import { computed, signal } from "@preact/signals";
 import type { Mesh } from "../gen/weft/operations/v1/mesh_pb";
-import { pause } from "../model/backoff";
+import { revival } from "../model/backoff";
 import { type Failure, fromError } from "../model/failure";
 import { type History, remember } from "../model/history";
 import { meshes } from "./clients";
@@ -69,7 +69,7 @@ export async function follow(ended: AbortSignal): Promise<void> {
       await rest(15_000, ended);
       continue;
     }
-    const wait = pause(failures, Math.random());
+    const wait = revival(failures, Math.random());
     link.value = { state: "lost", failure, failures, next: Date.now() + wait };
     await rest(wait, ended);
   }

@@ -275,8 +275,8 @@ def test_a_gateway_that_dies_is_told_at_once_and_what_is_shown_is_marked_until_i
     expect(signed_in.get_by_text("Calls at the gateway")).to_be_visible()
     expect(signed_in.locator(".old").first).to_be_visible()
 
-    mesh.start()
     signed_in.get_by_role("button", name="Try now").click()
+    mesh.start()
     expect(signed_in.get_by_text("live", exact=True)).to_be_visible()
     expect(signed_in.get_by_text("The mesh does not answer.")).to_have_count(0)
     expect(signed_in.locator(".old")).to_have_count(0)

@@ -52,7 +52,6 @@ def test_news_go_on_with_a_new_token_where_the_mesh_no_longer_takes_the_old_one(
     expect(signed_in.get_by_text("The mesh does not answer.")).to_be_visible()
     mesh.tokens.clear()
     mesh.start()
-    signed_in.get_by_role("button", name="Try now").click()
 
     expect(signed_in.get_by_text("live", exact=True)).to_be_visible()
     assert 1 == mesh.calls.count("RefreshSession")
@@ -70,7 +69,6 @@ def test_a_session_whose_news_are_refused_and_not_renewed_leads_back_to_the_door
     else:
         mesh.takes_tokens = False
     mesh.start()
-    signed_in.get_by_role("button", name="Try now").click()
 
     expect(signed_in.get_by_text("Your session has ended")).to_be_visible()
     assert 1 == mesh.calls.count("RefreshSession")

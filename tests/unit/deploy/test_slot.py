@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.supervisor import backoff, life, probe, readiness, slot
+from deploy.supervisor import backoff, life, probe, process, procfs, readiness, slot
 from deploy.supervisor.errors import RefusedError, StartError
 from deploy.supervisor.life import State
 from deploy.supervisor.messages import Event
@@ -48,6 +48,36 @@ def test_a_process_that_is_killed_is_started_again(folder: Path) -> None:
     states = [event.state for event in live(folder, web(folder), scenario)]
 
     assert ["starting", "ready", "down", "starting", "ready", "down"] == states
+
+
+def test_a_process_that_is_gone_is_down_although_what_it_has_started_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "REMAINS_GRACE_S", DEADLINE_S)
+    # It has a child, which stays until somebody lets it go.
+    staying = """
+import os, sys, threading
+
+if os.fork() == 0:
+    while not os.path.exists(sys.argv[2] + ".go"):
+        threading.Event().wait(0.01)
+    os._exit(0)
+"""
+
+    async def scenario(one: Slot) -> None:
+        await one.ready_once
+        first = one.life.pid
+        assert first is not None
+        one.send(signal.SIGKILL)
+        await until(lambda: one.life.state is State.DOWN)
+        assert (None, "ended with signal 9") == (one.life.pid, one.life.reason)
+        assert procfs.session_members(first)
+
+        (folder / "refuse.go").touch()
+        await until(lambda: one.life.restarts == 1 and one.life.state is State.READY)
+        assert not procfs.session_members(first)
+
+    live(folder, web(folder, source=staying + SERVER), scenario)
 
 
 def test_a_process_that_hangs_is_killed_and_started_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,13 +24,15 @@ class Broker:
 
     def __init__(self) -> None:
         self.depths = {"weft.email": 3, "weft.email.dead": 1}
+        #: What it says before that, each once.
+        self.first: list[dict[str, int]] = []
         self.away = False
         self.closed = False
 
     def read(self) -> dict[str, int]:
         if self.away:
             raise Outage("queue depths: gone")
-        return self.depths
+        return self.first.pop(0) if self.first else self.depths
 
     def close(self) -> None:
         self.closed = True
@@ -66,6 +68,22 @@ def test_depths_are_those_of_the_broker(opened: Door, broker: Broker) -> None:
     assert (200, {"depths": broker.depths}) == ask(opened, "GET", "/depths")
     broker.away = True
     assert (503, {"error": "queue depths: gone"}) == ask(opened, "GET", "/depths")
+
+
+def test_letters_that_somebody_looks_through_are_still_there(opened: Door, broker: Broker) -> None:
+    assert (200, {"depths": broker.depths}) == ask(opened, "GET", "/depths")
+    broker.first = [{"weft.email": 3, "weft.email.dead": 0}]
+    assert (200, {"depths": broker.depths}) == ask(opened, "GET", "/depths")
+
+
+def test_fewer_letters_are_told_and_fewer_events_at_once(opened: Door, broker: Broker) -> None:
+    told = [{"weft.email": 3, "weft.email.dead": 1}, {"weft.email": 0, "weft.email.dead": 1}]
+    broker.first = [*told, *[{"weft.email": 0, "weft.email.dead": 0}] * 2]
+
+    assert [*told, {"weft.email": 0, "weft.email.dead": 0}] == [
+        ask(opened, "GET", "/depths")[1]["depths"] for _ in range(3)
+    ]
+    assert [] == broker.first
 
 
 @pytest.mark.parametrize("token", ["", "other", f"{TOKEN}x"])
